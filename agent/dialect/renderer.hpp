@@ -1,0 +1,40 @@
+#pragma once
+// Renders a conversation into a model family's prompt format. Faithful keys reproduce the official templates byte for
+// byte (with their defects); the canonical ones are what Kontor itself uses.
+
+#include "agent/dialect/parser.hpp"
+#include "agent/message.hpp"
+#include "base/error.hpp"
+#include "inference/text_model.hpp"
+
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+enum class AfterTool { carry_on, assistant };     ///< official: continue behind the results | EOS + Assistant + pre-fill.
+enum class KeepReasoning { never, since_last_user, all };
+
+/// How Kontor's own prompts for one model are made.
+struct DialectOptions {
+  std::string key = "r1-0528";       ///< Model key: r1, r1-distill, r1-0528, v3.1, v3.2, v4, qwen3, qwq, ...
+  Prefill think_prefill = Prefill::open;
+  AfterTool after_tool = AfterTool::carry_on;
+  KeepReasoning keep_reasoning = KeepReasoning::since_last_user;
+  std::string bos = "<｜begin▁of▁sentence｜>";
+  std::string eos = "<｜end▁of▁sentence｜>";
+};
+
+struct Rendered {
+  std::vector<inference::Segment> segments;  ///< Template text and message text alternate; message text is never template.
+  Prefill prefill = Prefill::none;           ///< What the parser must be told.
+  std::string parser_format;                 ///< ParserOptions::format that fits.
+};
+
+/// Kontor's canonical prompt for the next assistant turn. An assistant message that carries `tokens` becomes one
+/// segment with those ids. The tool preface is the one of the SGLang template (cases rs-*). For R1-family keys.
+/// Errors: usage (unknown key), malformed (a result without a call).
+Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages,
+                        const std::vector<ToolSchema>& tools);
+
+}  // namespace kontor::agent

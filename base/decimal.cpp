@@ -1,0 +1,2 @@
+#include "base/decimal.hpp"
+namespace kontor {}

@@ -1,0 +1,106 @@
+#pragma once
+// What the planner sees of a language model: text segments in, pieces of text out. The local engine, a recorded tape
+// and a remote endpoint implement it; nothing above this header knows tensors, sockets or files.
+
+#include "base/error.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::inference {
+
+using TokenId = std::int32_t;
+
+/// A stretch of the prompt. Only template segments may become control tokens; text from users, tools and files never
+/// does. A stretch the model itself generated carries the ids it was sampled as, so that the KV cache is reused
+/// exactly; then `text` is for reading only.
+struct Segment {
+  std::string text;
+  bool is_template = false;
+  std::vector<TokenId> tokens;
+};
+
+/// Sampling settings, applied in this order: penalties, top-k, top-p, min-p, temperature.
+struct Sampling {
+  float temperature = 0.6f;     ///< <= 0: arg max.
+  int top_k = 0;                ///< 0: off.
+  float top_p = 0.95f;          ///< 1: off.
+  float min_p = 0.0f;           ///< 0: off.
+  float repeat_penalty = 1.0f;  ///< 1: off.
+  float frequency_penalty = 0.0f;
+  float presence_penalty = 0.0f;
+  int penalty_last_n = 64;
+  std::uint64_t seed = 0;
+};
+
+/// One token's text as it arrives. `text` holds raw bytes; a UTF-8 character can be split over pieces.
+struct Piece {
+  std::string_view text;
+  bool control = false;       ///< The token is a control token of the vocabulary, not text that looks like one.
+  TokenId id = -1;            ///< -1 where the source has no ids (tapes, endpoints).
+  float probability = 1.0f;   ///< Of this token under the sampling distribution before truncation.
+};
+
+enum class StopReason { end_of_turn, length, cancelled, stopped_by_sink };
+
+/// Tokens and seconds of one call.
+struct Usage {
+  std::int64_t prompt_tokens_new = 0;     ///< Computed by prefill.
+  std::int64_t prompt_tokens_reused = 0;  ///< Found in the KV cache.
+  std::int64_t generated = 0;             ///< Sampled.
+  std::int64_t forced = 0;                ///< Appended without sampling.
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+};
+
+struct GenerateRequest {
+  std::vector<Segment> prompt;  ///< The full prefix; the session works out what it already holds.
+  Sampling sampling;
+  int max_tokens = 4096;
+  std::stop_token stop;         ///< Checked at every token and between prefill chunks.
+};
+
+struct Generation {
+  std::string text;             ///< All pieces, without the end-of-turn token.
+  std::vector<TokenId> tokens;  ///< Ids of `text`; with the end-of-turn token when that was generated. Empty for tapes.
+  StopReason stop_reason = StopReason::end_of_turn;
+  Usage usage;
+};
+
+struct ModelInfo {
+  std::string name;             ///< general.name or file name.
+  std::string architecture;     ///< "qwen2", "llama", "tape", "endpoint", ...
+  std::string quantization;     ///< "Q8_0", "mixed Q4_K", ...
+  std::string dialect;          ///< Key of formats: "r1", "r1-distill", "r1-0528", "qwen3", ...
+  std::string device;           ///< "cpu", "cuda:0", "tape", host of the endpoint.
+  std::int64_t parameters = 0;
+  std::int64_t context = 0;     ///< Longest token timeline.
+  std::int64_t embedding_width = 0;  ///< 0: no embeddings.
+  bool has_call_tokens = false; ///< The vocabulary has the call markers as control tokens.
+};
+
+/// One token timeline of a model (weights may be shared by several). Used by one thread at a time; different
+/// TextModel objects may be used at the same time.
+class TextModel {
+ public:
+  virtual ~TextModel() = default;
+  virtual const ModelInfo& info() const = 0;
+
+  /// Extends the prompt until the model ends its turn, max_tokens, a stop request, or the sink returns false. Blocks.
+  /// Errors: limit (prompt longer than the context; kind context_full), cancelled is a stop reason, not an error.
+  virtual Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) = 0;
+
+  /// Mean-pooled, L2-normalised hidden states of the text; `embedding_width` floats. Does not disturb the timeline.
+  /// Errors: unsupported.
+  virtual Result<std::vector<float>> embed(std::string_view text) = 0;
+
+  /// Number of tokens the text would take; an estimate of 4 bytes per token where there is no vocabulary.
+  virtual std::int64_t count_tokens(std::string_view text) const = 0;
+};
+
+}  // namespace kontor::inference

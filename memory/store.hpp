@@ -1,0 +1,48 @@
+#pragma once
+// Facts that outlive a run: text, labels and embeddings in one SQLite file (WAL), with full-text search (FTS5) and
+// exact vector search. Hybrid search fuses both rankings by reciprocal rank.
+
+#include "base/clock.hpp"
+#include "base/json.hpp"
+#include "memory/embedder.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kontor::memory {
+
+struct Record {
+  std::int64_t id = 0;
+  std::string space;        ///< Namespace; searches see one namespace only.
+  std::string text;
+  std::string source;       ///< Run and step, or who added it.
+  bool trusted = true;
+  std::int64_t created_ms = 0;
+};
+
+struct Hit {
+  Record record;
+  double score = 0;         ///< Fused score; higher is nearer.
+  double similarity = 0;    ///< Cosine, when an embedding was compared.
+};
+
+/// Thread-safe. Every write is durable before it returns.
+class Store {
+ public:
+  /// Opens or creates the file and its folder. Errors: io, malformed (not a Kontor memory file), unsupported (newer).
+  static Result<std::unique_ptr<Store>> open(const std::string& path, const Clock& clock = system_clock());
+  virtual ~Store() = default;
+
+  /// Adds a fact; the same text in the same namespace is stored once (the id of the existing one is returned).
+  /// `embedder` may be null: then only full-text search finds it.
+  virtual Result<std::int64_t> add(const Record& record, Embedder* embedder) = 0;
+  virtual Result<std::vector<Hit>> search(const std::string& space, const std::string& query, std::size_t limit, Embedder* embedder) = 0;
+  virtual Result<std::vector<Record>> list(const std::string& space, std::size_t limit) = 0;
+  virtual Result<std::vector<std::string>> spaces() = 0;
+  /// Number of facts removed.
+  virtual Result<std::int64_t> forget(const std::string& space, std::int64_t id) = 0;
+};
+
+}  // namespace kontor::memory
