@@ -48,10 +48,12 @@ struct ToolResult {
   bool is_error = false;
   Json value = nullptr;                   ///< What expressions and the model see; {"error": "..."} when is_error.
   std::string error_kind;                 ///< invalid_arguments, not_found, timeout, denied, crashed, ...
+  std::string text;                       ///< The JSON text as the tool wrote it (numbers keep their digits); the model
+                                          ///< is shown this. Empty: spaced_json(value).
 
-  static ToolResult ok(Json value) { return {false, std::move(value), {}}; }
+  static ToolResult ok(Json value) { return {false, std::move(value), {}, {}}; }
   static ToolResult error(std::string kind, const std::string& message) {
-    return {true, Json{{"error", message}}, std::move(kind)};
+    return {true, Json{{"error", message}}, std::move(kind), {}};
   }
 };
 

@@ -25,6 +25,10 @@ struct DialectOptions {
   std::string eos = "<｜end▁of▁sentence｜>";
 };
 
+/// The options that fit a model key (ModelInfo::dialect): r1-0528 writes <think> itself, r1 has it pre-filled, ...
+/// Errors: usage (unknown key, with a suggestion).
+Result<DialectOptions> dialect_for(const std::string& key);
+
 struct Rendered {
   std::vector<inference::Segment> segments;  ///< Template text and message text alternate; message text is never template.
   Prefill prefill = Prefill::none;           ///< What the parser must be told.
