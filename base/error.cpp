@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ostream>
 
 namespace kontor {
 
@@ -26,6 +27,8 @@ std::string_view to_string(Errc code) {
 }
 
 std::string Error::describe() const { return where.empty() ? message : where + ": " + message; }
+
+std::ostream& operator<<(std::ostream& out, const Error& error) { return out << error.describe(); }
 
 Error fail_errno(std::string_view action, std::string_view path) {
   const int code = errno;

@@ -4,6 +4,7 @@
 
 #include <boost/system/result.hpp>
 
+#include <iosfwd>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -42,6 +43,9 @@ struct Error {
   /// "where: message", or the message alone.
   std::string describe() const;
 };
+
+/// Prints describe(); results in failed test assertions become readable through it.
+std::ostream& operator<<(std::ostream& out, const Error& error);
 
 template <class T = void>
 using Result = boost::system::result<T, Error>;
