@@ -14,6 +14,11 @@ elseif(KONTOR_SANITIZE STREQUAL "thread")
   target_link_options(kontor_options INTERFACE -fsanitize=thread)
 endif()
 
+if(KONTOR_FUZZ)
+  target_compile_options(kontor_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  target_link_options(kontor_options INTERFACE -fsanitize=address,undefined)
+endif()
+
 # kontor_library(NAME DIRS dir... LIBS lib...): a static library of every .cpp directly in the given folders
 # (relative to the caller), found by globbing so that adding a file needs no build change.
 function(kontor_library name)
