@@ -1,0 +1,75 @@
+#pragma once
+// Text to token ids and back, from the vocabulary in a model file (tokenizer.ggml.*): byte-level BPE with the
+// pre-tokenizers of the DeepSeek, Qwen and Llama 3 families, SentencePiece BPE, WordPiece. Bytes that are not UTF-8
+// are encoded too and come back unchanged (byte-level BPE, SentencePiece with byte tokens).
+
+#include "base/error.hpp"
+#include "inference/text_model.hpp"
+#include "inference/weight_file.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::inference {
+
+/// Immutable and safe to use from any number of threads; copies share one vocabulary. Independent of the WeightFile
+/// once created.
+class Tokenizer {
+ public:
+  /// Errors: missing_key, wrong_key_type, bad_vocab, unsupported_tokenizer (model or pre-tokenizer), limit_exceeded,
+  /// out_of_memory.
+  static Result<Tokenizer> create(const WeightFile& file);
+
+  /// Ids of the text. Only with `parse_special` does the text of an added token (control, user-defined) become that
+  /// token; otherwise it is encoded like any other text. No begin token is added.
+  std::vector<TokenId> encode(std::string_view text, bool parse_special) const;
+  /// The same, behind what `out` holds.
+  void encode_append(std::string_view text, bool parse_special, std::vector<TokenId>& out) const;
+  /// As `encode`, with the begin and end tokens that the vocabulary asks for (BERT: [CLS] ... [SEP]).
+  std::vector<TokenId> encode_with_ends(std::string_view text, bool parse_special) const;
+
+  /// Ids of a prompt. Added tokens are recognised in template segments only; neighbouring plain text is encoded
+  /// together, so benign prompts get the ids of their whole text. Segments with `tokens` are taken verbatim.
+  /// No begin token is added: templates write their own. Errors: usage (kind bad_token: an id outside the vocabulary).
+  Result<std::vector<TokenId>> encode_segments(std::span<const Segment> segments) const;
+
+  /// Raw bytes of a token ("" for ids outside the vocabulary). Pieces of a text joined give the text (WordPiece: its
+  /// normalised form).
+  std::string_view piece(TokenId id) const;
+  /// Pieces joined; control tokens are left out unless asked for.
+  std::string decode(std::span<const TokenId> ids, bool with_control = false) const;
+
+  /// Control and unknown tokens: never text that a person wrote.
+  bool is_control(TokenId id) const;
+  /// Control or user-defined: matched as a whole in template text ("<think>" may be either, or a normal token).
+  bool is_added(TokenId id) const;
+  /// The token whose raw bytes are `text`; added tokens win over normal ones.
+  std::optional<TokenId> find(std::string_view text) const;
+
+  std::optional<TokenId> bos() const;
+  std::optional<TokenId> eos() const;
+  std::optional<TokenId> eot() const;
+  std::optional<TokenId> unknown() const;
+  /// Every token that ends a generation: eos, eot, eom and the well-known end markers among the control tokens; sorted.
+  std::span<const TokenId> end_tokens() const;
+  bool is_end(TokenId id) const;
+
+  bool add_bos() const;
+  bool add_eos() const;
+  std::size_t size() const;
+  /// tokenizer.ggml.model and .pre as the file says.
+  std::string_view model() const;
+  std::string_view pre() const;
+
+ private:
+  struct State;
+  explicit Tokenizer(std::shared_ptr<const State> state);
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace kontor::inference
