@@ -1,0 +1,136 @@
+// `kontor doctor`: what this machine offers, what is missing, and how to get it.
+
+#include "agent/cli/command.hpp"
+#include "base/json.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kontor::agent::cli {
+namespace {
+
+struct Finding {
+  std::string area;
+  bool ok;
+  std::string text;
+  std::string fix;  ///< Empty when nothing is to be done.
+};
+
+std::string first_value(const char* path, const std::string& key) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind(key, 0) != 0) continue;
+    const auto colon = line.find(':');
+    const auto start = colon == std::string::npos ? std::string::npos : line.find_first_not_of(" \t", colon + 1);
+    return start == std::string::npos ? "" : line.substr(start);
+  }
+  return "";
+}
+
+Finding cpu() {
+  const std::string name = first_value("/proc/cpuinfo", "model name");
+  const std::string flags = " " + first_value("/proc/cpuinfo", "flags") + " ";
+  std::string features;
+  for (const char* feature : {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8"}) {
+    if (flags.find(std::string(" ") + feature + " ") != std::string::npos) features += (features.empty() ? "" : " ") + std::string(feature);
+  }
+  utsname machine{};
+  uname(&machine);
+  std::string text = std::to_string(std::thread::hardware_concurrency()) + " cores, " +
+                     (name.empty() ? std::string(machine.machine) : name) + (features.empty() ? "" : ", " + features);
+  return {"cpu", true, std::move(text), {}};
+}
+
+Finding memory() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  const std::string available = first_value("/proc/meminfo", "MemAvailable");
+  return {"memory", true,
+          std::to_string(static_cast<long long>(pages) * page >> 20) + " MiB, " +
+              std::to_string(std::strtoll(available.c_str(), nullptr, 10) >> 10) + " MiB available", {}};
+}
+
+Finding gpu() {
+  const bool driver = access("/proc/driver/nvidia/version", R_OK) == 0;
+  if (driver) {
+    return {"gpu", false, "an NVIDIA driver is loaded, but this build runs models on the CPU only",
+            "use --device cpu (the default here)"};
+  }
+  return {"gpu", false, "no NVIDIA driver", "models run on the CPU; nothing to do"};
+}
+
+Finding energy() {
+  const char* counter = "/sys/class/powercap/intel-rapl:0/energy_uj";
+  if (access(counter, R_OK) == 0) return {"energy", true, "RAPL counters are readable: joules are measured", {}};
+  if (access(counter, F_OK) == 0) {
+    return {"energy", false, "RAPL counters exist but only root may read them: joules are estimated",
+            std::string("sudo chmod a+r ") + counter};
+  }
+  return {"energy", false, "no energy counters (virtual machine?): joules are estimated and marked so", {}};
+}
+
+Finding landlock() {
+#ifdef SYS_landlock_create_ruleset
+  const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */);
+#else
+  const long version = syscall(444, nullptr, 0, 1);
+#endif
+  if (version > 0) return {"landlock", true, "ABI " + std::to_string(version), {}};
+  return {"landlock", false, "not offered by this kernel: plugins are confined by rlimits and no_new_privs only",
+          "boot a kernel with CONFIG_SECURITY_LANDLOCK and lsm=landlock"};
+}
+
+Finding seccomp() {
+  const bool there = prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+  return {"seccomp", there, there ? "available" : "not offered by this kernel", {}};
+}
+
+Finding huge_pages() {
+  std::ifstream in("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string mode;
+  std::getline(in, mode);
+  const bool ok = mode.find("[always]") != std::string::npos || mode.find("[madvise]") != std::string::npos;
+  return {"huge pages", ok, mode.empty() ? "unknown" : "transparent huge pages: " + mode,
+          ok ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
+}
+
+int report(bool json) {
+  const std::vector<Finding> findings = {cpu(), memory(), gpu(), huge_pages(), energy(), landlock(), seccomp()};
+  if (json) {
+    Json document = Json::object();
+    document["version"] = KONTOR_VERSION;
+    document["findings"] = Json::array();
+    for (const auto& finding : findings) {
+      document["findings"].push_back(
+          Json{{"area", finding.area}, {"ok", finding.ok}, {"text", finding.text}, {"fix", finding.fix}});
+    }
+    print_json(document.dump());
+    return kDone;
+  }
+  std::printf("kontor %s\n", KONTOR_VERSION);
+  for (const auto& finding : findings) {
+    std::printf("  %s %-11s %s\n", finding.ok ? "+" : "-", finding.area.c_str(), finding.text.c_str());
+    if (!finding.fix.empty()) std::printf("    %-11s fix: %s\n", "", finding.fix.c_str());
+  }
+  return kDone;
+}
+
+const Verb verb{"doctor", "What this machine offers: devices, CPU features, energy counters, sandbox",
+                [](CLI::App& app) -> Action {
+                  auto json = std::make_shared<bool>(false);
+                  app.add_flag("--json", *json, "Print one JSON document");
+                  return [json] { return report(*json); };
+                }};
+
+}  // namespace
+}  // namespace kontor::agent::cli
