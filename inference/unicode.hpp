@@ -1,0 +1,50 @@
+#pragma once
+// UTF-8 reading and the character classes that tokenizers split by. Categories come from utf8proc.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace kontor::inference {
+
+/// True when the bytes are well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).
+bool is_valid_utf8(std::string_view bytes);
+
+/// One code point, or one byte that belongs to none.
+struct CodePoint {
+  std::uint32_t value = 0;  ///< kBadByte for a byte that is not part of well-formed UTF-8.
+  std::uint32_t bytes = 1;  ///< Length in the text, 1 to 4.
+};
+inline constexpr std::uint32_t kBadByte = 0xffffffff;
+
+/// Decodes at `at`, which must be below text.size().
+CodePoint decode_utf8(std::string_view text, std::size_t at);
+
+/// Appends the UTF-8 form of a code point up to U+10FFFF.
+void append_utf8(std::string& out, std::uint32_t value);
+
+/// Classes as regular expressions name them, plus the subsets that pre-tokenizers need. Bit flags.
+enum CharacterClass : std::uint8_t {
+  kLetter = 1,       ///< \p{L}
+  kNumber = 2,       ///< \p{N}
+  kSpace = 4,        ///< \s with Unicode on: White_Space
+  kMark = 8,         ///< \p{M}
+  kPunctuation = 16, ///< \p{P}
+  kSymbol = 32,      ///< \p{S}
+};
+
+/// Flags of a code point; 0 for kBadByte, controls, unassigned and format characters.
+std::uint8_t character_class(std::uint32_t value);
+
+/// Unicode normalisation form C. Returns false, with `out` empty, where the text is in that form already. Bytes that
+/// are not UTF-8 stay as they are. Linear, apart from sorting runs of combining marks.
+bool normalise_nfc(std::string_view text, std::string& out);
+
+/// The code point decomposed, without nonspacing marks, in lower case: what uncased BERT vocabularies hold.
+void append_folded(std::uint32_t value, std::string& out);
+
+/// General category C (controls, format characters, private use, unassigned), and kBadByte.
+bool is_control_or_format(std::uint32_t value);
+
+}  // namespace kontor::inference
