@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Runs a model over evaluation sets, freely and greedily, with a small ERP behind the tools.
+
+    python3 evaluate.py pocket-invoice.gguf SET [SET...] [--limit N] [--memory] [--show N]
+
+A SET is a folder as written by "generate.py eval" (a folder without fields.csv, such as the workflow case, is measured by its
+decisions alone). An invoice counts as exact when every argument of erp.match equals what the document prints, and as
+right when, beyond that, the calls and the final answer carry the expected decision and reason.
+"""
+import argparse
+import collections
+import csv
+import json
+import os
+import re
+import time
+
+import torch
+
+import generate as g
+from export_gguf import load
+
+CALL_TEXT = re.compile(re.escape(g.CALLS + g.CALL) + "function" + re.escape(g.SEP) + r"([\w.]+)\n```json\n(.*)\n```" + re.escape(g.CALL_END + g.CALLS_END), re.S)
+
+
+def rows(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def cents(text):
+    """4800.00, 4,800.00, 4.800,00, 4 800,00, 4'800.00 and 4800,00: the last mark in front of two digits is the point."""
+    m = re.fullmatch(r"(\d[\d.,' ]*?)[.,](\d\d)", text)
+    return int(re.sub(r"\D", "", m[1])) * 100 + int(m[2]) if m else None
+
+
+class Erp:
+    """The rules of the matching tool."""
+
+    def __init__(self, folder):
+        self.vendors, self.orders, self.seen = rows(folder, "vendors.csv"), {o["po"]: o for o in rows(folder, "purchase_orders.csv")}, {}
+
+    def match(self, a):
+        plain = lambda s: s.replace(" ", "")
+        total, lines = cents(a["total"]), [cents(x["amount"]) for x in a["lines"]]
+        if total is None or None in lines:
+            return {"error": "amount not readable"}
+        v = next((v for v in self.vendors if plain(v["vat"]) == plain(a["vat"])), None) or next(
+            (v for v in self.vendors if v["name"] == a["vendor"]), None)
+        done = lambda decision, reason: {"decision": decision, "reason": reason, "vendor_id": v["vendor_id"] if v else "", "amount": total}
+        if v is None:
+            return done("hold", "vendor_unknown")
+        first = self.seen.setdefault((v["vendor_id"], a["invoice"]), a["file"])
+        order = self.orders.get(a["order"])
+        if first != a["file"]:
+            return done("reject", "duplicate_of:" + first)
+        if v["status"] == "blocked":
+            return done("reject", "vendor_blocked")
+        if plain(a["iban"]) != plain(v["iban"]):
+            return done("hold", "iban_changed")
+        if a["order"] in ("", "-"):
+            return done("hold", "po_missing")
+        if order is None:
+            return done("hold", "po_unknown")
+        if order["vendor_id"] != v["vendor_id"]:
+            return done("hold", "po_vendor_mismatch")
+        if order["status"] == "closed":
+            return done("hold", "po_closed")
+        if sum(lines) != total:
+            return done("hold", "sum_mismatch:%s!=%s" % (g.money(sum(lines), "plain"), g.money(total, "plain")))
+        if total > cents(order["amount"]):
+            return done("hold", "amount_over_order")
+        return done("needs_approval", "amount_over_5000") if total > 500000 else done("approve", "three_way_match")
+
+
+class Runner:
+    def __init__(self, path):
+        self.model, self.tok = load(path)
+        self.cache, self.made = self.model.new_cache(), 0
+        prefix = self.tok.encode(g.prefix())
+        self.model.step(torch.tensor(prefix), self.cache)
+        self.start = self.cache["n"]
+
+    def reset(self):
+        self.cache["n"] = self.start
+
+    def feed(self, before, message, after):
+        """Marks in the message stay text, as in the runtime."""
+        e = self.tok.encode
+        self.state = self.model.step(torch.tensor(e(before) + e(message, special=False) + e(after)), self.cache)[-1:]
+
+    def write(self, limit=700):
+        ids = []
+        while len(ids) < limit and self.cache["n"] < self.model.c["context"] - 1:
+            ids.append(int(self.model.logits(self.state).argmax()))
+            self.state = self.model.step(torch.tensor(ids[-1:]), self.cache)
+            if ids[-1] == self.tok.eos:
+                break
+        self.made += len(ids)
+        return self.tok.decode(ids)
+
+
+def run(runner, erp, file, document, memory=""):
+    """One invoice; returns (arguments of erp.match, names of all calls, final answer)."""
+    runner.reset()
+    runner.feed(g.USER, g.user_message(file, document, memory), g.ASSISTANT)
+    first, names, answer = None, [], None
+    for _ in range(6):
+        text = runner.write()
+        m = CALL_TEXT.search(text)
+        if not m:
+            try:
+                answer = json.loads(text.split(g.THINK_END)[-1].replace(g.EOS, ""))
+            except ValueError:
+                pass
+            break
+        try:
+            args = json.loads(m[2])
+        except ValueError:
+            break
+        names.append(m[1])
+        if m[1] == "erp.match":
+            first = first or args
+            try:
+                out = erp.match(args)
+            except (KeyError, TypeError, AttributeError):
+                break
+            amount = out.pop("amount", None)
+            text = json.dumps(out, ensure_ascii=False)
+            if amount is not None:
+                text = text[:-1] + ', "amount": ' + g.money(amount, "plain") + "}"
+        else:
+            text = {"erp.pay": '{"status": "paid", "reference": "PAY-%06d"}' % (len(erp.seen)), "erp.hold": '{"status": "held"}',
+                    "erp.reject": '{"status": "rejected"}'}.get(m[1], '{"error": "unknown tool"}')
+        runner.feed(g.OUTS + g.OUT, text, g.OUT_END + g.OUTS_END)
+    return first, names, answer
+
+
+def wanted_calls(decision):
+    return ["erp.match"] + {"approve": ["erp.pay"], "hold": ["erp.hold"], "reject": ["erp.reject"]}.get(decision, [])
+
+
+def measure(runner, folder, limit=None, with_memory=False, show=0):
+    expected, erp = rows(folder, "expected.csv")[:limit], Erp(folder)
+    have_fields = os.path.exists(os.path.join(folder, "fields.csv"))
+    fields = {r["file"]: r for r in rows(folder, "fields.csv")} if have_fields else {}
+    count, wrong, memory = collections.Counter(), collections.Counter(), []
+    began, runner.made = time.time(), 0
+    for e in expected:
+        file = e["file"]
+        with open(os.path.join(folder, "inbox", file), encoding="utf-8", newline="") as f:
+            document = f.read()
+        facts = "memory:\n" + "".join("- " + m + "\n" for m in memory[-5:]) + "\n" if with_memory and memory else ""
+        args, names, answer = run(runner, erp, file, document, facts)
+        bad = []
+        if have_fields:
+            got = dict(args or {})
+            try:
+                got["lines"] = "|".join(x["item"] + "=" + x["amount"] for x in got.get("lines", []))
+            except (KeyError, TypeError):
+                got["lines"] = None
+            bad = [k for k, v in fields[file].items() if got.get(k) != v]
+            wrong.update(bad)
+            if show and bad:
+                show -= 1
+                print("--", file, {k: (fields[file][k], got.get(k)) for k in bad})
+                print(document)
+        answer = answer if isinstance(answer, dict) else {}
+        decided = (answer.get("decision"), answer.get("reason")) == (e["decision"], e["reason"])
+        exact, right = not bad, decided and names == wanted_calls(e["decision"]) and answer.get("file") == file and (
+            not have_fields or answer.get("vendor") == fields[file]["vendor"])
+        if show and not right and exact:
+            show -= 1
+            print("--", e, names, answer)
+        count.update(n=1, exact=exact, decided=decided, right=exact and right)
+        memory.append(g.PROMPT["memory_fact"].format(file=file, vendor=answer.get("vendor"), decision=answer.get("decision"), reason=answer.get("reason")))
+    n = count["n"]
+    return {"set": os.path.basename(os.path.normpath(folder)), "n": n, "exact": count["exact"] / n, "decision": count["decided"] / n,
+            "right": count["right"] / n, "wrong_fields": dict(wrong), "tokens_per_s": round(runner.made / (time.time() - began))}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("model")
+    p.add_argument("sets", nargs="+")
+    p.add_argument("--limit", type=int)
+    p.add_argument("--memory", action="store_true", help="hand the last five decisions to the model, as recalled facts")
+    p.add_argument("--show", type=int, default=0, help="print this many mistakes")
+    a = p.parse_args()
+    torch.set_num_threads(1)
+    runner = Runner(a.model)
+    for s in a.sets:
+        print(json.dumps(measure(runner, s, a.limit, a.memory, a.show), ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()
