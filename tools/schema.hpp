@@ -1,5 +1,9 @@
 #pragma once
-// JSON Schema (2020-12 subset used by tools and outputs): compile once, validate many. Bounded and iterative.
+// JSON Schema 2020-12 (and draft-07 where `$schema` says so): compile once, validate many.
+//
+// All keywords of the core, applicator, unevaluated, validation and format vocabularies. `$ref` and `$dynamicRef` reach
+// anything inside the document (pointers, anchors, embedded `$id`), nothing outside of it. Patterns are ECMA-262 turned
+// into RE2: linear time, but no look-around and no back-references. Numbers are compared by exact decimal value.
 
 #include "base/error.hpp"
 #include "base/json.hpp"
@@ -13,19 +17,33 @@ namespace kontor::tools {
 struct SchemaViolation {
   std::string pointer;   ///< JSON pointer of the value at fault ("" is the whole).
   std::string message;   ///< "expected a string, got a number", "missing property 'iban'", ...
+  std::string keyword;   ///< The keyword that said no: "type", "required", ...; "limit" when checking was given up.
 };
+
+struct SchemaOptions {
+  bool formats = true;   ///< `format` is checked for the formats of 2020-12; unknown ones are annotations.
+};
+
+/// Bounds, so that neither a hostile schema nor a hostile value can hold the program up.
+inline constexpr std::size_t kSchemaNodesMax = 50'000;      ///< Subschemas of one schema.
+inline constexpr std::size_t kSchemaDepthMax = 512;         ///< Nested applications while checking.
+inline constexpr std::size_t kSchemaStepsMax = 20'000'000;  ///< Work of one validate call.
 
 class Schema {
  public:
   /// Keywords it does not know that would restrict values are errors (unsupported) with the keyword's JSON pointer in
   /// `where`; annotations are ignored. No remote references. Errors: malformed, unsupported, limit.
-  static Result<Schema> compile(const Json& schema);
+  /// A schema that applies itself to the same value without end is malformed (kind schema_cycle).
+  static Result<Schema> compile(const Json& schema, const SchemaOptions& options = {});
 
-  /// Empty when the value is valid. At most `limit` violations are reported.
+  /// Empty when the value is valid. At most `limit` violations are reported. Values nested or repeated beyond the
+  /// bounds above are violations (keyword "limit"), never accepted unchecked. Thread-safe.
   std::vector<SchemaViolation> validate(const Json& value, std::size_t limit = 8) const;
 
+
+  struct Compiled;  ///< Internal: tools/schema_node.hpp.
+
  private:
-  struct Compiled;
   std::shared_ptr<const Compiled> compiled_;
 };
 

@@ -1,0 +1,631 @@
+// From the JSON of a schema to nodes. Two passes, both with work lists instead of recursion: the first finds every
+// subschema, its base URI and the names it declares; the second builds the nodes that can be reached from the root.
+
+#include "tools/json_value.hpp"
+#include "tools/nearest.hpp"
+#include "tools/pattern.hpp"
+#include "tools/schema_node.hpp"
+#include "tools/uri.hpp"
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <map>
+
+namespace kontor::tools {
+namespace {
+
+constexpr std::size_t kPatternsMax = 500;
+constexpr std::size_t kPointerBytesMax = 64u << 20;  // Long keys times many subschemas.
+constexpr std::size_t kDocumentDepthMax = 256;
+
+enum class Holds { schema, schemas, schema_or_list, map, dependencies };
+
+struct Applicator {
+  std::string_view keyword;
+  Holds holds;
+};
+
+constexpr std::array kApplicators{
+    Applicator{"properties", Holds::map}, Applicator{"patternProperties", Holds::map},
+    Applicator{"additionalProperties", Holds::schema}, Applicator{"propertyNames", Holds::schema},
+    Applicator{"dependentSchemas", Holds::map}, Applicator{"dependencies", Holds::dependencies},
+    Applicator{"items", Holds::schema_or_list}, Applicator{"prefixItems", Holds::schemas},
+    Applicator{"additionalItems", Holds::schema}, Applicator{"contains", Holds::schema},
+    Applicator{"unevaluatedItems", Holds::schema}, Applicator{"unevaluatedProperties", Holds::schema},
+    Applicator{"allOf", Holds::schemas}, Applicator{"anyOf", Holds::schemas}, Applicator{"oneOf", Holds::schemas},
+    Applicator{"not", Holds::schema}, Applicator{"if", Holds::schema}, Applicator{"then", Holds::schema},
+    Applicator{"else", Holds::schema}, Applicator{"$defs", Holds::map}, Applicator{"definitions", Holds::map}};
+
+/// Keywords of older or other languages that restrict values, and which we do not implement.
+constexpr std::array<std::string_view, 4> kForeign{"disallow", "extends", "divisibleBy", "$recursiveRef"};
+
+/// Assertions; a key that differs from one of them only in case is a slip of the pen, not an annotation.
+constexpr std::array<std::string_view, 37> kAssertions{
+    "type", "enum", "const", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength",
+    "minLength", "pattern", "format", "maxItems", "minItems", "uniqueItems", "maxContains", "minContains", "maxProperties",
+    "minProperties", "required", "dependentRequired", "properties", "patternProperties", "additionalProperties",
+    "propertyNames", "dependentSchemas", "items", "prefixItems", "contains", "unevaluatedItems", "unevaluatedProperties",
+    "allOf", "anyOf", "oneOf", "not", "$ref", "$dynamicRef"};
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
+std::string pointer_token(std::string_view key) {
+  std::string out = "/";
+  for (const char c : key) {
+    if (c == '~') out += "~0";
+    else if (c == '/') out += "~1";
+    else out += c;
+  }
+  return out;
+}
+
+const Json* member(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() ? nullptr : &*found;
+}
+
+/// Calls visit(child, pointer below the schema) for each direct subschema.
+template <class Visit>
+void each_subschema(const Json& schema, const Visit& visit) {
+  for (const auto& [keyword, holds] : kApplicators) {
+    const Json* value = member(schema, keyword.data());
+    if (value == nullptr) continue;
+    const std::string at = pointer_token(keyword);
+    const auto is_schema = [](const Json& v) { return v.is_object() || v.is_boolean(); };
+    if ((holds == Holds::schema || holds == Holds::schema_or_list) && is_schema(*value)) visit(*value, at);
+    if ((holds == Holds::schemas || holds == Holds::schema_or_list) && value->is_array()) {
+      std::size_t i = 0;
+      for (const auto& element : *value) {
+        if (is_schema(element)) visit(element, at + "/" + std::to_string(i));
+        ++i;
+      }
+    }
+    if ((holds == Holds::map || holds == Holds::dependencies) && value->is_object()) {
+      for (const auto& entry : value->items()) {
+        if (is_schema(entry.value())) visit(entry.value(), at + pointer_token(entry.key()));
+      }
+    }
+  }
+}
+
+/// Where a subschema stands.
+struct Place {
+  std::string pointer;
+  std::string base;           ///< Absolute URI of its resource, no fragment.
+  std::int32_t resource = 0;
+  bool legacy = false;        ///< draft-07 and older: $ref hides its siblings.
+};
+
+class Compiler {
+ public:
+  Compiler(const Json& root, const SchemaOptions& options) : root_(root), options_(options) {}
+
+  Result<std::shared_ptr<Schema::Compiled>> run();
+
+ private:
+  struct Resource {
+    const Json* root;
+    std::string pointer;
+  };
+
+  void stop(Errc code, std::string message, std::string kind, std::string where) {
+    if (!failed_) error_ = fail(code, std::move(message), std::move(kind), std::move(where));
+    failed_ = true;
+  }
+  void malformed(const Place& place, std::string_view keyword, const std::string& message) {
+    stop(Errc::malformed, "\"" + std::string(keyword) + "\" " + message, "bad_schema", place.pointer + pointer_token(keyword));
+  }
+
+  void survey();
+  void declare(const Json& schema, Place& place);
+  NodeIndex index_of(const Json& schema, const Place& place);
+  NodeIndex child(const Json& value, const Place& parent, std::string_view keyword, const std::string& below = {});
+  void build(NodeIndex index);
+  void build_annotations(const Json& schema, const Place& place);
+  void build_values(SchemaNode& node, const Json& schema, const Place& place);
+  void build_applicators(SchemaNode& node, const Json& schema, const Place& place);
+  void build_objects(SchemaNode& node, const Json& schema, const Place& place);
+  void build_items(SchemaNode& node, const Json& schema, const Place& place);
+  void build_references(SchemaNode& node, const Json& schema, const Place& place);
+  NodeIndex resolve(const std::string& reference, const Place& place, std::string_view keyword, std::string* anchor);
+  std::optional<Pattern> pattern(const std::string& text, const Place& place, const std::string& where);
+  void check_cycles();
+
+  const Json& root_;
+  const SchemaOptions& options_;
+  std::shared_ptr<Schema::Compiled> compiled_ = std::make_shared<Schema::Compiled>();
+  std::map<const Json*, Place> places_;
+  std::map<std::string, Resource> resources_;              ///< By absolute URI.
+  std::map<std::string, const Json*> anchors_;             ///< URI#name
+  std::vector<std::pair<std::string, const Json*>> dynamic_anchors_;
+  std::vector<std::int32_t> dynamic_resources_;
+  std::map<const Json*, NodeIndex> indices_;
+  std::deque<std::pair<const Json*, Place>> waiting_;
+  std::size_t patterns_ = 0;
+  bool failed_ = false;
+  Error error_;
+};
+
+/// Finds all subschemas and the names they declare.
+void Compiler::survey() {
+  std::vector<std::pair<const Json*, Place>> stack;
+  Place top;
+  top.base = "kontor:schema";
+  resources_[top.base] = {&root_, ""};
+  compiled_->resources.emplace_back();
+  stack.emplace_back(&root_, top);
+  std::size_t pointer_bytes = 0;
+  while (!stack.empty() && !failed_) {
+    auto [schema, place] = std::move(stack.back());
+    stack.pop_back();
+    if (schema->is_object()) declare(*schema, place);
+    pointer_bytes += place.pointer.size();
+    places_[schema] = place;
+    if (places_.size() > kSchemaNodesMax || pointer_bytes > kPointerBytesMax) {
+      return stop(Errc::limit, "a schema of more than " + std::to_string(kSchemaNodesMax) + " subschemas", "schema_size", place.pointer);
+    }
+    if (!schema->is_object()) continue;
+    if (place.legacy && schema->contains("$ref")) {  // Siblings are hidden, but definitions can still be pointed at.
+      for (const char* keyword : {"$defs", "definitions"}) {
+        const Json* map = member(*schema, keyword);
+        if (map == nullptr || !map->is_object()) continue;
+        for (const auto& entry : map->items()) {
+          Place below = place;
+          below.pointer += pointer_token(keyword) + pointer_token(entry.key());
+          stack.emplace_back(&entry.value(), std::move(below));
+        }
+      }
+      continue;
+    }
+    each_subschema(*schema, [&](const Json& value, const std::string& below) {
+      Place next = place;
+      next.pointer += below;
+      stack.emplace_back(&value, std::move(next));
+    });
+  }
+}
+
+/// Reads $schema, $id and anchors; changes the place when a new resource begins here.
+void Compiler::declare(const Json& schema, Place& place) {
+  if (const Json* dialect = member(schema, "$schema"); dialect != nullptr && dialect->is_string()) {
+    const auto& name = dialect->get_ref<const std::string&>();
+    place.legacy = name.find("draft-07") != std::string::npos || name.find("draft-06") != std::string::npos ||
+                   name.find("draft-04") != std::string::npos || name.find("draft-03") != std::string::npos;
+  }
+  const bool hidden = place.legacy && schema.contains("$ref");
+  const Json* id = member(schema, "$id");
+  if (id == nullptr && place.legacy) id = member(schema, "id");
+  if (id != nullptr && id->is_string() && !hidden) {
+    std::string uri = resolve_uri(place.base, id->get_ref<const std::string&>());
+    const auto hash = uri.find('#');
+    const std::string fragment = hash == std::string::npos ? "" : uri.substr(hash + 1);
+    if (hash != std::string::npos) uri.erase(hash);
+    if (!fragment.empty() && place.legacy) anchors_.emplace(uri + "#" + fragment, &schema);
+    if (uri != place.base) {
+      place.base = uri;
+      place.resource = static_cast<std::int32_t>(compiled_->resources.size());
+      compiled_->resources.emplace_back();
+      resources_.emplace(uri, Resource{&schema, place.pointer});
+    }
+  }
+  if (place.legacy) return;
+  for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
+    const Json* anchor = member(schema, keyword);
+    if (anchor == nullptr) continue;
+    if (!anchor->is_string()) return malformed(place, keyword, "is a string");
+    const auto& name = anchor->get_ref<const std::string&>();
+    anchors_.emplace(place.base + "#" + name, &schema);
+    if (keyword[1] == 'd') {
+      dynamic_anchors_.emplace_back(place.base + "#" + name, &schema);
+      dynamic_resources_.push_back(place.resource);
+    }
+  }
+}
+
+NodeIndex Compiler::index_of(const Json& schema, const Place& place) {
+  const auto [found, fresh] = indices_.emplace(&schema, static_cast<NodeIndex>(compiled_->nodes.size()));
+  if (fresh) {
+    compiled_->nodes.emplace_back();
+    waiting_.emplace_back(&schema, place);
+    if (compiled_->nodes.size() > kSchemaNodesMax) {
+      stop(Errc::limit, "a schema of more than " + std::to_string(kSchemaNodesMax) + " subschemas", "schema_size", place.pointer);
+    }
+  }
+  return found->second;
+}
+
+NodeIndex Compiler::child(const Json& value, const Place& parent, std::string_view keyword, const std::string& below) {
+  if (!value.is_object() && !value.is_boolean()) {
+    stop(Errc::malformed, "a schema is an object, true or false, not " + kind_of(value), "bad_schema",
+         parent.pointer + pointer_token(keyword) + below);
+    return kNoNode;
+  }
+  if (const auto known = places_.find(&value); known != places_.end()) return index_of(value, known->second);
+  Place place = parent;
+  place.pointer += pointer_token(keyword) + below;
+  return index_of(value, place);
+}
+
+std::optional<Pattern> Compiler::pattern(const std::string& text, const Place& place, const std::string& where) {
+  if (++patterns_ > kPatternsMax) {
+    stop(Errc::limit, "more than " + std::to_string(kPatternsMax) + " patterns in one schema", "schema_size", place.pointer + where);
+    return std::nullopt;
+  }
+  auto compiled = compile_pattern(text);
+  if (!compiled) {
+    stop(compiled.error().code, compiled.error().message, compiled.error().kind, place.pointer + where);
+    return std::nullopt;
+  }
+  return Pattern{text, std::move(*compiled)};
+}
+
+/// Unknown keys are annotations, unless they look as if they were meant to restrict.
+void Compiler::build_annotations(const Json& schema, const Place& place) {
+  for (const auto& entry : schema.items()) {
+    const std::string& key = entry.key();
+    const std::string where = place.pointer + pointer_token(key);
+    if (std::find(kForeign.begin(), kForeign.end(), key) != kForeign.end()) {
+      return stop(Errc::unsupported, "the keyword \"" + key + "\" is not part of JSON Schema 2020-12 or draft-07", "unknown_keyword", where);
+    }
+    if (std::find(kAssertions.begin(), kAssertions.end(), key) != kAssertions.end()) continue;
+    const std::string small = lower(key);
+    for (const auto known : kAssertions) {
+      if (small == lower(known)) {
+        return stop(Errc::unsupported, "unknown keyword \"" + key + "\" (did you mean \"" + std::string(known) + "\"?)", "unknown_keyword", where);
+      }
+    }
+  }
+}
+
+void Compiler::build_values(SchemaNode& node, const Json& schema, const Place& place) {
+  if (const Json* type = member(schema, "type")) {
+    static const std::map<std::string_view, std::uint8_t> kBits{
+        {"null", kNull}, {"boolean", kBoolean}, {"integer", kInteger}, {"number", kInteger | kNumber},
+        {"string", kString}, {"array", kArray}, {"object", kObject}};
+    node.types = 0;
+    const auto add = [&](const Json& name) {
+      const auto bit = name.is_string() ? kBits.find(name.get_ref<const std::string&>()) : kBits.end();
+      if (bit == kBits.end()) malformed(place, "type", "is one of null, boolean, integer, number, string, array, object, or a list of them");
+      else node.types |= bit->second;
+    };
+    if (type->is_array()) for (const auto& name : *type) add(name);
+    else add(*type);
+  }
+  if (const Json* values = member(schema, "enum")) {
+    if (!values->is_array()) return malformed(place, "enum", "is a list");
+    node.values.emplace(values->begin(), values->end());
+  }
+  if (const Json* constant = member(schema, "const")) node.constant = *constant;
+
+  const auto number = [&](const char* keyword, std::optional<Json>& slot) {
+    const Json* value = member(schema, keyword);
+    if (value == nullptr) return;
+    if (!value->is_number()) return malformed(place, keyword, "is a number");
+    slot = *value;
+  };
+  number("minimum", node.minimum);
+  number("maximum", node.maximum);
+  number("multipleOf", node.multiple_of);
+  if (node.multiple_of && compare_numbers(*node.multiple_of, Json(0)) <= 0) return malformed(place, "multipleOf", "is above zero");
+  // Draft 4 spelled these as flags on minimum and maximum.
+  const auto exclusive = [&](const char* keyword, std::optional<Json>& slot, std::optional<Json>& plain) {
+    const Json* value = member(schema, keyword);
+    if (value != nullptr && value->is_boolean() && place.legacy) {
+      if (value->get<bool>()) slot.swap(plain);
+      return;
+    }
+    number(keyword, slot);
+  };
+  exclusive("exclusiveMinimum", node.above, node.minimum);
+  exclusive("exclusiveMaximum", node.below, node.maximum);
+
+  const auto count = [&](const char* keyword, std::uint64_t& slot) {
+    const Json* value = member(schema, keyword);
+    if (value == nullptr) return;
+    if (!value->is_number() || !is_whole_number(*value) || compare_numbers(*value, Json(0)) < 0) {
+      return malformed(place, keyword, "is a whole number that is not negative");
+    }
+    if (!value->is_number_float()) slot = value->get<std::uint64_t>();
+    else slot = value->get<double>() < 1e18 ? static_cast<std::uint64_t>(value->get<double>()) : kNoBound - 1;
+  };
+  count("minLength", node.min_length);
+  count("maxLength", node.max_length);
+  count("minItems", node.min_items);
+  count("maxItems", node.max_items);
+  count("minProperties", node.min_properties);
+  count("maxProperties", node.max_properties);
+  count("minContains", node.min_contains);
+  count("maxContains", node.max_contains);
+  if (const Json* unique = member(schema, "uniqueItems")) {
+    if (!unique->is_boolean()) return malformed(place, "uniqueItems", "is true or false");
+    node.unique_items = unique->get<bool>();
+  }
+  if (const Json* text = member(schema, "pattern")) {
+    if (!text->is_string()) return malformed(place, "pattern", "is a string");
+    node.pattern = pattern(text->get_ref<const std::string&>(), place, "/pattern");
+  }
+  if (const Json* format = member(schema, "format")) {
+    if (!format->is_string()) return malformed(place, "format", "is a string");
+    if (options_.formats) node.format = format_named(format->get_ref<const std::string&>());
+  }
+}
+
+void Compiler::build_objects(SchemaNode& node, const Json& schema, const Place& place) {
+  const auto names = [&](const Json& list, const char* keyword, const std::string& below, std::vector<std::string>& slot) {
+    if (!list.is_array()) {
+      return stop(Errc::malformed, std::string("\"") + keyword + "\" is a list of names", "bad_schema", place.pointer + pointer_token(keyword) + below);
+    }
+    for (const auto& name : list) {
+      if (!name.is_string()) {
+        return stop(Errc::malformed, std::string("\"") + keyword + "\" is a list of names", "bad_schema", place.pointer + pointer_token(keyword) + below);
+      }
+      slot.push_back(name.get<std::string>());
+    }
+  };
+  const auto map = [&](const char* keyword, const auto& use) {
+    const Json* value = member(schema, keyword);
+    if (value == nullptr) return;
+    if (!value->is_object()) return malformed(place, keyword, "is an object");
+    for (const auto& entry : value->items()) {
+      if (!failed_) use(entry.key(), entry.value());
+    }
+  };
+  map("properties", [&](const std::string& name, const Json& value) {
+    node.names[name].node = child(value, place, "properties", pointer_token(name));
+  });
+  map("patternProperties", [&](const std::string& text, const Json& value) {
+    auto compiled = pattern(text, place, "/patternProperties" + pointer_token(text));
+    const NodeIndex below = child(value, place, "patternProperties", pointer_token(text));
+    if (compiled) node.pattern_properties.emplace_back(std::move(*compiled), below);
+  });
+  map("dependentSchemas", [&](const std::string& name, const Json& value) {
+    node.dependent_schemas.emplace_back(name, child(value, place, "dependentSchemas", pointer_token(name)));
+  });
+  map("dependentRequired", [&](const std::string& name, const Json& value) {
+    node.dependent_required.emplace_back(name, std::vector<std::string>{});
+    names(value, "dependentRequired", pointer_token(name), node.dependent_required.back().second);
+  });
+  map("dependencies", [&](const std::string& name, const Json& value) {
+    if (value.is_array()) {
+      node.dependent_required.emplace_back(name, std::vector<std::string>{});
+      names(value, "dependencies", pointer_token(name), node.dependent_required.back().second);
+    } else {
+      node.dependent_schemas.emplace_back(name, child(value, place, "dependencies", pointer_token(name)));
+    }
+  });
+  if (const Json* list = member(schema, "required"); list != nullptr && !(list->is_boolean() && place.legacy)) {
+    std::vector<std::string> all;
+    names(*list, "required", {}, all);
+    for (auto& name : all) {
+      auto& rule = node.names[name];
+      if (rule.required >= 0) continue;
+      rule.required = static_cast<std::int32_t>(node.required.size());
+      node.required.push_back(std::move(name));
+    }
+  }
+}
+
+void Compiler::build_items(SchemaNode& node, const Json& schema, const Place& place) {
+  const auto list = [&](const char* keyword, std::vector<NodeIndex>& slot) {
+    const Json* value = member(schema, keyword);
+    if (value == nullptr) return;
+    if (!value->is_array()) return malformed(place, keyword, "is a list of schemas");
+    std::size_t i = 0;
+    for (const auto& element : *value) slot.push_back(child(element, place, keyword, "/" + std::to_string(i++)));
+  };
+  list("prefixItems", node.prefix_items);
+  list("allOf", node.all_of);
+  list("anyOf", node.any_of);
+  list("oneOf", node.one_of);
+  const Json* items = member(schema, "items");
+  if (items == nullptr) return;
+  if (!items->is_array()) {
+    node.items = child(*items, place, "items");
+    return;
+  }
+  // Draft 7's spelling of prefixItems; tools without $schema still use it.
+  if (!node.prefix_items.empty()) return malformed(place, "items", "is one schema beside prefixItems");
+  list("items", node.prefix_items);
+  if (const Json* rest = member(schema, "additionalItems")) node.items = child(*rest, place, "additionalItems");
+}
+
+void Compiler::build_applicators(SchemaNode& node, const Json& schema, const Place& place) {
+  const auto one = [&](const char* keyword, NodeIndex& slot) {
+    if (const Json* value = member(schema, keyword)) slot = child(*value, place, keyword);
+  };
+  one("additionalProperties", node.additional_properties);
+  one("propertyNames", node.property_names);
+  one("contains", node.contains);
+  one("unevaluatedItems", node.unevaluated_items);
+  one("unevaluatedProperties", node.unevaluated_properties);
+  one("not", node.negated);
+  one("if", node.condition);
+  one("then", node.then_node);
+  one("else", node.else_node);
+  node.annotates = node.unevaluated_items != kNoNode || node.unevaluated_properties != kNoNode;
+}
+
+NodeIndex Compiler::resolve(const std::string& reference, const Place& place, std::string_view keyword, std::string* anchor) {
+  const std::string where = place.pointer + pointer_token(keyword);
+  std::string uri = resolve_uri(place.base, reference);
+  std::string fragment;
+  if (const auto hash = uri.find('#'); hash != std::string::npos) {
+    fragment = percent_decoded(uri.substr(hash + 1));
+    uri.erase(hash);
+  }
+  const auto resource = resources_.find(uri);
+  if (resource == resources_.end()) {
+    stop(Errc::unsupported, "\"" + reference + "\" refers to another document; only references inside the schema are followed", "remote_reference", where);
+    return kNoNode;
+  }
+  const Json* target = resource->second.root;
+  Place at = place;
+  at.pointer = resource->second.pointer;
+  if (!fragment.empty() && fragment[0] != '/') {
+    const auto found = anchors_.find(uri + "#" + fragment);
+    if (found == anchors_.end()) {
+      stop(Errc::malformed, "\"" + reference + "\" refers to an anchor that does not exist", "bad_reference", where);
+      return kNoNode;
+    }
+    target = found->second;
+    if (anchor != nullptr) *anchor = fragment;
+  } else if (!fragment.empty()) {
+    std::size_t begin = 1;
+    while (begin <= fragment.size()) {
+      const auto end = std::min(fragment.find('/', begin), fragment.size());
+      std::string token = fragment.substr(begin, end - begin);
+      begin = end + 1;
+      at.pointer += "/" + token;
+      for (auto tilde = token.find('~'); tilde != std::string::npos; tilde = token.find('~', tilde + 1)) {
+        token.replace(tilde, 2, token.compare(tilde, 2, "~1") == 0 ? "/" : "~");
+      }
+      const Json* next = nullptr;
+      if (target->is_object()) {
+        next = member(*target, token.c_str());
+      } else if (target->is_array() && !token.empty() && token.size() < 8 && token.find_first_not_of("0123456789") == std::string::npos) {
+        const auto index = static_cast<std::size_t>(std::stoul(token));
+        if (index < target->size()) next = &(*target)[index];
+      }
+      if (next == nullptr) {
+        stop(Errc::malformed, "\"" + reference + "\" refers to a place that does not exist", "bad_reference", where);
+        return kNoNode;
+      }
+      target = next;
+    }
+  }
+  if (!target->is_object() && !target->is_boolean()) {
+    stop(Errc::malformed, "\"" + reference + "\" does not refer to a schema", "bad_reference", where);
+    return kNoNode;
+  }
+  if (const auto known = places_.find(target); known != places_.end()) return index_of(*target, known->second);
+  if (const auto root = places_.find(resource->second.root); root != places_.end()) {  // A schema below an unknown keyword.
+    at.base = root->second.base;
+    at.resource = root->second.resource;
+    at.legacy = root->second.legacy;
+  }
+  return index_of(*target, at);
+}
+
+void Compiler::build_references(SchemaNode& node, const Json& schema, const Place& place) {
+  for (const char* keyword : {"$ref", "$dynamicRef"}) {
+    const Json* reference = member(schema, keyword);
+    if (reference == nullptr) continue;
+    if (!reference->is_string()) return malformed(place, keyword, "is a string");
+    const auto& text = reference->get_ref<const std::string&>();
+    if (keyword[1] == 'r') {
+      node.ref = resolve(text, place, keyword, nullptr);
+      continue;
+    }
+    std::string name;
+    node.dynamic_ref = resolve(text, place, keyword, &name);
+    if (failed_ || name.empty()) continue;
+    // Dynamic only when the place it first leads to is itself a dynamic anchor.
+    for (const auto& [uri, target] : dynamic_anchors_) {
+      if (indices_.contains(target) && indices_.at(target) == node.dynamic_ref && uri.substr(uri.find('#') + 1) == name) {
+        node.dynamic_name = name;
+        compiled_->dynamic = true;
+      }
+    }
+  }
+}
+
+void Compiler::build(NodeIndex index) {
+  auto [schema, place] = std::move(waiting_.front());
+  waiting_.pop_front();
+  SchemaNode node;  // Built aside: the list of nodes grows meanwhile.
+  node.resource = place.resource;
+  if (schema->is_boolean()) {
+    node.kind = schema->get<bool>() ? SchemaNode::Kind::always : SchemaNode::Kind::never;
+  } else if (place.legacy && schema->contains("$ref")) {
+    build_references(node, *schema, place);
+  } else {
+    build_annotations(*schema, place);
+    build_values(node, *schema, place);
+    build_objects(node, *schema, place);
+    build_items(node, *schema, place);
+    build_applicators(node, *schema, place);
+    build_references(node, *schema, place);
+  }
+  compiled_->nodes[static_cast<std::size_t>(index)] = std::move(node);
+}
+
+/// A schema that applies itself to the same value again would never end: depth-first search over in-place steps.
+void Compiler::check_cycles() {
+  const auto& nodes = compiled_->nodes;
+  const auto next = [&](const SchemaNode& node) {
+    std::vector<NodeIndex> all = node.all_of;
+    all.insert(all.end(), node.any_of.begin(), node.any_of.end());
+    all.insert(all.end(), node.one_of.begin(), node.one_of.end());
+    for (const auto& [name, below] : node.dependent_schemas) all.push_back(below);
+    for (const NodeIndex one : {node.negated, node.condition, node.then_node, node.else_node, node.ref, node.dynamic_ref}) {
+      if (one != kNoNode) all.push_back(one);
+    }
+    return all;
+  };
+  std::vector<std::uint8_t> state(nodes.size(), 0);  // 0 new, 1 on the path, 2 done
+  struct Frame {
+    NodeIndex node;
+    std::vector<NodeIndex> next;
+    std::size_t at = 0;
+  };
+  for (std::size_t start = 0; start < nodes.size(); ++start) {
+    if (state[start] != 0) continue;
+    std::vector<Frame> path{{static_cast<NodeIndex>(start), next(nodes[start])}};
+    state[start] = 1;
+    while (!path.empty()) {
+      auto& top = path.back();
+      if (top.at == top.next.size()) {
+        state[static_cast<std::size_t>(top.node)] = 2;
+        path.pop_back();
+        continue;
+      }
+      const auto to = static_cast<std::size_t>(top.next[top.at++]);
+      if (state[to] == 1) {
+        return stop(Errc::malformed, "the schema applies itself to the same value without end", "schema_cycle", "");
+      }
+      if (state[to] == 0) {
+        state[to] = 1;
+        path.push_back({static_cast<NodeIndex>(to), next(nodes[to])});
+      }
+    }
+  }
+}
+
+Result<std::shared_ptr<Schema::Compiled>> Compiler::run() {
+  if (!root_.is_object() && !root_.is_boolean()) {
+    return fail(Errc::malformed, "a schema is an object, true or false, not " + kind_of(root_), "bad_schema");
+  }
+  if (json_depth(root_, kDocumentDepthMax) >= kDocumentDepthMax) {
+    return fail(Errc::limit, "a schema nested deeper than " + std::to_string(kDocumentDepthMax) + " levels", "schema_depth");
+  }
+  survey();
+  if (failed_) return error_;
+  index_of(root_, places_.at(&root_));
+  for (std::size_t i = 0; i < dynamic_anchors_.size(); ++i) {
+    const Json* schema = dynamic_anchors_[i].second;
+    const NodeIndex index = index_of(*schema, places_.at(schema));
+    const auto& uri = dynamic_anchors_[i].first;
+    compiled_->resources[static_cast<std::size_t>(dynamic_resources_[i])].dynamic_anchors.emplace(uri.substr(uri.find('#') + 1), index);
+  }
+  for (NodeIndex built = 0; !waiting_.empty() && !failed_; ++built) build(built);
+  if (!failed_) check_cycles();
+  if (failed_) return error_;
+  return std::move(compiled_);
+}
+
+}  // namespace
+
+Result<Schema> Schema::compile(const Json& schema, const SchemaOptions& options) {
+  auto compiled = Compiler(schema, options).run();
+  if (!compiled) return compiled.error();
+  Schema result;
+  result.compiled_ = std::move(*compiled);
+  return result;
+}
+
+}  // namespace kontor::tools
