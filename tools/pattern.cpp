@@ -44,6 +44,7 @@ class Translator {
   }
 
   bool unsupported_only = false;  ///< The failure is a feature of ECMA that RE2 lacks.
+  bool foreign_groups = false;    ///< Has a kind of group that ECMA lacks.
 
  private:
   void stop(Errc code, const std::string& message) {
@@ -64,6 +65,8 @@ class Translator {
       at_ += 3;
       return;
     }
+    // Inline flags such as (?i) are not ECMA, but schemas made by other languages use them and RE2 knows them.
+    if (here.starts_with("(?") && !here.starts_with("(?:")) foreign_groups = true;
     out_ += '(';
     ++at_;
   }
@@ -229,6 +232,7 @@ bool is_pattern(std::string_view text) {
   Translator translator(text);
   const auto spelled = translator.run();
   if (!spelled) return translator.unsupported_only;
+  if (translator.foreign_groups) return false;
   re2::RE2::Options options;
   options.set_log_errors(false);
   options.set_max_mem(kPatternMemory);

@@ -381,7 +381,7 @@ bool is_uri_template(std::string_view text) {
       i = close;
     } else if (c == '%') {
       if (i + 2 >= text.size() || !hex(text[i + 1]) || !hex(text[i + 2])) return false;
-    } else if (static_cast<unsigned char>(c) <= 0x20 || among(c, "\"'<>\\^`|}\x7f")) {
+    } else if (static_cast<unsigned char>(c) <= 0x20 || among(c, "\"<>\\^`|}\x7f")) {
       return false;
     }
   }
