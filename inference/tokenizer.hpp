@@ -17,6 +17,14 @@
 
 namespace kontor::inference {
 
+/// Which added tokens (those matched as a whole) text may become.
+enum class AddedTokens {
+  text_only,     ///< For text from outside: only user-defined tokens that are not spelled like markers.
+  user_defined,  ///< User-defined tokens whatever their spelling, no control tokens: what llama.cpp does without
+                 ///< special parsing. Unsafe for text from outside: "<think>" and "<｜User｜>" are often user-defined.
+  all,           ///< For template text.
+};
+
 /// Immutable and safe to use from any number of threads; copies share one vocabulary. Independent of the WeightFile
 /// once created.
 class Tokenizer {
@@ -25,11 +33,10 @@ class Tokenizer {
   /// out_of_memory.
   static Result<Tokenizer> create(const WeightFile& file);
 
-  /// Ids of the text. Only with `parse_special` does the text of an added token (control, user-defined) become that
-  /// token; otherwise it is encoded like any other text. No begin token is added.
+  /// Ids of the text. Without `parse_special` (AddedTokens::text_only) text never becomes a control token. No begin
+  /// token is added.
   std::vector<TokenId> encode(std::string_view text, bool parse_special) const;
-  /// The same, behind what `out` holds.
-  void encode_append(std::string_view text, bool parse_special, std::vector<TokenId>& out) const;
+  std::vector<TokenId> encode(std::string_view text, AddedTokens added) const;
   /// As `encode`, with the begin and end tokens that the vocabulary asks for (BERT: [CLS] ... [SEP]).
   std::vector<TokenId> encode_with_ends(std::string_view text, bool parse_special) const;
 
@@ -41,12 +48,13 @@ class Tokenizer {
   /// Raw bytes of a token ("" for ids outside the vocabulary). Pieces of a text joined give the text (WordPiece: its
   /// normalised form).
   std::string_view piece(TokenId id) const;
-  /// Pieces joined; control tokens are left out unless asked for.
+  /// Pieces joined; tokens typed control in the file are left out unless asked for ("<think>" usually is not).
   std::string decode(std::span<const TokenId> ids, bool with_control = false) const;
 
-  /// Control and unknown tokens: never text that a person wrote.
+  /// Tokens that text from outside never becomes: control and unknown tokens, and user-defined or normal tokens that
+  /// are spelled like markers ("<think>", "<｜tool▁calls▁begin｜>": vocabularies differ in the type they give them).
   bool is_control(TokenId id) const;
-  /// Control or user-defined: matched as a whole in template text ("<think>" may be either, or a normal token).
+  /// Matched as a whole in template text: control tokens and all user-defined ones.
   bool is_added(TokenId id) const;
   /// The token whose raw bytes are `text`; added tokens win over normal ones.
   std::optional<TokenId> find(std::string_view text) const;
@@ -55,7 +63,7 @@ class Tokenizer {
   std::optional<TokenId> eos() const;
   std::optional<TokenId> eot() const;
   std::optional<TokenId> unknown() const;
-  /// Every token that ends a generation: eos, eot, eom and the well-known end markers among the control tokens; sorted.
+  /// Every token that ends a generation: eos, eot, eom and the well-known end markers among the added tokens; sorted.
   std::span<const TokenId> end_tokens() const;
   bool is_end(TokenId id) const;
 

@@ -1,0 +1,100 @@
+#pragma once
+// The token list of a model file, checked, with raw bytes for every token; what the encoders share.
+
+#include "base/error.hpp"
+#include "inference/text_model.hpp"
+#include "inference/weight_file.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::inference {
+
+/// Token types as tokenizer.ggml.token_type numbers them.
+enum class TokenType : std::uint8_t { undefined = 0, normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+/// How token texts in the file spell bytes.
+enum class TokenSpelling {
+  byte_alphabet,   ///< gpt2: each byte is a printable character; added tokens are verbatim.
+  sentence_piece,  ///< U+2581 is a space, <0xNN> a byte.
+  word_piece,      ///< A leading U+2581 starts a word.
+};
+
+/// Appends the bytes that a text in the alphabet of byte-level vocabularies stands for; other characters as they are.
+void append_from_byte_alphabet(std::string_view text, std::string& out);
+
+/// A hash of bytes, mixed with a seed so that nobody can prepare collisions.
+std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed);
+
+inline constexpr std::size_t kMaxTokens = 1u << 22;
+inline constexpr std::size_t kMaxTokenBytes = 4096;
+inline constexpr std::size_t kMaxAddedBytes = 512;          ///< Of one added token.
+inline constexpr std::size_t kMaxAddedTotalBytes = 4u << 20;
+
+class Vocabulary {
+ public:
+  /// Errors: missing_key, wrong_key_type, bad_vocab, limit_exceeded.
+  static Result<Vocabulary> read(const WeightFile& file, TokenSpelling spelling);
+
+  std::size_t size() const { return types_.size(); }
+  bool contains(TokenId id) const { return id >= 0 && static_cast<std::size_t>(id) < types_.size(); }
+  /// Raw bytes; "" for ids outside.
+  std::string_view piece(TokenId id) const;
+  TokenType type(TokenId id) const { return types_[static_cast<std::size_t>(id)]; }
+  float score(TokenId id) const { return scores_.empty() ? 0.0f : scores_[static_cast<std::size_t>(id)]; }
+
+  /// Matched as a whole in template text: control and user-defined tokens, and normal ones spelled like markers.
+  bool is_added(TokenId id) const { return contains(id) && added_[static_cast<std::size_t>(id)] != 0; }
+  /// Added, and spelled like a marker or typed control (unknown tokens too): text from outside must not become it.
+  bool is_control(TokenId id) const { return contains(id) && added_[static_cast<std::size_t>(id)] == 2; }
+
+  /// Tokens that encoders compose text of (normal and byte tokens), by raw bytes; -1 where there is none.
+  TokenId find_text(std::string_view bytes) const { return find(text_slots_, bytes); }
+  /// Added tokens, by their text; -1 where there is none.
+  TokenId find_added(std::string_view bytes) const { return find(added_slots_, bytes); }
+  /// The token of one byte, or -1.
+  TokenId byte_token(unsigned char byte) const { return byte_tokens_[byte]; }
+  /// Longest raw piece of a text token.
+  std::size_t longest() const { return longest_; }
+  std::uint64_t seed() const { return seed_; }
+
+  /// Longest added token at `at`, with its id; {-1, 0} where none starts there.
+  struct AddedMatch {
+    TokenId id = -1;
+    std::size_t bytes = 0;
+  };
+  enum class Which { plain_user_defined, user_defined, all };
+  AddedMatch match_added(std::string_view text, std::size_t at, Which which) const;
+  /// False where no added token starts with this byte.
+  bool may_start_added(unsigned char byte) const { return starts_added_[byte]; }
+
+ private:
+  TokenId find(const std::vector<TokenId>& slots, std::string_view bytes) const;
+  void insert(std::vector<TokenId>& slots, TokenId id);
+  void add_to_trie(TokenId id);
+  bool allowed(TokenId id, Which which) const;
+
+  std::string bytes_;                    // all pieces, one after the other
+  std::vector<std::uint32_t> ends_;      // of the pieces in bytes_
+  std::vector<TokenType> types_;
+  std::vector<std::uint8_t> added_;      // 0 no, 1 plain text, 2 control
+  std::vector<float> scores_;
+  std::vector<TokenId> text_slots_;      // open addressing, -1 empty
+  std::vector<TokenId> added_slots_;
+  std::vector<TokenId> byte_tokens_ = std::vector<TokenId>(256, -1);
+  std::vector<bool> starts_added_ = std::vector<bool>(256, false);
+  std::size_t longest_ = 0;
+  std::uint64_t seed_ = 0;
+
+  struct TrieNode {
+    TokenId id = -1;
+    std::vector<std::pair<unsigned char, std::uint32_t>> next;
+  };
+  std::vector<TrieNode> trie_ = std::vector<TrieNode>(1);
+};
+
+}  // namespace kontor::inference
