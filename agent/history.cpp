@@ -1,0 +1,96 @@
+#include "agent/history.hpp"
+
+#include <algorithm>
+
+namespace kontor::agent {
+namespace {
+
+std::string text_of(const Json& data, const char* key) {
+  const auto found = data.find(key);
+  return found != data.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+std::vector<std::string> texts_of(const Json& data, const char* key) {
+  std::vector<std::string> list;
+  const auto found = data.find(key);
+  if (found == data.end() || !found->is_array()) return list;
+  for (const auto& value : *found) {
+    if (value.is_string()) list.push_back(value.get<std::string>());
+  }
+  return list;
+}
+
+}  // namespace
+
+History::History(const std::vector<JournalEvent>& events) {
+  for (const auto& event : events) {
+    const std::string& place = event.step;
+    if (event.type == "generation") {
+      generations_[place] = event.data;
+      texts_.push_back(text_of(event.data, "text"));
+    } else if (event.type == "call_intent") {
+      intents_[place] = event.data;
+      // A new attempt after "not happened": what was said about the one before no longer counts.
+      unknowns_.erase(place);
+      resolutions_.erase(place);
+    } else if (event.type == "call_outcome") {
+      outcomes_[place] = event.data;
+    } else if (event.type == "call_unknown") {
+      unknowns_[place] = event.data;
+      order_.push_back(place);
+    } else if (event.type == "call_resolved") {
+      resolutions_[place] = event.data;
+    } else if (event.type == "approval_requested") {
+      requests_[place] = event.data;
+      decisions_.erase(place);
+      order_.push_back(place);
+    } else if (event.type == "approval_decided") {
+      decisions_[place] = event.data;
+    } else if (event.type == "memory_recalled") {
+      recalled_[place] = event.data;
+    } else if (event.type == "memory_stored") {
+      stored_[place] = event.data;
+    }
+    const auto ledger = event.data.find("spent");
+    if (ledger != event.data.end()) spent_.add(ledger_from_json(*ledger));
+  }
+}
+
+std::vector<std::string> History::generated_texts() const { return texts_; }
+
+std::vector<PendingItem> History::pending() const {
+  std::vector<PendingItem> items;
+  std::vector<std::string> seen;
+  for (const auto& place : order_) {
+    if (std::find(seen.begin(), seen.end(), place) != seen.end()) continue;
+    seen.push_back(place);
+    if (outcome(place)) continue;
+    const Json* unknown = find(unknowns_, place);
+    const Json* asked = request(place);
+    PendingItem item;
+    item.call = place;
+    if (unknown && !resolution(place)) {
+      item.is_unknown = true;
+      item.tool = text_of(*unknown, "tool");
+      item.reason = text_of(*unknown, "reason");
+      if (unknown->contains("arguments")) item.arguments = unknown->at("arguments");
+    } else if (asked && !decision(place) && !unknown) {
+      item.tool = text_of(*asked, "tool");
+      item.reason = text_of(*asked, "rule");
+      item.binding = text_of(*asked, "binding");
+      item.on_expire = text_of(*asked, "on_expire");
+      item.who = texts_of(*asked, "who");
+      item.choices = texts_of(*asked, "choices");
+      if (asked->contains("arguments")) item.arguments = asked->at("arguments");
+      if (asked->contains("expires_at_ms") && asked->at("expires_at_ms").is_number_integer()) {
+        item.expires_at_ms = asked->at("expires_at_ms").get<std::int64_t>();
+      }
+    } else {
+      continue;
+    }
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+}  // namespace kontor::agent

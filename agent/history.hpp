@@ -1,0 +1,65 @@
+#pragma once
+// What a run's journal already knows, by place. A resumed run walks the same way again and takes from here whatever
+// has happened; only what is missing is done.
+
+#include "agent/journal.hpp"
+#include "agent/ledger.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+/// A call or an approval step that waits for a person.
+struct PendingItem {
+  std::string call;          ///< Place in the run; what `runs approve RUN CALL` takes.
+  std::string tool;          ///< Empty for an approval step.
+  std::string reason;        ///< The rule, or why the outcome is unknown.
+  std::string binding;       ///< Hash of tool and arguments; an approval counts for exactly these.
+  Json arguments = nullptr;
+  std::vector<std::string> who;
+  std::vector<std::string> choices;
+  std::int64_t expires_at_ms = 0;   ///< 0: never.
+  std::string on_expire;
+  bool is_unknown = false;   ///< Waits for `runs resolve`, not for an approval.
+};
+
+class History {
+ public:
+  History() = default;
+  explicit History(const std::vector<JournalEvent>& events);
+
+  /// The event's data, or nullptr. `place`: the step path the event was recorded with.
+  const Json* generation(const std::string& place) const { return find(generations_, place); }
+  const Json* intent(const std::string& place) const { return find(intents_, place); }
+  const Json* outcome(const std::string& place) const { return find(outcomes_, place); }
+  const Json* recalled(const std::string& place) const { return find(recalled_, place); }
+  const Json* stored(const std::string& place) const { return find(stored_, place); }
+  /// The open or last approval request, and the decision that answers it.
+  const Json* request(const std::string& place) const { return find(requests_, place); }
+  const Json* decision(const std::string& place) const { return find(decisions_, place); }
+  /// What a person said about an unknown outcome ("happened" or "not_happened").
+  const Json* resolution(const std::string& place) const { return find(resolutions_, place); }
+
+  /// Raw texts of all turns, for tapes.
+  std::vector<std::string> generated_texts() const;
+  /// Cost of everything up to the last event.
+  const Ledger& spent() const { return spent_; }
+  /// Everything that waits for a person, in the order it was asked.
+  std::vector<PendingItem> pending() const;
+
+ private:
+  using Index = std::map<std::string, Json>;
+  static const Json* find(const Index& index, const std::string& place) {
+    const auto found = index.find(place);
+    return found == index.end() ? nullptr : &found->second;
+  }
+
+  Index generations_, intents_, outcomes_, recalled_, stored_, requests_, decisions_, resolutions_, unknowns_;
+  std::vector<std::string> order_;          // places of requests and unknowns
+  std::vector<std::string> texts_;
+  Ledger spent_;
+};
+
+}  // namespace kontor::agent

@@ -1,0 +1,116 @@
+#pragma once
+// The journal: every run as a list of events in one SQLite file. An event is durable before the call returns (WAL,
+// synchronous=FULL), rows are linked by a hash chain, and a run is written by one process at a time.
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+#include "base/json.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+/// One row. `step` is the place in the workflow ("each/0/decide"), "" for the run itself. The types and their data
+/// are listed in docs/runs.md.
+struct JournalEvent {
+  std::int64_t seq = 0;      ///< From 1, without gaps.
+  std::int64_t unix_ms = 0;
+  std::string type;
+  std::string step;
+  Json data = Json::object();
+  std::string hash;          ///< SHA-256 over the previous hash and this row.
+};
+
+/// What `runs list` shows; derived from the events and kept beside them.
+struct RunRow {
+  std::string id;
+  std::string name;          ///< `name:` of the agent file.
+  std::string file;
+  std::string status;        ///< running parked unknown interrupted budget error done failed cancelled
+  std::string note;          ///< One line: what it waits for, why it failed.
+  std::int64_t created_ms = 0, updated_ms = 0;
+};
+
+/// The right to write one run; released on destruction and by the end of the process.
+class RunLock {
+ public:
+  RunLock() = default;
+  explicit RunLock(int fd) : fd_(fd) {}
+  RunLock(RunLock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  RunLock& operator=(RunLock&& other) noexcept;
+  ~RunLock();
+
+ private:
+  int fd_ = -1;
+};
+
+class Journal;
+
+/// One run, open for writing. Used by one thread at a time.
+class RunLog {
+ public:
+  /// Appends one event and, when `status` is not empty, changes the run's status in the same transaction. Durable on
+  /// return. After the first failure every further append fails: a run never continues past a hole. Errors: io.
+  Result<void> append(const std::string& type, const std::string& step, const Json& data, const std::string& status = {},
+                      const std::string& note = {});
+  const std::string& id() const { return id_; }
+
+ private:
+  friend class Journal;
+  Journal* journal_ = nullptr;
+  std::string id_;
+  RunLock lock_;
+  std::int64_t seq_ = 0;
+  std::string hash_;
+  bool broken_ = false;
+};
+
+/// Thread-safe for reading; one writer per run.
+class Journal {
+ public:
+  enum class Sync { step, batch, off };  ///< durability.sync: FULL, NORMAL, OFF of SQLite.
+
+  /// Opens or creates `folder`/journal.db. Errors: io, malformed (not a journal), unsupported (newer format).
+  static Result<std::unique_ptr<Journal>> open(const std::string& folder, const Clock& clock = system_clock());
+  ~Journal();
+
+  /// Creates a run with its first event (`run_created`) and locks it. Durable on return.
+  Result<RunLog> create(const std::string& name, const std::string& file, const Json& data);
+  /// Opens a run for writing. Errors: conflict (another process holds it; the message has its pid), malformed (the
+  /// hash chain is broken), not_found.
+  Result<RunLog> reopen(const std::string& id);
+
+  /// `prefix`: the id, its beginning, or "" for the latest run. Errors: not_found, usage (ambiguous).
+  Result<RunRow> find(const std::string& prefix);
+  /// Latest first.
+  Result<std::vector<RunRow>> list(std::size_t limit);
+  /// All events in order, with the chain checked. Errors: malformed (kind journal_chain).
+  Result<std::vector<JournalEvent>> events(const std::string& id);
+  /// Is a process writing this run now?
+  bool is_held(const std::string& id) const;
+
+  void set_sync(Sync sync);
+  const std::string& folder() const { return folder_; }
+
+ private:
+  friend class RunLog;
+  struct Database;
+  Journal(std::string folder, const Clock& clock);
+  Result<RunLock> lock(const std::string& id) const;
+  Result<void> write(const std::string& id, const JournalEvent& event, const std::string& status, const std::string& note,
+                     const RunRow* created);
+
+  std::string folder_;
+  const Clock& clock_;
+  std::unique_ptr<Database> database_;
+};
+
+/// $XDG_STATE_HOME/kontor, else ~/.local/state/kontor, else .kontor in the current folder.
+std::string default_state_folder();
+
+}  // namespace kontor::agent

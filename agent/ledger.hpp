@@ -1,0 +1,85 @@
+#pragma once
+// What a run cost: tokens, seconds, joules, money; and what the same tokens would have cost elsewhere.
+
+#include "base/decimal.hpp"
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "inference/text_model.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+/// A sum of model calls and the time and energy around them. Adding is associative; the journal keeps one per turn.
+struct Ledger {
+  std::int64_t prefilled = 0;   ///< Prompt tokens computed.
+  std::int64_t reused = 0;      ///< Prompt tokens found in the KV cache.
+  std::int64_t generated = 0;   ///< Sampled tokens.
+  std::int64_t forced = 0;      ///< Tokens appended without sampling.
+  std::int64_t turns = 0;       ///< Model calls.
+  std::int64_t tool_calls = 0;  ///< Executed calls.
+  double prefill_seconds = 0, decode_seconds = 0;
+  double seconds = 0;           ///< Wall time of the run's own work, waiting for people excluded.
+  double joules = 0;
+  bool joules_estimated = false;
+
+  void add(const inference::Usage& usage);
+  void add(const Ledger& other);
+  /// Tokens that count against `budgets.run.tokens`: everything but reused ones.
+  std::int64_t spent_tokens() const { return prefilled + generated + forced; }
+  double tokens_per_second() const { return decode_seconds > 0 ? static_cast<double>(generated) / decode_seconds : 0; }
+};
+
+Json to_json(const Ledger& ledger);
+/// Missing members are zero.
+Ledger ledger_from_json(const Json& value);
+
+/// Reads the processor's energy counters (RAPL through the powercap files) where the system lets us; otherwise
+/// estimates from the process's CPU time. Never counts below zero.
+class EnergyMeter {
+ public:
+  /// `root`: for tests; the kernel's folder otherwise. `watts_per_core`: for the estimate.
+  explicit EnergyMeter(std::string root = "/sys/class/powercap", double watts_per_core = 8.0);
+  bool is_estimate() const { return zones_.empty(); }
+  /// Joules since construction.
+  double joules();
+
+ private:
+  struct Zone {
+    std::string path;
+    std::uint64_t last = 0, wrap = 0;
+  };
+  std::vector<Zone> zones_;
+  double watts_per_core_;
+  double cpu_seconds_start_ = 0;
+  double microjoules_ = 0;
+};
+
+struct HostedPrice {
+  std::string name;
+  Decimal input_per_million, cached_per_million, output_per_million;
+  std::string currency;
+  std::string as_of;
+};
+
+struct Prices {
+  Decimal electricity_per_kwh;
+  std::string currency;
+  std::vector<HostedPrice> hosted;
+};
+
+/// The price table that is built in; the same text as configs/prices.json.
+const char* built_in_prices();
+/// Errors: malformed with the member's name.
+Result<Prices> parse_prices(const std::string& text);
+/// $KONTOR_PRICES, else the built-in table.
+Result<Prices> load_prices();
+
+/// Electricity of the run in `prices.currency`, to six digits.
+Decimal electricity_cost(const Ledger& ledger, const Prices& prices);
+/// The same tokens at a hosted price; prompt tokens reused here count as cached there.
+Decimal hosted_cost(const Ledger& ledger, const HostedPrice& price);
+
+}  // namespace kontor::agent

@@ -1,0 +1,370 @@
+#include "agent/run.hpp"
+
+#include "agent/runner.hpp"
+#include "agent/workflow/executor.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace kontor::agent {
+namespace {
+
+constexpr const char* kOverrideModel = "--model";
+
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = 1;
+  return seed >> 12;  // Fits a JSON number without rounding everywhere.
+}
+
+std::string text_of(const Json& data, const char* key) {
+  return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
+}
+
+Json options_to_json(const RunOptions& options, std::uint64_t seed) {
+  return Json{{"task", options.task}, {"model_path", options.model_path}, {"model_name", options.model_name}, {"device", options.device},
+              {"threads", options.threads}, {"seed", seed}, {"airgap", options.airgap}, {"shadow_folder", options.shadow_folder}};
+}
+
+RunOptions options_from_json(const Json& data) {
+  RunOptions options;
+  options.task = text_of(data, "task");
+  options.model_path = text_of(data, "model_path");
+  options.model_name = text_of(data, "model_name");
+  options.device = text_of(data, "device");
+  options.shadow_folder = text_of(data, "shadow_folder");
+  if (data.contains("threads") && data.at("threads").is_number_integer()) options.threads = data.at("threads").get<int>();
+  if (data.contains("seed") && data.at("seed").is_number_integer()) options.seed = data.at("seed").get<std::uint64_t>();
+  options.airgap = data.contains("airgap") && data.at("airgap") == Json(true);
+  return options;
+}
+
+bool is_loopback(const std::string& endpoint) {
+  const auto scheme = endpoint.find("://");
+  const std::string rest = scheme == std::string::npos ? endpoint : endpoint.substr(scheme + 3);
+  const std::string host = rest.rfind("[::1]", 0) == 0 ? "[::1]" : rest.substr(0, rest.find_first_of(":/"));
+  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+}
+
+/// One process's work on a run.
+class Execution {
+ public:
+  Execution(Journal& journal, const Spec& spec, const Json& inputs, RunOptions options, const RunWorld& world)
+      : journal_(journal), spec_(spec), options_(std::move(options)), world_(world), models_([this](const std::string& name) { return open_model(name); }) {
+    context_.spec = &spec_;
+    context_.inputs = inputs;
+    context_.sink = world_.sink;
+    context_.clock = world_.clock;
+    context_.stop = world_.stop;
+    context_.approver = world_.approver;
+    context_.models = &models_;
+    context_.memory = [this] { return memory(); };
+    context_.energy = &energy_;
+    context_.started_ns = context_.booked_ns = world_.clock->steady_ns();
+  }
+
+  /// Tools, policy, secrets. Nothing of it is journaled.
+  Result<void> assemble(bool with_tools) {
+    auto secrets = load_secrets(spec_);
+    if (!secrets) return secrets.error();
+    context_.secrets = std::move(*secrets);
+    context_.policy = build_policy(spec_, context_.inputs, context_.confidence);
+    if (!options_.model_path.empty()) context_.model_override = kOverrideModel;
+    if (!options_.model_name.empty()) context_.model_override = options_.model_name;
+    if (!with_tools) {
+      context_.registry = std::make_shared<tools::Registry>();
+      return {};
+    }
+    RegistryOptions registry;
+    registry.shadow_folder = options_.shadow_folder;
+    registry.state_folder = journal_.folder();
+    registry.make_tools = world_.make_tools;
+    registry.memory = context_.memory;
+    auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
+    if (!built) return built.error();
+    context_.registry = std::move(*built);
+    return {};
+  }
+
+  void attach(RunLog* log, const std::string& id, History history) {
+    context_.log = log;
+    context_.run_id_ = id;
+    context_.ledger = history.spent();
+    context_.history = std::move(history);
+    context_.seed = options_.seed.value_or(0);
+    played_ = context_.history.generated_texts();
+  }
+
+  RunReport go() {
+    RunReport report;
+    report.id = context_.run_id();
+    report.name = spec_.name;
+    context_.booked_ns = world_.clock->steady_ns();
+    if (auto value = work(report)) {
+      report.status = "done";
+      report.result = std::move(*value);
+    } else {
+      const Error error = value.error();
+      report.note = error.message;
+      report.where = error.where;
+      report.status = error.kind == kParked ? "parked" : error.kind == kUnknown ? "unknown" : error.kind == kInterrupted ? "interrupted"
+                    : error.kind == kBudget ? "budget" : error.kind == kModelFailed || error.kind == kJournalFailed ? "error"
+                    : error.kind == kEndOfLog ? "end_of_log" : "failed";
+    }
+    close(report);
+    return report;
+  }
+
+ private:
+  Result<Json> work(RunReport& report) {
+    if (!spec_.workflow.empty()) {
+      auto result = run_workflow(context_);
+      if (!result) return result.error();
+      report.failed_items = result->failed_items;
+      return std::move(result->value);
+    }
+    AgentTask task;
+    task.agent = task.place = task.key = spec_.agents.front().name;
+    task.text = options_.task;
+    const Scope scope = [this](std::string_view name) -> const Json* { return name == "inputs" ? &context_.inputs : nullptr; };
+    context_.emit("step_started", task.place, Json{{"kind", "agent"}, {"target", task.agent}});
+    auto answer = run_agent(context_, task, scope);
+    if (!answer) return answer.error();
+    context_.emit("step_finished", task.place, Json{{"kind", "agent"}, {"result", answer->value}});
+    return std::move(answer->value);
+  }
+
+  /// The last event of this process.
+  void close(RunReport& report) {
+    const Ledger spent = context_.book();
+    report.ledger = context_.ledger;
+    if (!context_.log) return;
+    const bool over = report.status == "done" || report.status == "failed";
+    Json data{{"status", report.status}, {"note", report.note}, {"where", report.where}, {"result", report.result},
+              {"failed_items", report.failed_items}, {"ledger", to_json(report.ledger)}, {"spent", to_json(spent)}};
+    auto written = context_.log->append(over ? "run_finished" : "run_stopped", "", data, report.status, report.note);
+    if (!written) {
+      report.note = written.error().message + (report.note.empty() ? "" : "; before that: " + report.note);
+      report.status = "error";
+    }
+    auto events = journal_.events(report.id);
+    if (events) report.pending = History(*events).pending();
+    // A crash of the other kind waits first: until it is resolved nothing else helps.
+    if (report.status == "parked" && std::any_of(report.pending.begin(), report.pending.end(), [](const PendingItem& item) { return item.is_unknown; })) {
+      report.status = "unknown";
+    }
+  }
+
+  Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
+    ModelSpec model;
+    if (name == kOverrideModel) {
+      model.name = name;
+      model.path = options_.model_path;
+    } else {
+      const auto found = std::find_if(spec_.models.begin(), spec_.models.end(), [&](const ModelSpec& candidate) { return candidate.name == name; });
+      if (found == spec_.models.end()) return fail(Errc::not_found, "there is no model '" + name + "'");
+      model = *found;
+    }
+    if (options_.airgap && !model.endpoint.empty() && !is_loopback(model.endpoint)) {
+      return fail(Errc::denied, "--airgap refuses the endpoint " + model.endpoint + " of model '" + name + "'");
+    }
+    const std::int64_t began = world_.clock->steady_ns();
+    auto opened = world_.open_model(model, options_, played_);
+    if (!opened) return opened.error();
+    const auto& info = (*opened)->info();
+    context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
+                                           {"device", info.device}, {"parameters", info.parameters},
+                                           {"seconds", static_cast<double>(world_.clock->steady_ns() - began) / 1e9}});
+    return opened;
+  }
+
+  Result<memory::Store*> memory() {
+    if (!store_) {
+      auto opened = memory::Store::open(journal_.folder() + "/memory.db", *world_.clock);
+      if (!opened) return opened.error();
+      store_ = std::move(*opened);
+    }
+    return store_.get();
+  }
+
+  Journal& journal_;
+  const Spec& spec_;
+  RunOptions options_;
+  const RunWorld& world_;
+  EnergyMeter energy_;
+  std::unique_ptr<memory::Store> store_;
+  ModelPool models_;
+  std::vector<std::string> played_;
+  RunContext context_;
+};
+
+struct Recorded {
+  Spec spec;
+  Json inputs;
+  RunOptions options;
+};
+
+/// The run as it was started, from its first event.
+Result<Recorded> read_start(const std::vector<JournalEvent>& events) {
+  if (events.empty() || events.front().type != "run_created") return fail(Errc::malformed, "the journal of this run has no beginning", "journal_chain");
+  const Json& data = events.front().data;
+  const std::string yaml = text_of(data, "yaml"), file = text_of(data, "file"), folder = text_of(data, "folder");
+  Checked checked = check_text(yaml, file, folder);
+  if (!checked.spec) {
+    std::string first = checked.diagnostics.empty() ? "unreadable" : checked.diagnostics.front().message;
+    return fail(Errc::malformed, "the agent file of this run no longer checks: " + first, "spec", file);
+  }
+  Recorded recorded;
+  recorded.spec = std::move(*checked.spec);
+  recorded.inputs = data.contains("inputs") ? data.at("inputs") : Json::object();
+  if (data.contains("options")) recorded.options = options_from_json(data.at("options"));
+  return recorded;
+}
+
+Result<void> only_finished_remains(const RunRow& row) {
+  if (row.status == "done" || row.status == "failed" || row.status == "cancelled") return fail(Errc::conflict, "run " + row.id + " is " + row.status);
+  return {};
+}
+
+Result<PendingItem> choose(const std::vector<PendingItem>& pending, const std::string& call, bool unknown, const std::string& id) {
+  std::vector<PendingItem> fitting;
+  for (const auto& item : pending) {
+    if (item.is_unknown == unknown && (call.empty() || item.call == call)) fitting.push_back(item);
+  }
+  const std::string what = unknown ? "outcome to resolve" : "approval to decide";
+  if (fitting.empty()) return fail(Errc::not_found, "run " + id + " has no " + what + (call.empty() ? "" : " at '" + call + "'"));
+  if (fitting.size() > 1) {
+    std::string list;
+    for (const auto& item : fitting) list += "\n  " + item.call + (item.tool.empty() ? "" : "  " + item.tool);
+    return fail(Errc::usage, "run " + id + " has several; name one of:" + list);
+  }
+  return fitting.front();
+}
+
+}  // namespace
+
+Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inputs, const RunOptions& given, const RunWorld& world) {
+  RunOptions options = given;
+  if (spec.workflow.empty() && spec.agents.empty()) return fail(Errc::usage, spec.path + " has neither a workflow nor an agent");
+  if (spec.workflow.empty() && options.task.empty()) return fail(Errc::usage, spec.path + " has no workflow; say what to do with --task");
+  if (!spec.workflow.empty() && !options.task.empty()) return fail(Errc::usage, spec.path + " has a workflow, which takes inputs (--input) and no --task");
+  if (!options.seed) {
+    for (const auto& model : spec.models) {
+      if (model.seed && !options.seed) options.seed = model.seed;
+    }
+    if (!options.seed) options.seed = random_seed();
+  }
+  Execution execution(journal, spec, inputs, options, world);
+  if (auto ready = execution.assemble(true); !ready) return ready.error();
+  journal.set_sync(spec.sync == "off" ? Journal::Sync::off : spec.sync == "batch" ? Journal::Sync::batch : Journal::Sync::step);
+  std::error_code code;
+  const std::string file = std::filesystem::absolute(spec.path, code).string();
+  auto log = journal.create(spec.name, file,
+                            Json{{"format", 1}, {"name", spec.name}, {"file", file}, {"folder", spec.folder}, {"yaml", spec.text}, {"inputs", inputs},
+                                 {"options", options_to_json(options, *options.seed)}});
+  if (!log) return log.error();
+  execution.attach(&*log, log->id(), History());
+  if (world.sink) world.sink({"run_started", "", Json{{"id", log->id()}, {"name", spec.name}, {"file", file}, {"inputs", inputs}}});
+  return execution.go();
+}
+
+Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunOptions& overrides, const RunWorld& world) {
+  auto log = journal.reopen(id);
+  if (!log) return log.error();
+  auto events = journal.events(id);
+  if (!events) return events.error();
+  auto row = journal.find(id);
+  if (!row) return row.error();
+  History history(*events);
+  if (auto open = only_finished_remains(*row); !open) {
+    RunReport report;
+    report.id = id, report.name = row->name, report.status = row->status, report.note = row->note;
+    report.ledger = history.spent();
+    for (const auto& event : *events) {
+      if (event.type == "run_finished" && event.data.contains("result")) report.result = event.data.at("result");
+    }
+    return report;
+  }
+  auto recorded = read_start(*events);
+  if (!recorded) return recorded.error();
+  RunOptions options = recorded->options;
+  if (!overrides.model_path.empty()) options.model_path = overrides.model_path;
+  if (overrides.device != "auto") options.device = overrides.device;
+  if (overrides.threads > 0) options.threads = overrides.threads;
+  options.airgap = options.airgap || overrides.airgap;
+  Execution execution(journal, recorded->spec, recorded->inputs, options, world);
+  if (auto ready = execution.assemble(true); !ready) return ready.error();
+  journal.set_sync(recorded->spec.sync == "off" ? Journal::Sync::off : recorded->spec.sync == "batch" ? Journal::Sync::batch : Journal::Sync::step);
+  if (auto noted = log->append("run_resumed", "", Json{{"events", events->size()}}, "running"); !noted) return noted.error();
+  execution.attach(&*log, id, std::move(history));
+  if (world.sink) world.sink({"run_started", "", Json{{"id", id}, {"name", recorded->spec.name}, {"file", recorded->spec.path}, {"inputs", recorded->inputs}, {"resumed", true}}});
+  return execution.go();
+}
+
+Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunWorld& world) {
+  auto events = journal.events(id);
+  if (!events) return events.error();
+  auto recorded = read_start(*events);
+  if (!recorded) return recorded.error();
+  Execution execution(journal, recorded->spec, recorded->inputs, recorded->options, world);
+  if (auto ready = execution.assemble(false); !ready) return ready.error();
+  History history(*events);
+  const Ledger spent = history.spent();
+  execution.attach(nullptr, id, std::move(history));
+  if (world.sink) world.sink({"run_started", "", Json{{"id", id}, {"name", recorded->spec.name}, {"file", recorded->spec.path}, {"inputs", recorded->inputs}, {"replayed", true}}});
+  RunReport report = execution.go();
+  report.ledger = spent;
+  return report;
+}
+
+Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, bool approve, const std::string& by,
+                                    const std::string& choice) {
+  auto log = journal.reopen(id);
+  if (!log) return log.error();
+  auto events = journal.events(id);
+  if (!events) return events.error();
+  auto row = journal.find(id);
+  if (!row) return row.error();
+  if (auto open = only_finished_remains(*row); !open) return open.error();
+  auto item = choose(History(*events).pending(), call, false, id);
+  if (!item) return item.error();
+  if (item->expires_at_ms > 0 && system_clock().unix_ms() >= item->expires_at_ms) {
+    const bool escalated = item->on_expire.rfind("escalate(", 0) == 0;
+    if (!escalated) return fail(Errc::timeout, "the request at " + item->call + " has expired; resume the run to record that");
+  }
+  if (!choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), choice) == item->choices.end()) {
+    std::string list;
+    for (const auto& word : item->choices) list += (list.empty() ? "" : ", ") + word;
+    return fail(Errc::usage, "'" + choice + "' is not one of the choices: " + list);
+  }
+  // The binding of the request goes into the decision: it counts for these arguments and no others.
+  auto written = log->append("approval_decided", item->call,
+                             Json{{"decision", approve ? "approve" : "reject"}, {"choice", choice}, {"by", by}, {"binding", item->binding}});
+  if (!written) return written.error();
+  return item;
+}
+
+Result<PendingItem> resolve_outcome(Journal& journal, const std::string& id, const std::string& call, bool happened, const std::string& by) {
+  auto log = journal.reopen(id);
+  if (!log) return log.error();
+  auto events = journal.events(id);
+  if (!events) return events.error();
+  auto item = choose(History(*events).pending(), call, true, id);
+  if (!item) return item.error();
+  auto written = log->append("call_resolved", item->call, Json{{"state", happened ? "happened" : "not_happened"}, {"by", by}});
+  if (!written) return written.error();
+  return item;
+}
+
+Result<void> cancel_run(Journal& journal, const std::string& id, const std::string& by) {
+  auto log = journal.reopen(id);
+  if (!log) return log.error();
+  auto row = journal.find(id);
+  if (!row) return row.error();
+  if (auto open = only_finished_remains(*row); !open) return open.error();
+  return log->append("run_cancelled", "", Json{{"by", by}}, "cancelled", "cancelled by " + by);
+}
+
+}  // namespace kontor::agent

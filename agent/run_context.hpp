@@ -1,0 +1,97 @@
+#pragma once
+// Everything a run carries: its specification, inputs, tools, models, journal, clock and cost. One per run, used on the
+// run's thread.
+
+#include "agent/events.hpp"
+#include "agent/history.hpp"
+#include "agent/journal.hpp"
+#include "agent/ledger.hpp"
+#include "agent/spec/spec.hpp"
+#include "base/clock.hpp"
+#include "inference/text_model.hpp"
+#include "memory/store.hpp"
+#include "tools/policy.hpp"
+#include "tools/registry.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+/// Error kinds that end the run (or park it) instead of failing a step; nothing retries or collects them.
+inline constexpr const char* kParked = "parked";
+inline constexpr const char* kUnknown = "unknown_outcome";
+inline constexpr const char* kInterrupted = "interrupted";
+inline constexpr const char* kBudget = "budget";
+inline constexpr const char* kModelFailed = "model";
+inline constexpr const char* kJournalFailed = "journal";
+inline constexpr const char* kDiverged = "diverged";
+inline constexpr const char* kEndOfLog = "end_of_log";
+
+bool ends_run(const Error& error);
+/// Waiting for a person: the rest of a loop may go on.
+bool waits(const Error& error);
+
+/// Gives the models of a run; opens each at its first use.
+class ModelPool {
+ public:
+  using Open = std::function<Result<std::unique_ptr<inference::TextModel>>(const std::string& name)>;
+  explicit ModelPool(Open open) : open_(std::move(open)) {}
+  Result<inference::TextModel*> get(const std::string& name);
+  /// The model if it was opened.
+  inference::TextModel* opened(const std::string& name) const;
+
+ private:
+  Open open_;
+  std::map<std::string, std::unique_ptr<inference::TextModel>> models_;
+};
+
+/// Answer of a person (or of the command line) to an approval.
+struct ApprovalAnswer {
+  enum class Kind { approved, rejected, later } kind = Kind::later;
+  std::string by;
+  std::string choice;
+};
+
+struct RunContext {
+  const Spec* spec = nullptr;
+  Json inputs = Json::object();
+  std::shared_ptr<tools::Registry> registry;
+  tools::Policy policy;
+  ModelPool* models = nullptr;
+  std::string model_override;                    ///< Name in `models`; empty: what the agents say.
+  std::function<Result<memory::Store*>()> memory;
+  std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
+  std::uint64_t seed = 0;
+
+  RunLog* log = nullptr;                         ///< Null while replaying: then nothing new may happen.
+  History history;
+  EventSink sink;
+  const Clock* clock = nullptr;
+  std::stop_token stop;
+  /// Asked for each approval that has no decision yet.
+  std::function<ApprovalAnswer(const PendingItem&)> approver;
+
+  Ledger ledger;                                 ///< Of the whole run, earlier processes included.
+  std::int64_t started_ns = 0;
+  EnergyMeter* energy = nullptr;
+  double energy_seen = 0;                        ///< Joules already booked.
+  std::int64_t booked_ns = 0;                    ///< Wall time already booked.
+  /// Confidence of the arguments of the call that policy looks at now, by dotted path.
+  std::shared_ptr<std::map<std::string, double>> confidence = std::make_shared<std::map<std::string, double>>();
+
+  void emit(const std::string& type, const std::string& step, Json data = Json::object()) const;
+  /// Appends to the journal; an error of kind "journal" (or "end_of_log" while replaying) ends the run.
+  Result<void> record(const std::string& type, const std::string& step, const Json& data);
+  /// Time and energy since the last booking, as a ledger to put into an event ("spent"); already added to `ledger`.
+  Ledger book();
+  const std::string& run_id() const { return run_id_; }
+  std::string run_id_;
+};
+
+}  // namespace kontor::agent

@@ -1,0 +1,360 @@
+#include "agent/runner.hpp"
+
+#include "agent/planner.hpp"
+#include "agent/tool_gate.hpp"
+#include "agent/turn.hpp"
+#include "base/hash.hpp"
+
+#include <algorithm>
+
+namespace kontor::agent {
+namespace {
+
+constexpr int kMaxDepth = 8;
+constexpr int kMaxTurnTokens = 8192;
+constexpr std::size_t kQueryBytes = 2000;
+
+const ModelSpec* find_model(const Spec& spec, const std::string& name) {
+  const auto found = std::find_if(spec.models.begin(), spec.models.end(), [&](const ModelSpec& model) { return model.name == name; });
+  return found == spec.models.end() ? nullptr : &*found;
+}
+
+std::uint64_t mixed(std::uint64_t seed, const std::string& place) {
+  // FNV-1a: every turn draws its own numbers, the same ones in every execution.
+  std::uint64_t hash = 14695981039346656037ull ^ seed;
+  for (const char c : place) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return hash;
+}
+
+inference::Sampling sampling_of(const ModelSpec* model, std::uint64_t seed, const std::string& place) {
+  inference::Sampling sampling;
+  if (model) {
+    if (model->temperature) sampling.temperature = static_cast<float>(*model->temperature);
+    if (model->top_p) sampling.top_p = static_cast<float>(*model->top_p);
+    if (model->min_p) sampling.min_p = static_cast<float>(*model->min_p);
+    if (model->top_k) sampling.top_k = static_cast<int>(*model->top_k);
+  }
+  sampling.seed = mixed(seed, place);
+  return sampling;
+}
+
+ToolSchema sub_agent_schema(const AgentSpec& agent) {
+  ToolSchema schema;
+  schema.name = agent.name;
+  schema.description = "Asks " + (agent.role.empty() ? agent.name : agent.role) + ", another agent, and returns its answer.";
+  schema.parameters = Json{{"type", "object"},
+                           {"properties", Json{{"task", Json{{"type", "string"}, {"description", "What to do, with everything it needs to know."}}}}},
+                           {"required", Json::array({"task"})},
+                           {"additionalProperties", false}};
+  return schema;
+}
+
+/// Refuses the next turn when a budget is used up; otherwise the most tokens it may generate.
+Result<int> within_budget(RunContext& run, const AgentTask& task) {
+  const BudgetSpec& budget = run.spec->budget;
+  const auto over = [&](const std::string& what) { return fail(Errc::budget, "budget reached before " + task.place + ": " + what, kBudget, task.place); };
+  std::int64_t tokens = kMaxTurnTokens;
+  if (budget.tokens) {
+    const std::int64_t left = *budget.tokens - run.ledger.spent_tokens();
+    if (left <= 0) return over(std::to_string(run.ledger.spent_tokens()) + " of " + std::to_string(*budget.tokens) + " tokens");
+    tokens = std::min(tokens, left);
+  }
+  if (budget.seconds && run.ledger.seconds >= *budget.seconds) return over(std::to_string(run.ledger.seconds) + " seconds");
+  if (budget.joules && run.ledger.joules >= *budget.joules) return over(std::to_string(run.ledger.joules) + " joules");
+  if (!budget.money.empty()) {
+    const auto prices = load_prices();
+    if (!prices) return prices.error();
+    const auto blank = budget.money.find(' ');
+    const auto limit = Decimal::parse(budget.money.substr(0, blank));
+    const std::string currency = blank == std::string::npos ? "" : budget.money.substr(blank + 1);
+    if (!limit || currency != prices->currency) return over("the budget is in '" + currency + "', the price table in '" + prices->currency + "'");
+    const Decimal spent = electricity_cost(run.ledger, *prices);
+    if (spent >= *limit) return over(spent.to_string() + " of " + budget.money);
+  }
+  return static_cast<int>(tokens);
+}
+
+class AgentRun {
+ public:
+  AgentRun(RunContext& run, const AgentTask& task, const Scope& scope, const AgentSpec& agent)
+      : run_(run), task_(task), scope_(scope), agent_(agent), untrusted_(task.untrusted) {}
+
+  Result<AgentAnswer> go() {
+    auto planner = prepare();
+    if (!planner) return planner.error();
+    PlannerAction action = planner->resume(Started{});
+    for (;;) {
+      if (std::holds_alternative<Generate>(action)) {
+        auto turn = next_turn(*planner);
+        if (!turn) return turn.error();
+        const auto before = planner->repairs();
+        action = planner->resume(turn->done);
+        last_turn_ = std::move(*turn);
+        if (planner->repairs() > before) run_.emit("repair", task_.place, Json{{"reason", planner->messages().back().content}});
+      } else if (const auto* calls = std::get_if<CallTools>(&action)) {
+        auto done = make_calls(*calls);
+        if (!done) return done.error();
+        action = planner->resume(*done);
+      } else if (auto* finish = std::get_if<Answered>(&action)) {
+        if (auto stored = remember(finish->answer); !stored) return stored.error();
+        return AgentAnswer{std::move(finish->answer), untrusted_};
+      } else {
+        const auto& give_up = std::get<GiveUp>(action);
+        return fail(Errc::malformed, agent_.name + ": " + give_up.reason, give_up.kind, task_.place);
+      }
+    }
+  }
+
+ private:
+  Result<Planner> prepare() {
+    PlannerOptions options;
+    Message system;
+    system.role = Role::system;
+    auto instruction = evaluated(agent_.instruction);
+    if (!instruction) return instruction.error();
+    system.content = agent_.role.empty() ? *instruction : agent_.role + "\n\n" + *instruction;
+    for (const auto& glob : agent_.tools) {
+      for (const auto& name : run_.registry->match({glob})) {
+        if (std::find(options.tools.begin(), options.tools.end(), name) != options.tools.end()) continue;
+        options.tools.push_back(name);
+        const auto& spec = run_.registry->find(name)->spec();
+        schemas_.push_back({spec.name, spec.description, spec.parameters});
+      }
+    }
+    for (const auto& name : agent_.sub_agents) {
+      const AgentSpec* sub = find_agent(*run_.spec, name);
+      if (!sub) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", task_.place);
+      options.tools.push_back(name);
+      schemas_.push_back(sub_agent_schema(*sub));
+    }
+    auto facts = recall();
+    if (!facts) return facts.error();
+    Message user;
+    user.content = facts->empty() ? task_.text : *facts + "\n\n" + task_.text;
+    user.trusted = !untrusted_;
+    options.opening = {std::move(system), std::move(user)};
+    if (agent_.output_schema) {
+      auto schema = tools::Schema::compile(*agent_.output_schema);
+      if (!schema) return fail(Errc::malformed, "output schema of " + agent_.name + ": " + schema.error().describe(), "bad_schema");
+      options.output = std::move(*schema);
+      options.output_text = spaced_json(*agent_.output_schema);
+    }
+    options.limits.steps = agent_.max_steps;
+    options.limits.repeat_calls = agent_.repeat_calls;
+    options.limits.tool_errors = agent_.tool_errors;
+    options.limits.repair = agent_.repair;
+    options.limits.retries = agent_.repair_retries;
+    return Planner(std::move(options));
+  }
+
+  Result<std::string> evaluated(const std::string& text) {
+    auto parsed = Template::parse(text);
+    if (!parsed) return fail(Errc::malformed, parsed.error().describe(), "expression", task_.place);
+    auto value = parsed->evaluate(scope_);
+    if (!value) return fail(Errc::malformed, value.error().describe(), "expression", task_.place);
+    return value->is_string() ? value->get<std::string>() : spaced_json(*value);
+  }
+
+  Result<Turn> next_turn(const Planner& planner) {
+    const std::string place = task_.place + "#" + std::to_string(planner.turns());
+    if (const Json* known = run_.history.generation(place)) {
+      Turn turn = turn_from_json(*known);
+      run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn.done.parsed.content}, {"reasoning", turn.done.parsed.reasoning}, {"replayed", true}});
+      return turn;
+    }
+    if (run_.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, place);
+    if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, place);
+    auto most = within_budget(run_, task_);
+    if (!most) return most.error();
+    const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
+    auto model = run_.models->get(name);
+    if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
+    const ModelSpec* model_spec = find_model(*run_.spec, name);
+    TurnRequest request;
+    request.place = place;
+    request.messages = &planner.messages();
+    request.tools = &schemas_;
+    request.sampling = sampling_of(model_spec ? model_spec : find_model(*run_.spec, agent_.model), run_.seed, place);
+    if (model_spec) request.think_keep = model_spec->think_keep;
+    request.think_tokens = agent_.think_tokens;
+    if (model_spec && model_spec->think_budget > 0) {
+      request.think_tokens = request.think_tokens > 0 ? std::min(request.think_tokens, model_spec->think_budget) : model_spec->think_budget;
+    }
+    request.max_tokens = *most;
+    request.deadline_ns = task_.deadline_ns;
+    if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
+    run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
+    auto turn = generate_turn(run_, **model, request);
+    if (!turn) return turn.error();
+    Ledger spent;
+    spent.add(turn->usage);
+    run_.ledger.add(spent);
+    spent.add(run_.book());
+    Json data = to_json(*turn);
+    data["agent"] = agent_.name;
+    data["model"] = (*model)->info().name;
+    data["spent"] = to_json(spent);
+    if (auto recorded = run_.record("generation", place, data); !recorded) return recorded.error();
+    run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
+    return turn;
+  }
+
+  Result<CallsDone> make_calls(const CallTools& calls) {
+    CallsDone done;
+    std::optional<Error> waiting;
+    for (std::size_t i = 0; i < calls.calls.size(); ++i) {
+      auto outcome = find_agent(*run_.spec, calls.calls[i].name) && !run_.registry->find(calls.calls[i].name) ? ask_agent(calls.calls[i]) : call_tool(calls.calls[i], i);
+      if (outcome) {
+        done.outcomes.push_back(std::move(*outcome));
+      } else if (waits(outcome.error())) {
+        waiting = outcome.error();  // The other calls of the turn need not wait with it.
+      } else {
+        return outcome.error();
+      }
+    }
+    if (waiting) return *waiting;
+    return done;
+  }
+
+  Result<CallOutcome> call_tool(const ToolCall& call, std::size_t index) {
+    GateCall gate;
+    gate.place = task_.place + "#" + call.id;
+    gate.key = task_.key + "#" + call.id;
+    gate.tool = call.name;
+    gate.arguments = call.arguments;
+    gate.untrusted = untrusted_;
+    if (index < last_turn_.confidence.size()) gate.confidence = last_turn_.confidence[index];
+    auto result = call_through_gate(run_, gate);
+    if (!result) return result.error();
+    CallOutcome outcome;
+    outcome.call_id = call.id;
+    outcome.is_error = result->is_error;
+    outcome.is_invalid = result->error_kind == "invalid_arguments" || result->error_kind == "unknown_tool";
+    outcome.text = result_text(*result);
+    if (gives_untrusted(run_, call.name)) untrusted_ = true, outcome.trusted = false;
+    return outcome;
+  }
+
+  Result<CallOutcome> ask_agent(const ToolCall& call) {
+    CallOutcome outcome;
+    outcome.call_id = call.id;
+    if (!call.arguments.contains("task") || !call.arguments.at("task").is_string()) {
+      outcome.is_invalid = true;
+      outcome.text = spaced_json(Json{{"error", "argument 'task': expected a string"}});
+      return outcome;
+    }
+    if (task_.depth + 1 >= kMaxDepth) {
+      outcome.is_error = true;
+      outcome.text = spaced_json(Json{{"error", "agents are nested too deeply"}});
+      return outcome;
+    }
+    AgentTask sub = task_;
+    sub.place = task_.place + "#" + call.id;
+    sub.key = task_.key + "#" + call.id;
+    sub.agent = call.name;
+    sub.text = call.arguments.at("task").get<std::string>();
+    sub.untrusted = untrusted_;
+    sub.depth = task_.depth + 1;
+    auto answer = run_agent(run_, sub, scope_);
+    if (!answer && ends_run(answer.error())) return answer.error();
+    if (!answer) {
+      outcome.is_error = true;
+      outcome.text = spaced_json(Json{{"error", answer.error().message}});
+      return outcome;
+    }
+    untrusted_ = untrusted_ || answer->untrusted;
+    outcome.trusted = !answer->untrusted;
+    outcome.text = answer->value.is_string() ? answer->value.get<std::string>() : spaced_json(answer->value);
+    return outcome;
+  }
+
+  /// "memory:\n- fact\n- fact", or "" without memory. What was recalled is journaled: the store changes meanwhile.
+  Result<std::string> recall() {
+    if (agent_.memory_recall <= 0) return std::string();
+    Json facts = Json::array();
+    if (const Json* known = run_.history.recalled(task_.place)) {
+      if (known->contains("facts") && known->at("facts").is_array()) facts = known->at("facts");
+    } else {
+      if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, task_.place);
+      auto space = evaluated(agent_.memory_namespace);
+      if (!space) return space.error();
+      auto store = run_.memory();
+      if (!store) return store.error();
+      auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), nullptr);
+      if (!hits) return fail(hits.error().code, "memory: " + hits.error().message, "memory", task_.place);
+      for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}});
+      if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}); !recorded) return recorded.error();
+    }
+    if (facts.empty()) return std::string();
+    std::string text = "memory:";
+    for (const auto& fact : facts) {
+      if (!fact.contains("text") || !fact.at("text").is_string()) continue;
+      std::string line = fact.at("text").get<std::string>();
+      std::replace(line.begin(), line.end(), '\n', ' ');
+      text += "\n- " + line;
+      if (fact.contains("trusted") && fact.at("trusted") == Json(false)) untrusted_ = true;
+    }
+    run_.emit("memory", task_.place, Json{{"recalled", facts.size()}});
+    return text;
+  }
+
+  Result<void> remember(const Json& answer) {
+    if (agent_.memory_store.empty() || run_.history.stored(task_.place)) return {};
+    if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, task_.place);
+    auto space = evaluated(agent_.memory_namespace);
+    if (!space) return space.error();
+    auto store = run_.memory();
+    if (!store) return store.error();
+    memory::Record record;
+    record.space = *space;
+    record.text = fact_text(answer);
+    record.source = run_.run_id() + " " + task_.place;
+    record.trusted = !untrusted_;
+    auto id = (*store)->add(record, nullptr);  // The same fact is kept once, so a repeat after a crash does no harm.
+    if (!id) return fail(id.error().code, "memory: " + id.error().message, "memory", task_.place);
+    return run_.record("memory_stored", task_.place, Json{{"id", *id}, {"text", record.text}});
+  }
+
+  RunContext& run_;
+  const AgentTask& task_;
+  const Scope& scope_;
+  const AgentSpec& agent_;
+  bool untrusted_;
+  std::vector<ToolSchema> schemas_;
+  Turn last_turn_;
+};
+
+}  // namespace
+
+const AgentSpec* find_agent(const Spec& spec, const std::string& name) {
+  const auto found = std::find_if(spec.agents.begin(), spec.agents.end(), [&](const AgentSpec& agent) { return agent.name == name; });
+  return found == spec.agents.end() ? nullptr : &*found;
+}
+
+Result<AgentAnswer> run_agent(RunContext& run, const AgentTask& task, const Scope& scope) {
+  const AgentSpec* agent = find_agent(*run.spec, task.agent);
+  if (!agent) return fail(Errc::not_found, "there is no agent '" + task.agent + "'", "unknown_agent", task.place);
+  return AgentRun(run, task, scope, *agent).go();
+}
+
+std::string task_text(const Json& with) {
+  std::string text;
+  for (const auto& [key, value] : with.items()) {
+    if (!text.empty()) text += "\n\n";
+    const std::string shown = value.is_string() ? value.get<std::string>() : spaced_json(value);
+    text += key + (shown.find('\n') == std::string::npos ? ": " : ":\n") + shown;
+  }
+  return text;
+}
+
+std::string fact_text(const Json& answer) {
+  if (!answer.is_object()) return answer.is_string() ? answer.get<std::string>() : spaced_json(answer);
+  std::string text;
+  for (const auto& [key, value] : answer.items()) {
+    if (!text.empty()) text += "; ";
+    text += key + ": " + (value.is_string() ? value.get<std::string>() : spaced_json(value));
+  }
+  return text;
+}
+
+}  // namespace kontor::agent

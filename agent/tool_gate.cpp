@@ -1,0 +1,321 @@
+#include "agent/tool_gate.hpp"
+
+#include "agent/planner.hpp"
+#include "base/hash.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace kontor::agent {
+namespace {
+
+using tools::Effect;
+using tools::ToolResult;
+
+constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
+
+Json to_json(const ToolResult& result) {
+  return Json{{"is_error", result.is_error}, {"value", result.value}, {"error_kind", result.error_kind}, {"text", result.text}};
+}
+
+ToolResult result_from_json(const Json& data) {
+  ToolResult result;
+  const auto text = [&](const char* key) { return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string(); };
+  result.is_error = data.contains("is_error") && data.at("is_error").is_boolean() && data.at("is_error").get<bool>();
+  if (data.contains("value")) result.value = data.at("value");
+  result.error_kind = text("error_kind");
+  result.text = text("text");
+  return result;
+}
+
+/// What a call and the thread that executes it share. Owned by both, so a tool that ignores its stop token can be left
+/// behind without a dangling pointer.
+struct Execution {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  ToolResult result;
+  std::stop_source stop;
+};
+
+/// Runs the call on its own thread, within its time and as long as the run is not stopped.
+ToolResult execute(const RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms) {
+  auto execution = std::make_shared<Execution>();
+  context.stop = execution->stop.get_token();
+  std::thread([execution, registry = run.registry, tool, arguments, context] {
+    ToolResult result = registry->call(tool, arguments, context);
+    std::lock_guard guard(execution->mutex);
+    execution->result = std::move(result);
+    execution->done = true;
+    execution->changed.notify_all();
+  }).detach();
+  const std::stop_callback on_stop(run.stop, [execution] {
+    execution->stop.request_stop();
+    std::lock_guard guard(execution->mutex);  // The waiter is either before its check or asleep, never between.
+    execution->changed.notify_all();
+  });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  std::unique_lock lock(execution->mutex);
+  execution->changed.wait_until(lock, deadline, [&] { return execution->done || execution->stop.stop_requested(); });
+  if (execution->done) return execution->result;
+  const bool stopped = execution->stop.stop_requested();
+  lock.unlock();
+  execution->stop.request_stop();
+  lock.lock();
+  execution->changed.wait_for(lock, kGraceAfterStop, [&] { return execution->done; });
+  // Finished in spite of the stop: that is an outcome worth keeping.
+  if (execution->done && (!execution->result.is_error || stopped)) return execution->result;
+  if (stopped) return ToolResult::error("cancelled", "the run was stopped while " + tool + " was working");
+  return ToolResult::error("timeout", tool + " took longer than " + std::to_string(timeout_ms) + " ms");
+}
+
+/// The tool did not say how it ended.
+bool is_open_ended(const ToolResult& result) {
+  return result.is_error && (result.error_kind == "timeout" || result.error_kind == "cancelled" || result.error_kind == "crashed");
+}
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+}
+
+/// Puts secret values into the arguments. Only at places where the author of the agent file wrote a handle: text from
+/// models and documents cannot ask for one.
+Json with_secrets(const RunContext& run, const GateCall& call) {
+  Json arguments = call.arguments;
+  for (const auto& pointer : call.secret_pointers) {
+    const Json::json_pointer at(pointer);
+    if (!arguments.contains(at) || !arguments.at(at).is_string()) continue;
+    std::string text = arguments.at(at).get<std::string>();
+    for (const auto& [name, value] : run.secrets) replace_all(text, "{{secret:" + name + "}}", value);
+    arguments[at] = text;
+  }
+  return arguments;
+}
+
+/// A tool that repeats a secret must not carry it into journal or prompt.
+void hide_secrets(const RunContext& run, ToolResult& result) {
+  constexpr std::size_t kShortest = 4;
+  bool found = false;
+  std::string text = result.text.empty() ? result.value.dump(-1, ' ', false, Json::error_handler_t::replace) : result.text;
+  for (const auto& [name, value] : run.secrets) {
+    if (value.size() < kShortest || text.find(value) == std::string::npos) continue;
+    replace_all(text, value, "{{secret:" + name + "}}");
+    found = true;
+  }
+  if (!found) return;
+  result.text = text;
+  if (auto value = parse_json(text)) result.value = std::move(*value);
+  else result.value = text;
+}
+
+class Gate {
+ public:
+  Gate(RunContext& run, const GateCall& call) : run_(run), call_(call) {}
+
+  Result<ToolResult> pass() {
+    if (const Json* outcome = run_.history.outcome(call_.place)) {
+      ToolResult result = result_from_json(*outcome);
+      run_.emit("call_result", call_.place, shown(result, true));
+      return result;
+    }
+    if (run_.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, call_.place);
+    const tools::Tool* tool = run_.registry->find(call_.tool);
+    if (!tool) {
+      const std::string near = run_.registry->suggest(call_.tool);
+      return finish(ToolResult::error("unknown_tool", "there is no tool '" + call_.tool + "'" + (near.empty() ? "" : " (did you mean '" + near + "'?)")));
+    }
+    run_.emit("call", call_.place, Json{{"tool", call_.tool}, {"arguments", call_.arguments}});
+    if (const Json* intent = run_.history.intent(call_.place)) return resume_after(*intent, tool->spec());
+    if (auto problem = run_.registry->check_arguments(call_.tool, call_.arguments)) return finish(ToolResult::error("invalid_arguments", *problem));
+    auto refused = check_policy(tool->spec());
+    if (!refused) return refused.error();
+    if (*refused) return finish(std::move(**refused));
+    return act(tool->spec());
+  }
+
+ private:
+  /// Policy and, where it wants one, a person. An inner value is the refusal to show.
+  Result<std::optional<ToolResult>> check_policy(const tools::ToolSpec& spec) {
+    *run_.confidence = call_.confidence;
+    const tools::Decision decision = tools::decide(run_.policy, spec, call_.arguments, call_.untrusted);
+    run_.confidence->clear();
+    rule_ = decision.rule;
+    if (decision.verdict == tools::Decision::Verdict::allow) return std::optional<ToolResult>();
+    if (decision.verdict == tools::Decision::Verdict::deny) {
+      return std::optional<ToolResult>(ToolResult::error("denied", "not allowed: " + decision.rule));
+    }
+    PendingItem item;
+    item.call = call_.place;
+    item.tool = call_.tool;
+    item.reason = decision.rule;
+    item.arguments = call_.arguments;
+    item.binding = binding_of(call_.tool, call_.arguments);
+    if (decision.ask) item.who = decision.ask->who, item.on_expire = decision.ask->on_expire;
+    auto answer = ask_person(run_, std::move(item), decision.ask ? decision.ask->expires_ms : 0);
+    if (!answer) return answer.error();
+    if (answer->kind == ApprovalAnswer::Kind::approved) return std::optional<ToolResult>();
+    return std::optional<ToolResult>(ToolResult::error("denied", "rejected by " + (answer->by.empty() ? std::string("a person") : answer->by)));
+  }
+
+  /// INTENT, call, OUTCOME.
+  Result<ToolResult> act(const tools::ToolSpec& spec) {
+    if (spec.effect != Effect::none) {
+      auto recorded = run_.record("call_intent", call_.place,
+                                  Json{{"tool", call_.tool}, {"arguments", call_.arguments}, {"effect", std::string(tools::to_string(spec.effect))},
+                                       {"key", idempotency_key()}, {"rule", rule_}});
+      if (!recorded) return recorded.error();
+    } else if (!run_.log) {
+      return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
+    }
+    std::int64_t limit = spec.timeout_ms > 0 ? spec.timeout_ms : 30'000;
+    if (call_.timeout_ms > 0) limit = std::min(limit, call_.timeout_ms);
+    ToolResult result = execute(run_, call_.tool, with_secrets(run_, call_), context(), limit);
+    ++run_.ledger.tool_calls;
+    if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
+    if (result.is_error && result.error_kind == "cancelled" && run_.stop.stop_requested()) {
+      return fail(Errc::cancelled, "interrupted", kInterrupted, call_.place);
+    }
+    return finish(std::move(result));
+  }
+
+  /// The process died between INTENT and OUTCOME.
+  Result<ToolResult> resume_after(const Json& intent, const tools::ToolSpec& spec) {
+    const auto member = [&](const char* key) { return intent.contains(key) && intent.at(key).is_string() ? intent.at(key).get<std::string>() : std::string(); };
+    const Json before = intent.contains("arguments") ? intent.at("arguments") : Json();
+    if (member("tool") != call_.tool || canonical_json(before) != canonical_json(call_.arguments)) {
+      return fail(Errc::conflict, "the run takes another way than in its journal: " + call_.place + " was " + member("tool"), kDiverged, call_.place);
+    }
+    if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
+    // The stricter of then and now decides.
+    const bool once = member("effect") == tools::to_string(Effect::once) || spec.effect == Effect::once;
+    if (!once) return act(spec);
+    if (const Json* resolution = run_.history.resolution(call_.place)) {
+      const bool happened = resolution->contains("state") && resolution->at("state") == Json("happened");
+      if (!happened) return act(spec);
+      return finish(ToolResult::ok(resolution->contains("value") && !resolution->at("value").is_null() ? resolution->at("value") : Json{{"status", "happened"}}));
+    }
+    return settle(spec, std::nullopt);
+  }
+
+  /// Finds out whether a `once` effect took place. `seen`: the error of the call just made; absent after a restart.
+  Result<ToolResult> settle(const tools::ToolSpec& spec, std::optional<ToolResult> seen) {
+    tools::Probe probe;
+    if (spec.has_probe && !run_.stop.stop_requested()) {
+      try {
+        probe = run_.registry->find(call_.tool)->probe(call_.arguments, context());
+      } catch (const std::exception&) {
+        probe.state = tools::Probe::State::unknown;
+      }
+    }
+    if (probe.state == tools::Probe::State::happened) return finish(ToolResult::ok(probe.value));
+    if (probe.state == tools::Probe::State::not_happened) return seen && !run_.stop.stop_requested() ? finish(std::move(*seen)) : seen ? interrupted() : act(spec);
+    if (run_.stop.stop_requested()) return interrupted();
+    const std::string reason = seen ? "the call ended without an answer (" + seen->error_kind + ") and the tool cannot tell whether it took effect"
+                                    : "the run stopped during the call and the tool cannot tell whether it took effect";
+    if (run_.log) {
+      auto recorded = run_.record("call_unknown", call_.place, Json{{"tool", call_.tool}, {"arguments", call_.arguments}, {"reason", reason}});
+      if (!recorded) return recorded.error();
+    }
+    run_.emit("call_unknown", call_.place, Json{{"tool", call_.tool}, {"reason", reason}});
+    return fail(Errc::conflict, call_.tool + " at " + call_.place + ": " + reason, kUnknown, call_.place);
+  }
+
+  static Error interrupted() { return fail(Errc::cancelled, "interrupted", kInterrupted); }
+
+  Result<ToolResult> finish(ToolResult result) {
+    hide_secrets(run_, result);
+    Json data = to_json(result);
+    data["spent"] = agent::to_json(run_.book());
+    auto recorded = run_.record("call_outcome", call_.place, data);
+    if (!recorded) return recorded.error();
+    run_.emit("call_result", call_.place, shown(result, false));
+    return result;
+  }
+
+  Json shown(const ToolResult& result, bool replayed) const {
+    Json data{{"tool", call_.tool}, {"is_error", result.is_error}, {"text", result_text(result)}};
+    if (replayed) data["replayed"] = true;
+    return data;
+  }
+
+  std::string idempotency_key() const { return sha256_hex(run_.run_id() + "\n" + call_.key).substr(0, 32); }
+
+  tools::CallContext context() const {
+    tools::CallContext context;
+    context.run_id = run_.run_id();
+    context.call_id = call_.place;
+    context.idempotency_key = idempotency_key();
+    return context;
+  }
+
+  RunContext& run_;
+  const GateCall& call_;
+  std::string rule_;
+};
+
+}  // namespace
+
+Result<ToolResult> call_through_gate(RunContext& run, const GateCall& call) { return Gate(run, call).pass(); }
+
+std::string result_text(const ToolResult& result) { return result.text.empty() ? spaced_json(result.value) : result.text; }
+
+std::string binding_of(const std::string& tool, const Json& arguments) { return sha256_hex(tool + "\n" + canonical_json(arguments)); }
+
+bool gives_untrusted(const RunContext& run, const std::string& tool) {
+  const tools::Tool* found = run.registry->find(tool);
+  if (found && found->spec().untrusted_output) return true;
+  for (const auto& glob : run.policy.untrusted) {
+    if (tools::glob_match(glob, tool)) return true;
+  }
+  return false;
+}
+
+Result<ApprovalAnswer> ask_person(RunContext& run, PendingItem item, std::int64_t expires_ms) {
+  const auto text = [](const Json& data, const char* key) { return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string(); };
+  const Json* request = run.history.request(item.call);
+  if (request && text(*request, "binding") != item.binding) {
+    return fail(Errc::conflict, "the call at " + item.call + " is not the one that was shown for approval", kDiverged, item.call);
+  }
+  if (request) {
+    if (const Json* decision = run.history.decision(item.call)) {
+      // A decision counts for exactly what was shown.
+      if (text(*decision, "binding") != item.binding) return fail(Errc::conflict, "the approval of " + item.call + " is for other arguments", kDiverged, item.call);
+      ApprovalAnswer answer;
+      answer.kind = text(*decision, "decision") == "approve" ? ApprovalAnswer::Kind::approved : ApprovalAnswer::Kind::rejected;
+      answer.by = text(*decision, "by");
+      answer.choice = text(*decision, "choice");
+      return answer;
+    }
+    if (request->contains("expires_at_ms") && request->at("expires_at_ms").is_number_integer()) item.expires_at_ms = request->at("expires_at_ms").get<std::int64_t>();
+  } else {
+    if (expires_ms > 0) item.expires_at_ms = run.clock->unix_ms() + expires_ms;
+    Json data{{"tool", item.tool}, {"arguments", item.arguments}, {"rule", item.reason}, {"binding", item.binding},
+              {"who", item.who}, {"choices", item.choices}, {"on_expire", item.on_expire}};
+    if (item.expires_at_ms > 0) data["expires_at_ms"] = item.expires_at_ms;
+    auto recorded = run.record("approval_requested", item.call, data);
+    if (!recorded) return recorded.error();
+    run.emit("approval_requested", item.call, data);
+  }
+  if (run.log && item.expires_at_ms > 0 && run.clock->unix_ms() >= item.expires_at_ms && item.on_expire.rfind("escalate", 0) != 0) {
+    // Nobody answered in time: that is a no.
+    auto recorded = run.record("approval_decided", item.call, Json{{"decision", "reject"}, {"by", "expiry"}, {"binding", item.binding}});
+    if (!recorded) return recorded.error();
+    return ApprovalAnswer{ApprovalAnswer::Kind::rejected, "expiry", {}};
+  }
+  ApprovalAnswer answer;
+  if (run.log && run.approver) answer = run.approver(item);
+  if (run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, item.call);
+  if (answer.kind == ApprovalAnswer::Kind::later) {
+    return fail(Errc::denied, item.call + " waits for approval: " + item.reason, kParked, item.call);
+  }
+  const bool approved = answer.kind == ApprovalAnswer::Kind::approved;
+  const Json data{{"decision", approved ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item.binding}};
+  auto recorded = run.record("approval_decided", item.call, data);
+  if (!recorded) return recorded.error();
+  run.emit("approval_decided", item.call, data);
+  return answer;
+}
+
+}  // namespace kontor::agent

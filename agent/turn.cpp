@@ -1,0 +1,302 @@
+#include "agent/turn.hpp"
+
+#include <algorithm>
+
+namespace kontor::agent {
+namespace {
+
+using inference::StopReason;
+
+constexpr std::string_view kThinkEnd = "</think>";
+
+const char* stop_word(StopReason reason) {
+  switch (reason) {
+    case StopReason::end_of_turn: return "end_of_turn";
+    case StopReason::length: return "length";
+    case StopReason::cancelled: return "cancelled";
+    case StopReason::stopped_by_sink: return "stopped";
+  }
+  return "end_of_turn";
+}
+
+StopReason stop_reason(const std::string& word) {
+  if (word == "length") return StopReason::length;
+  if (word == "cancelled") return StopReason::cancelled;
+  if (word == "stopped") return StopReason::stopped_by_sink;
+  return StopReason::end_of_turn;
+}
+
+void add(inference::Usage& sum, const inference::Usage& part) {
+  sum.prompt_tokens_new += part.prompt_tokens_new, sum.prompt_tokens_reused += part.prompt_tokens_reused;
+  sum.generated += part.generated, sum.forced += part.forced;
+  sum.prefill_seconds += part.prefill_seconds, sum.decode_seconds += part.decode_seconds;
+}
+
+KeepReasoning keep_of(const std::string& word) {
+  return word == "none" ? KeepReasoning::never : word == "all" ? KeepReasoning::all : KeepReasoning::since_last_user;
+}
+
+/// Feeds pieces to the parser, watches the think budget and the clock, and passes deltas on.
+class Listener {
+ public:
+  Listener(RunContext& run, const TurnRequest& request, ParserOptions options, bool starts_thinking)
+      : run_(run), request_(request), thinking_(starts_thinking),
+        parser_(std::move(options), [this](const ParseEvent& event) { on_event(event); }) {}
+
+  bool on_piece(const inference::Piece& piece) {
+    text_.append(piece.text);
+    ends_.emplace_back(text_.size(), piece.probability);
+    parser_.feed(piece.text, piece.control);
+    if (thinking_) ++think_tokens_;
+    if (thinking_ && !budget_over_ && request_.think_tokens > 0 && think_tokens_ >= request_.think_tokens) {
+      budget_over_ = true;
+      return false;
+    }
+    if (request_.deadline_ns > 0 && run_.clock->steady_ns() >= request_.deadline_ns) {
+      deadline_over_ = true;
+      return false;
+    }
+    return true;
+  }
+
+  /// The closing of the reasoning, which the model did not write itself.
+  void feed_think_end(bool markers_are_control) {
+    const std::pair<std::string_view, bool> parts[] = {{"\n", false}, {kThinkEnd, markers_are_control}, {"\n\n", false}};
+    for (const auto& [part, control] : parts) {
+      text_ += part;
+      parser_.feed(part, control);
+    }
+    ends_.emplace_back(text_.size(), 1.0f);
+    thinking_ = false;
+  }
+
+  bool budget_over() const { return budget_over_; }
+  bool deadline_over() const { return deadline_over_; }
+  const std::string& text() const { return text_; }
+  const std::vector<std::pair<std::size_t, float>>& ends() const { return ends_; }
+  ParseResult finish(Finish finish) { return parser_.finish(finish); }
+
+ private:
+  void on_event(const ParseEvent& event) {
+    switch (event.kind) {
+      case ParseEvent::Kind::reasoning:
+        thinking_ = true;
+        run_.emit("reasoning", request_.place, Json{{"text", event.text}});
+        break;
+      case ParseEvent::Kind::content:
+        thinking_ = false;
+        run_.emit("content", request_.place, Json{{"text", event.text}});
+        break;
+      case ParseEvent::Kind::call_started:
+        thinking_ = false;
+        run_.emit("call_started", request_.place, Json{{"tool", event.text}});
+        break;
+      default: thinking_ = false;
+    }
+  }
+
+  RunContext& run_;
+  const TurnRequest& request_;
+  bool thinking_;
+  bool budget_over_ = false, deadline_over_ = false;
+  std::int64_t think_tokens_ = 0;
+  std::string text_;
+  std::vector<std::pair<std::size_t, float>> ends_;
+  Parser parser_;
+};
+
+/// Cuts an incomplete UTF-8 sequence at the end, so that forced text does not land inside a character.
+std::size_t whole_characters(const std::string& text) {
+  for (std::size_t back = 1; back <= 4 && back <= text.size(); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;
+    const std::size_t length = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > back ? text.size() - back : text.size();
+  }
+  return text.size();
+}
+
+}  // namespace
+
+Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request) {
+  const auto& info = model.info();
+  auto dialect = dialect_for(info.dialect);
+  if (!dialect) return fail(dialect.error().code, "model " + info.name + ": " + dialect.error().message, kModelFailed);
+  dialect->keep_reasoning = keep_of(request.think_keep);
+  auto rendered = render(*dialect, *request.messages, *request.tools);
+  if (!rendered) return fail(Errc::internal, "prompt: " + rendered.error().describe(), "prompt");
+
+  ParserOptions options;
+  options.format = rendered->parser_format;
+  options.prefill = rendered->prefill;
+  options.markers = info.has_call_tokens ? MarkerPolicy::token : MarkerPolicy::text;
+  options.tools.emplace();
+  for (const auto& tool : *request.tools) options.tools->push_back(tool.name);
+  Listener listener(run, request, std::move(options), rendered->prefill == Prefill::open);
+
+  inference::GenerateRequest generate;
+  generate.prompt = std::move(rendered->segments);
+  generate.sampling = request.sampling;
+  generate.max_tokens = request.max_tokens;
+  generate.stop = run.stop;
+  const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
+  Turn turn;
+  auto generation = model.generate(generate, sink);
+  if (generation && listener.budget_over() && generation->stop_reason == StopReason::stopped_by_sink) {
+    // The reasoning is over its budget: close it and let the model go on from there.
+    add(turn.usage, generation->usage);
+    turn.think_forced = true;
+    const std::size_t whole = whole_characters(generation->text);
+    inference::Segment thought;
+    thought.text = generation->text.substr(0, whole);
+    if (whole == generation->text.size()) thought.tokens = generation->tokens;
+    generate.prompt.push_back(std::move(thought));
+    inference::Segment close;
+    close.text = "\n" + std::string(kThinkEnd) + "\n\n";
+    close.is_template = true;
+    generate.max_tokens = std::max(64, request.max_tokens - static_cast<int>(generation->usage.generated));
+    listener.feed_think_end(info.has_call_tokens);
+    turn.usage.forced += model.count_tokens(close.text);
+    generate.prompt.push_back(std::move(close));
+    generation = model.generate(generate, sink);
+    if (generation) generation->tokens.clear();  // The ids in the middle were not sampled; the text says it all.
+  }
+  if (!generation) {
+    const Error& error = generation.error();
+    if (error.kind == "context_full") return fail(Errc::limit, error.message, "context_full");
+    return fail(error.code, "model " + info.name + ": " + error.message, kModelFailed);
+  }
+  if (generation->stop_reason == StopReason::cancelled || run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted);
+  if (listener.deadline_over()) return fail(Errc::timeout, "the step took longer than its timeout", "timeout");
+  add(turn.usage, generation->usage);
+  turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;
+  turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);
+  turn.done.text = listener.text();
+  turn.done.tokens.assign(generation->tokens.begin(), generation->tokens.end());
+  std::size_t from = 0;
+  for (const auto& call : turn.done.parsed.calls) {
+    std::map<std::string, double> confidence;
+    const auto at = call.raw_arguments.empty() || info.architecture == "tape" ? std::string::npos : turn.done.text.find(call.raw_arguments, from);
+    if (at != std::string::npos) {
+      confidence = argument_confidence(call.raw_arguments, at, listener.ends());
+      from = at + call.raw_arguments.size();
+    }
+    turn.confidence.push_back(std::move(confidence));
+  }
+  return turn;
+}
+
+std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,
+                                                  const std::vector<std::pair<std::size_t, float>>& ends) {
+  std::map<std::string, double> result;
+  // Least probability of the pieces that overlap [from, to) of the object's text.
+  const auto least = [&](std::size_t from, std::size_t to) {
+    auto piece = std::upper_bound(ends.begin(), ends.end(), begin + from, [](std::size_t at, const auto& end) { return at < end.first; });
+    double probability = 1;
+    for (std::size_t start = piece == ends.begin() ? 0 : std::prev(piece)->first; piece != ends.end() && start < begin + to; start = piece->first, ++piece) {
+      probability = std::min(probability, static_cast<double>(piece->second));
+    }
+    return probability;
+  };
+  struct Level {
+    bool is_array = false;
+    std::size_t index = 0;
+    std::string path;
+    std::string key;
+    bool expects_key = true;
+  };
+  std::vector<Level> levels;
+  const auto path_here = [&]() -> std::string {
+    if (levels.empty()) return {};
+    const Level& level = levels.back();
+    const std::string name = level.is_array ? std::to_string(level.index) : level.key;
+    return level.path.empty() ? name : level.path + "." + name;
+  };
+  constexpr std::size_t kMaxEntries = 4096;
+  for (std::size_t at = 0; at < raw.size() && result.size() < kMaxEntries;) {
+    const char c = raw[at];
+    if (c == '{' || c == '[') {
+      const std::string path = path_here();
+      levels.push_back({c == '[', 0, path, {}, c == '{'});
+      ++at;
+    } else if (c == '}' || c == ']') {
+      if (!levels.empty()) levels.pop_back();
+      ++at;
+    } else if (c == ',') {
+      if (!levels.empty()) levels.back().is_array ? void(++levels.back().index) : void(levels.back().expects_key = true);
+      ++at;
+    } else if (c == ':' || c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      ++at;
+    } else {
+      const std::size_t start = at;
+      if (c == '"' || c == '\'') {
+        for (++at; at < raw.size() && raw[at] != c; ++at) at += raw[at] == '\\';
+        at = std::min(at + 1, raw.size());
+      } else {
+        while (at < raw.size() && std::string_view(",]}: \t\r\n").find(raw[at]) == std::string_view::npos) ++at;
+      }
+      if (!levels.empty() && !levels.back().is_array && levels.back().expects_key) {
+        const bool quoted = c == '"' || c == '\'';
+        levels.back().key = quoted && at >= start + 2 ? raw.substr(start + 1, at - start - 2) : raw.substr(start, at - start);
+        levels.back().expects_key = false;
+      } else if (!levels.empty()) {
+        result[path_here()] = least(start, at);
+      }
+    }
+  }
+  return result;
+}
+
+Json to_json(const Turn& turn) {
+  const ParseResult& parsed = turn.done.parsed;
+  Json calls = Json::array();
+  for (std::size_t i = 0; i < parsed.calls.size(); ++i) {
+    Json call{{"name", parsed.calls[i].name}, {"arguments", parsed.calls[i].arguments}};
+    if (!parsed.calls[i].raw_arguments.empty()) call["raw_arguments"] = parsed.calls[i].raw_arguments;
+    if (i < turn.confidence.size() && !turn.confidence[i].empty()) {
+      Json confidence = Json::object();
+      for (const auto& [path, value] : turn.confidence[i]) confidence[path] = value;
+      call["confidence"] = std::move(confidence);
+    }
+    calls.push_back(std::move(call));
+  }
+  Json errors = Json::array();
+  for (const auto& error : parsed.errors) errors.push_back(Json{{"kind", error.kind}, {"name", error.name}, {"raw", error.raw}});
+  return Json{{"text", turn.done.text}, {"tokens", turn.done.tokens}, {"stop", stop_word(turn.done.stop)},
+              {"reasoning", parsed.reasoning}, {"content", parsed.content}, {"calls", std::move(calls)}, {"errors", std::move(errors)},
+              {"warnings", parsed.warnings}};
+}
+
+Turn turn_from_json(const Json& data) {
+  Turn turn;
+  const auto text = [](const Json& value, const char* key) { return value.contains(key) && value.at(key).is_string() ? value.at(key).get<std::string>() : std::string(); };
+  const auto list = [&](const char* key) { return data.contains(key) && data.at(key).is_array() ? data.at(key) : Json::array(); };
+  turn.done.text = text(data, "text");
+  for (const auto& id : list("tokens")) {
+    if (id.is_number_integer()) turn.done.tokens.push_back(id.get<int>());
+  }
+  turn.done.stop = stop_reason(text(data, "stop"));
+  turn.done.parsed.reasoning = text(data, "reasoning");
+  turn.done.parsed.content = text(data, "content");
+  for (const auto& entry : list("calls")) {
+    ToolCall call;
+    call.name = text(entry, "name");
+    if (entry.contains("arguments")) call.arguments = entry.at("arguments");
+    call.raw_arguments = text(entry, "raw_arguments");
+    turn.done.parsed.calls.push_back(std::move(call));
+    std::map<std::string, double> confidence;
+    if (entry.contains("confidence") && entry.at("confidence").is_object()) {
+      for (const auto& [path, value] : entry.at("confidence").items()) {
+        if (value.is_number()) confidence[path] = value.get<double>();
+      }
+    }
+    turn.confidence.push_back(std::move(confidence));
+  }
+  for (const auto& entry : list("errors")) turn.done.parsed.errors.push_back({text(entry, "kind"), text(entry, "name"), text(entry, "raw")});
+  for (const auto& entry : list("warnings")) {
+    if (entry.is_string()) turn.done.parsed.warnings.push_back(entry.get<std::string>());
+  }
+  return turn;
+}
+
+}  // namespace kontor::agent

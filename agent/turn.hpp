@@ -1,0 +1,46 @@
+#pragma once
+// One turn of a model: prompt in, parsed output out, with the think budget enforced and streamed to whoever watches.
+
+#include "agent/dialect/renderer.hpp"
+#include "agent/planner.hpp"
+#include "agent/run_context.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+struct TurnRequest {
+  std::string place;                       ///< For events.
+  const std::vector<Message>* messages = nullptr;
+  const std::vector<ToolSchema>* tools = nullptr;
+  inference::Sampling sampling;
+  std::string think_keep = "turn";         ///< none | turn | all
+  std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.
+  int max_tokens = 4096;
+  std::int64_t deadline_ns = 0;
+};
+
+struct Turn {
+  TurnDone done;
+  inference::Usage usage;
+  /// One entry for each call: confidence of its arguments by dotted path; empty where the source has no probabilities.
+  std::vector<std::map<std::string, double>> confidence;
+  bool think_forced = false;
+};
+
+/// Errors: kinds interrupted, model; context_full and timeout are failures of the agent.
+Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request);
+
+/// Least probability of the tokens that wrote each scalar of a JSON object, by dotted path ("lines.0.amount").
+/// `raw`: the object's text, which starts at `begin` of the output; `ends`: end offset in the output and probability of
+/// each piece, ascending.
+std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,
+                                                  const std::vector<std::pair<std::size_t, float>>& ends);
+
+/// A turn in the journal's form, and back.
+Json to_json(const Turn& turn);
+Turn turn_from_json(const Json& data);
+
+}  // namespace kontor::agent

@@ -1,0 +1,19 @@
+#pragma once
+// Walks the steps of a workflow. Walking is deterministic: a resumed run takes the same way through the journal until
+// it comes to what has not happened yet. Loop items run one after the other (max_parallel is an upper bound).
+
+#include "agent/run_context.hpp"
+
+#include <string>
+
+namespace kontor::agent {
+
+struct WorkflowResult {
+  Json value = nullptr;         ///< Result of the last step that gives one.
+  std::size_t failed_items = 0; ///< Loop items whose errors were collected.
+};
+
+/// Errors: those that end the run (run_context.hpp); else the step that failed, with its path in `where`.
+Result<WorkflowResult> run_workflow(RunContext& run);
+
+}  // namespace kontor::agent
