@@ -1,0 +1,64 @@
+#pragma once
+// Messages between Kontor and a plugin's host process, over a stream socket.
+//
+// A frame is, in little-endian numbers: u32 size of what follows, u8 kind, u64 call, u8 number of fields, then per
+// field u32 size and its bytes. Documents inside of fields are JSON text; they are not wrapped in JSON again, so that a
+// large result is copied and not escaped.
+
+#include "base/error.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::plugins {
+
+enum class FrameKind : std::uint8_t {
+  // To the host process.
+  load = 1,    ///< config, data_dir, base_dir, log_path, memory bytes, name of the library, "declare" or "create".
+               ///< The library is descriptor kLibraryDescriptor.
+  call,        ///< tool index, arguments, run_id, call_id, idempotency_key, timeout_ms
+  probe,       ///< as call
+  cancel,      ///< nothing; `call` says which
+  quit,        ///< nothing
+  // From the host process.
+  ready,       ///< declaration JSON
+  refused,     ///< Errc as number, kind, message
+  result,      ///< JSON text
+  error,       ///< error kind, message
+  probed,      ///< state as number, JSON text
+  progress,    ///< fraction as text, note
+};
+
+struct Frame {
+  FrameKind kind{};
+  std::uint64_t call = 0;
+  std::vector<std::string> fields;
+};
+
+constexpr std::size_t kFrameBytesMax = 64u << 20;
+constexpr int kSocketDescriptor = 3;   ///< In the host process.
+constexpr int kLibraryDescriptor = 4;
+
+/// The bytes of a frame. Errors: limit when longer than kFrameBytesMax.
+Result<std::string> encode(const Frame& frame);
+/// Writes all bytes of an encoded frame. False when the peer is gone.
+bool send_bytes(int socket, std::string_view bytes);
+
+/// Reads frames off one socket; a short frame costs one system call. Not thread-safe.
+class FrameReader {
+ public:
+  explicit FrameReader(int socket) : socket_(socket) {}
+  /// Blocks. Errors: io (kind closed) at the end of the stream, limit or malformed for what is not a frame.
+  Result<Frame> next();
+
+ private:
+  Result<void> fill(std::size_t bytes);
+
+  int socket_;
+  std::string buffer_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace kontor::plugins

@@ -1,0 +1,166 @@
+#include "plugins/host/instance.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <string_view>
+
+namespace kontor::plugins {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+std::string_view view(kontor_text text) { return text.size == 0 || text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size); }
+kontor_text text(const std::string& value) { return {value.data(), value.size()}; }
+
+/// At most `limit` bytes, cut between characters.
+std::string cut(std::string_view value, std::size_t limit) {
+  if (value.size() <= limit) return std::string(value);
+  std::size_t end = limit;
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0) == 0x80) --end;
+  return std::string(value.substr(0, end));
+}
+
+/// The host's side of one call: what the callbacks of kontor_call write to.
+struct CallState {
+  const CallRequest& request;
+  SteadyClock::time_point deadline;
+  std::mutex mutex;
+  std::optional<Answer> answer;
+  bool twice = false;
+
+  void put(Answer given) {
+    const std::lock_guard lock(mutex);
+    if (answer) twice = true;
+    else answer = std::move(given);
+  }
+};
+
+CallState& state_of(const kontor_call* call) { return *static_cast<CallState*>(call->host_data); }
+
+void on_result(const kontor_call* call, kontor_text json) {
+  if (json.size > kResultBytesMax) return state_of(call).put(Answer::error("bad_result", "the tool's result is longer than 16 MiB"));
+  state_of(call).put({Answer::Kind::result, {}, std::string(view(json)), KONTOR_PROBE_UNKNOWN});
+}
+
+void on_fail(const kontor_call* call, kontor_text kind, kontor_text message) {
+  state_of(call).put(Answer::error(cut(view(kind), 64), cut(view(message), kNoteBytesMax)));
+}
+
+void on_probed(const kontor_call* call, uint32_t state, kontor_text json) {
+  if (json.size > kResultBytesMax) return state_of(call).put(Answer::error("bad_result", "the probe's result is longer than 16 MiB"));
+  state_of(call).put({Answer::Kind::probed, {}, std::string(view(json)), state});
+}
+
+bool on_cancelled(const kontor_call* call) {
+  const CallState& state = state_of(call);
+  return state.request.stop.stop_requested() || SteadyClock::now() >= state.deadline;
+}
+
+void on_progress(const kontor_call* call, double fraction, kontor_text note) {
+  const CallState& state = state_of(call);
+  if (state.request.progress) state.request.progress(fraction, cut(view(note), kNoteBytesMax));
+}
+
+class LocalInstance final : public Instance {
+ public:
+  LocalInstance(const kontor_plugin& plugin, Declaration declaration, int log)
+      : plugin_(plugin), declaration_(std::move(declaration)), log_(log) {
+    host_ = {KONTOR_HEAD(kontor_host), this, &LocalInstance::on_log, &LocalInstance::on_refuse,
+             [](const kontor_host*, kontor_text) -> const void* { return nullptr; }};
+  }
+  ~LocalInstance() override {
+    if (instance_ != nullptr) plugin_.destroy(instance_);
+    if (log_ >= 0) ::close(log_);
+  }
+
+  Result<void> create(const InstanceSetup& setup) {
+    const kontor_setup given{KONTOR_HEAD(kontor_setup), text(setup.config), text(setup.data_dir), text(setup.base_dir)};
+    try {
+      instance_ = plugin_.create(&host_, &given);
+    } catch (...) {
+      instance_ = nullptr;
+      refusal_ = "it threw a C++ exception across the plugin boundary";
+    }
+    if (instance_ != nullptr) return {};
+    return fail(Errc::usage, "plugin " + declaration_.name + " did not start: " + (refusal_.empty() ? "it gave no reason" : refusal_), "refused");
+  }
+
+  const Declaration& declaration() const override { return declaration_; }
+
+  Answer call(const CallRequest& request) override {
+    if (request.tool >= plugin_.tool_count) return Answer::error("unknown_tool", "the plugin has no such tool");
+    const kontor_tool& tool = *plugin_.tools[request.tool];
+    const auto function = request.probe ? tool.probe : tool.call;
+    if (function == nullptr) return {Answer::Kind::probed, {}, {}, KONTOR_PROBE_UNKNOWN};
+    std::unique_lock serial(serial_, std::defer_lock);
+    if (declaration_.serial) serial.lock();
+    if (request.stop.stop_requested()) return Answer::error("cancelled", "the call was cancelled before it began");
+    CallState state{request, SteadyClock::now() + std::chrono::milliseconds(request.timeout_ms), {}, {}, false};
+    const kontor_call call{KONTOR_HEAD(kontor_call), &state, text(request.run_id), text(request.call_id), text(request.idempotency_key),
+                           request.timeout_ms, on_result, on_fail, on_probed, on_cancelled, on_progress};
+    try {
+      function(instance_, &call, text(request.arguments));
+    } catch (...) {
+      return Answer::error("crashed", "the tool threw a C++ exception across the plugin boundary");
+    }
+    return finish(state, request);
+  }
+
+ private:
+  static Answer finish(CallState& state, const CallRequest& request) {
+    const std::lock_guard lock(state.mutex);
+    if (!state.answer) return Answer::error("bad_result", "the tool returned without an answer");
+    if (state.twice) return Answer::error("bad_result", "the tool answered twice");
+    const bool wrong = state.answer->kind == (request.probe ? Answer::Kind::result : Answer::Kind::probed);
+    if (wrong) return Answer::error("bad_result", request.probe ? "the probe answered like a call" : "the tool answered like a probe");
+    return std::move(*state.answer);
+  }
+
+  static void on_log(const kontor_host* host, uint32_t level, kontor_text message) {
+    static constexpr std::string_view kLevels[] = {"debug", "info", "warning", "error"};
+    const auto& self = *static_cast<LocalInstance*>(host->host_data);
+    if (self.log_ < 0) return;
+    std::string line(kLevels[level <= KONTOR_LOG_ERROR ? level : KONTOR_LOG_ERROR]);
+    line += ": " + cut(view(message), kNoteBytesMax);
+    for (char& c : line) {
+      if (static_cast<unsigned char>(c) < 0x20) c = ' ';  // One message is one line, without terminal controls.
+    }
+    line += '\n';
+    if (::write(self.log_, line.data(), line.size()) < 0) return;  // A log that cannot be written fails no call.
+  }
+
+  static void on_refuse(const kontor_host* host, kontor_text message) {
+    static_cast<LocalInstance*>(host->host_data)->refusal_ = cut(view(message), kNoteBytesMax);
+  }
+
+  const kontor_plugin& plugin_;
+  Declaration declaration_;
+  kontor_host host_{};
+  void* instance_ = nullptr;
+  int log_ = -1;
+  std::string refusal_;
+  std::mutex serial_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Instance>> create_instance(const kontor_plugin& plugin, const InstanceSetup& setup) {
+  auto declaration = read_declaration(plugin);
+  if (!declaration) return declaration.error();
+  int log = -1;
+  if (!setup.log_path.empty()) {
+    log = ::open(setup.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+    if (log < 0) return fail_errno("open the plugin's log", setup.log_path);
+  }
+  auto instance = std::make_unique<LocalInstance>(plugin, std::move(*declaration), log);
+  if (auto created = instance->create(setup); !created) return created.error();
+  return std::unique_ptr<Instance>(std::move(instance));
+}
+
+}  // namespace kontor::plugins

@@ -1,0 +1,61 @@
+#pragma once
+// A live plugin that can be called, whichever process it lives in.
+
+#include "base/error.hpp"
+#include "plugins/abi/kontor_plugin.h"
+#include "plugins/host/declaration.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+
+namespace kontor::plugins {
+
+struct CallRequest {
+  std::size_t tool = 0;          ///< Index into Declaration::tools.
+  bool probe = false;
+  std::string arguments;         ///< JSON text.
+  std::string run_id, call_id, idempotency_key;
+  std::int64_t timeout_ms = 30'000;
+  std::stop_token stop;
+  std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
+};
+
+/// What came back; texts are as the plugin wrote them, not yet parsed.
+struct Answer {
+  enum class Kind { result, error, probed } kind = Kind::error;
+  std::string error_kind;        ///< crashed, timeout, cancelled, bad_result, or the plugin's own word.
+  std::string text;              ///< Result JSON, error message, or the probed result.
+  std::uint32_t probe_state = KONTOR_PROBE_UNKNOWN;
+
+  static Answer error(std::string error_kind, std::string message) {
+    return {Kind::error, std::move(error_kind), std::move(message), KONTOR_PROBE_UNKNOWN};
+  }
+};
+
+/// Thread-safe.
+class Instance {
+ public:
+  virtual ~Instance() = default;
+  virtual const Declaration& declaration() const = 0;
+  /// Blocks until answered, cancelled or timed out (a plugin inside this process can only be asked to stop).
+  virtual Answer call(const CallRequest& request) = 0;
+};
+
+struct InstanceSetup {
+  std::string config = "{}";     ///< JSON object text.
+  std::string data_dir, base_dir;
+  std::string log_path;          ///< Lines are appended; "" drops them.
+  bool declare_only = false;     ///< Of a host process: read the declaration, create nothing, run no function.
+};
+
+/// An instance in this process. Errors: as read_declaration; usage (kind refused) with the plugin's reason.
+Result<std::unique_ptr<Instance>> create_instance(const kontor_plugin& plugin, const InstanceSetup& setup);
+
+constexpr std::size_t kResultBytesMax = 16u << 20;  ///< Longer results are errors.
+constexpr std::size_t kNoteBytesMax = 64u << 10;    ///< Longer notes and messages are cut.
+
+}  // namespace kontor::plugins

@@ -1,0 +1,190 @@
+#include "plugins/host/serve.hpp"
+
+#include "plugins/host/frame.hpp"
+#include "plugins/host/instance.hpp"
+#include "plugins/host/library.hpp"
+#include "plugins/host/process.hpp"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KONTOR_SANITIZED 1
+#endif
+
+namespace kontor::plugins {
+namespace {
+
+constexpr rlim_t kOpenFilesMax = 256;
+constexpr rlim_t kFileBytesMax = rlim_t{4} << 30;
+
+template <class Number>
+Number number_in(const std::string& text) {
+  Number value{};
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+bool limit(int resource, rlim_t value) {
+  rlimit now{};
+  if (::getrlimit(static_cast<__rlimit_resource_t>(resource), &now) != 0) return false;
+  if (now.rlim_max != RLIM_INFINITY && now.rlim_max < value) value = now.rlim_max;
+  const rlimit wanted{value, value};
+  return ::setrlimit(static_cast<__rlimit_resource_t>(resource), &wanted) == 0;
+}
+
+/// Before any code of the plugin runs. What cannot be confined is not started.
+bool confine(std::uint64_t memory_bytes) {
+  bool ok = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  ok = limit(RLIMIT_CORE, 0) && ok;
+  ok = limit(RLIMIT_NOFILE, kOpenFilesMax) && ok;
+  ok = limit(RLIMIT_FSIZE, kFileBytesMax) && ok;
+#ifndef KONTOR_SANITIZED
+  // Sanitizers reserve terabytes of address space for their shadow.
+  if (memory_bytes > 0) ok = limit(RLIMIT_AS, memory_bytes) && ok;
+#else
+  (void)memory_bytes;
+#endif
+  return ok;
+}
+
+/// Calls at work; several threads take turns at reading the next message.
+class Server {
+ public:
+  Server(FrameReader reader, std::unique_ptr<Instance> instance) : reader_(std::move(reader)), instance_(std::move(instance)) {}
+
+  void run() {
+    // One thread more than calls, so that somebody always reads `cancel` and notices the end of the connection.
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kParallelCallsMax + 1; ++i) threads.emplace_back([this] { work(); });
+    for (auto& thread : threads) thread.join();
+    instance_.reset();
+  }
+
+ private:
+  void work() {
+    for (;;) {
+      Frame frame;
+      {
+        const std::lock_guard turn(reading_);
+        if (quit_) return;
+        auto next = reader_.next();
+        // Kontor is gone. Calls still at work have nobody to answer to, and must not outlive it.
+        if (!next) std::_Exit(0);
+        frame = std::move(*next);
+        if (frame.kind == FrameKind::quit) {
+          quit_ = true;
+          return;
+        }
+        if (frame.kind == FrameKind::call || frame.kind == FrameKind::probe) begin(frame.call);
+      }
+      if (frame.kind == FrameKind::cancel) cancel(frame.call);
+      else if (frame.kind == FrameKind::call || frame.kind == FrameKind::probe) answer(frame);
+    }
+  }
+
+  void begin(std::uint64_t call) {
+    const std::lock_guard lock(mutex_);
+    stops_.emplace(call, std::stop_source());
+  }
+
+  void cancel(std::uint64_t call) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = stops_.find(call); found != stops_.end()) found->second.request_stop();
+  }
+
+  void answer(Frame& frame) {
+    if (frame.fields.size() != 6) return send({FrameKind::error, frame.call, {"internal", "a call without its fields"}});
+    CallRequest request;
+    request.tool = number_in<std::size_t>(frame.fields[0]);
+    request.probe = frame.kind == FrameKind::probe;
+    request.arguments = std::move(frame.fields[1]);
+    request.run_id = std::move(frame.fields[2]);
+    request.call_id = std::move(frame.fields[3]);
+    request.idempotency_key = std::move(frame.fields[4]);
+    request.timeout_ms = number_in<std::int64_t>(frame.fields[5]);
+    {
+      const std::lock_guard lock(mutex_);
+      request.stop = stops_.at(frame.call).get_token();
+    }
+    request.progress = [this, call = frame.call](double fraction, const std::string& note) {
+      send({FrameKind::progress, call, {std::to_string(fraction), note}});
+    };
+    Answer answer = instance_->call(request);
+    {
+      const std::lock_guard lock(mutex_);
+      stops_.erase(frame.call);
+    }
+    switch (answer.kind) {
+      case Answer::Kind::result: return send({FrameKind::result, frame.call, {std::move(answer.text)}});
+      case Answer::Kind::error: return send({FrameKind::error, frame.call, {std::move(answer.error_kind), std::move(answer.text)}});
+      case Answer::Kind::probed:
+        return send({FrameKind::probed, frame.call, {std::to_string(answer.probe_state), std::move(answer.text)}});
+    }
+  }
+
+  void send(const Frame& frame) {
+    const auto bytes = encode(frame);
+    if (!bytes) return;
+    const std::lock_guard lock(sending_);
+    if (!send_bytes(kSocketDescriptor, *bytes)) std::_Exit(0);
+  }
+
+  std::mutex reading_;
+  bool quit_ = false;
+  FrameReader reader_;
+  std::unique_ptr<Instance> instance_;
+  std::mutex mutex_;
+  std::map<std::uint64_t, std::stop_source> stops_;
+  std::mutex sending_;
+};
+
+bool send_frame(const Frame& frame) {
+  const auto bytes = encode(frame);
+  return bytes && send_bytes(kSocketDescriptor, *bytes);
+}
+
+int refuse(const Error& error) {
+  send_frame({FrameKind::refused, 0, {std::to_string(static_cast<int>(error.code)), error.kind, error.message}});
+  return 1;
+}
+
+}  // namespace
+
+int serve_plugin() {
+  // A program that the plugin starts must not hold the connection open, nor see it.
+  ::fcntl(kSocketDescriptor, F_SETFD, FD_CLOEXEC);
+  ::fcntl(kLibraryDescriptor, F_SETFD, FD_CLOEXEC);
+  FrameReader reader(kSocketDescriptor);
+  auto load = reader.next();
+  if (!load || load->kind != FrameKind::load || load->fields.size() != 7) return 2;
+  auto& fields = load->fields;
+  if (!confine(number_in<std::uint64_t>(fields[4]))) {
+    return refuse(fail(Errc::denied, "the plugin's process could not be confined (no_new_privs, resource limits)", "confine"));
+  }
+  const auto entry = open_entry(kLibraryDescriptor, fields[5]);
+  if (!entry) return refuse(entry.error());
+  if (fields[6] == "declare") {
+    const auto declaration = read_declaration(**entry);
+    if (!declaration) return refuse(declaration.error());
+    return send_frame({FrameKind::ready, 0, {write_declaration(*declaration)}}) ? 0 : 1;
+  }
+  auto instance = create_instance(**entry, {std::move(fields[0]), std::move(fields[1]), std::move(fields[2]), std::move(fields[3])});
+  if (!instance) return refuse(instance.error());
+  if (!send_frame({FrameKind::ready, 0, {write_declaration((*instance)->declaration())}})) return 1;
+  Server(std::move(reader), std::move(*instance)).run();
+  return 0;
+}
+
+}  // namespace kontor::plugins
