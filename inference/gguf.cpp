@@ -267,11 +267,18 @@ Result<void> Reader::place_tensors() {
   std::vector<std::uint32_t> order(out_.tensors.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return out_.tensors[a].offset < out_.tensors[b].offset; });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const Tensor& before = out_.tensors[order[i - 1]];
-    const Tensor& after = out_.tensors[order[i]];
-    if (after.offset < before.offset + before.bytes)
-      return malformed("overlap", "tensors '" + printable(before.name) + "' and '" + printable(after.name) + "' overlap" + at_byte(after.offset));
+  // Nothing but padding may lie between tensors: a hole is either damage or hides something.
+  std::uint64_t end = out_.data_offset;
+  const Tensor* before = nullptr;
+  for (const std::uint32_t index : order) {
+    const Tensor& tensor = out_.tensors[index];
+    if (tensor.offset < end)
+      return malformed("overlap", "tensors '" + printable(before->name) + "' and '" + printable(tensor.name) + "' overlap" + at_byte(tensor.offset));
+    if (tensor.offset - end >= out_.alignment)
+      return malformed("bad_offset", "tensor '" + printable(tensor.name) + "'" + at_byte(tensor.offset) + " leaves a hole of " +
+                                         std::to_string(tensor.offset - end) + " bytes before it");
+    end = tensor.offset + tensor.bytes;
+    before = &tensor;
   }
   return {};
 }

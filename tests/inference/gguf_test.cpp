@@ -116,6 +116,10 @@ TEST_CASE("every broken structure has its own kind of error") {
   CHECK(changed([](GgufBuilder& b) { b.tensor("t", {1}, 0, 8); }) == "bad_offset");
   CHECK(changed([](GgufBuilder& b) { b.tensor("t", {1}, 0, 32); }) == "overlap");
   CHECK(changed([](GgufBuilder& b) { b.tensor("t", {1}, 0, 96); }) == "data_out_of_range");
+  CHECK(changed([](GgufBuilder& b) {
+          b.data.resize(4096 + 4);
+          b.tensor("t", {1}, 0, 4096);
+        }) == "bad_offset");
   CHECK(changed([](GgufBuilder& b) { b.tensor("t", {1}, 0, 0 - 4096ull); }) == "data_out_of_range");
   CHECK(changed([](GgufBuilder& b) { b.data.pop_back(); }) == "data_out_of_range");
 }
