@@ -1,0 +1,88 @@
+#pragma once
+// A decoder on a device: weights that are loaded once, sequences that grow token by token. The CPU decoder implements
+// it here; a device backend implements it in its own folder.
+
+#include "base/error.hpp"
+#include "inference/model_config.hpp"
+#include "inference/text_model.hpp"
+#include "inference/weight_file.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace kontor::inference {
+
+/// The KV cache of one token timeline. Belongs to the backend that made it and dies before it.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  /// Tokens whose keys and values are held.
+  virtual std::int64_t length() const = 0;
+  /// Forgets everything from `length` on. No effect where the sequence is shorter.
+  virtual void truncate(std::int64_t length) = 0;
+  /// Bytes of memory held now.
+  virtual std::uint64_t bytes() const = 0;
+};
+
+/// What a forward pass is to return for one extension.
+enum class Output {
+  none,
+  last_logits,  ///< `vocabulary` floats: after the last token.
+  all_logits,   ///< tokens x vocabulary floats.
+  all_hidden,   ///< tokens x width floats: final states after the last norm.
+};
+
+/// Tokens to append to a sequence. A sequence occurs once in a call.
+struct Extension {
+  Sequence* sequence = nullptr;
+  std::span<const TokenId> tokens;
+  Output output = Output::none;
+  float* out = nullptr;  ///< Owned by the caller, large enough for `output`.
+};
+
+enum class Compute {
+  native,  ///< Stored weights, activations in 8 bit where the weights are quantised, 16-bit KV cache.
+  f32,     ///< The reference: weights expanded to float32, float32 arithmetic and KV cache.
+};
+
+struct BackendOptions {
+  std::string device = "auto";  ///< auto, cpu, cuda
+  int threads = 0;              ///< 0: as many as there are processors.
+  Compute compute = Compute::native;
+  std::string kernels;          ///< Name of a kernel set (tests); empty: the best.
+};
+
+/// Used by one thread at a time.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const ModelConfig& config() const = 0;
+  /// "cpu", "cuda:0".
+  virtual std::string device() const = 0;
+  virtual std::unique_ptr<Sequence> create_sequence() = 0;
+
+  /// Appends every extension's tokens. After an error the sequences have the length they had before the call.
+  /// Errors: usage (bad_token), limit (context_full), memory (out_of_memory).
+  virtual Result<void> forward(std::span<const Extension> extensions) = 0;
+
+  /// Bytes of weights that one token reads; the lower bound of decode time is this over the memory bandwidth.
+  virtual std::uint64_t weight_bytes_per_token() const = 0;
+  virtual int threads() const = 0;
+  /// Changes the number of threads between two calls.
+  virtual void set_threads(int threads) = 0;
+};
+
+/// Loads the model for the device; the backend keeps `file` open. Errors: those of read_model_config; malformed
+/// (missing_tensor, shape_mismatch, bad_tensor_type); usage for an unknown device; unsupported (no_device) where this
+/// build or machine has no such device; memory (out_of_memory).
+Result<std::unique_ptr<Backend>> open_backend(const WeightFile& file, const BackendOptions& options);
+
+/// One function for each kind of device; cuda/no_cuda.cpp stands in where the build has none.
+Result<std::unique_ptr<Backend>> open_cpu_backend(const WeightFile& file, const BackendOptions& options);
+Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options);
+/// Devices that open_cuda_backend could use now.
+int cuda_device_count();
+
+}  // namespace kontor::inference

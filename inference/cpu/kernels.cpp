@@ -1,0 +1,41 @@
+#include "inference/cpu/kernels.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace kontor::inference::cpu {
+namespace {
+
+std::vector<const KernelSet*> detect() {
+  std::vector<const KernelSet*> sets;
+  const auto add = [&](const KernelSet* set) {
+    if (set) sets.push_back(set);
+  };
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+    add(avx512_kernels());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    add(avx2_kernels());
+#endif
+  add(scalar_kernels());
+  return sets;
+}
+
+const std::vector<const KernelSet*>& detected() {
+  static const std::vector<const KernelSet*> sets = detect();
+  return sets;
+}
+
+}  // namespace
+
+std::span<const KernelSet* const> available_kernels() { return detected(); }
+
+const KernelSet* find_kernels(std::string_view name) {
+  const auto& sets = detected();
+  const auto found = std::find_if(sets.begin(), sets.end(), [&](const KernelSet* set) { return set->name == name; });
+  return found == sets.end() ? nullptr : *found;
+}
+
+}  // namespace kontor::inference::cpu

@@ -1,0 +1,81 @@
+#pragma once
+// The arithmetic of the CPU backend. Every instruction set has one table of functions; all are compiled in, the best
+// one is chosen at run time, and each is addressable by name so that tests can hold it against the scalar one.
+//
+// Quantised matrices are held as tiles of 16 output rows (layouts in packed.hpp), activations as int8 blocks of 32.
+// For one output element every kernel does the same operations in the same order whatever the number of rows in the
+// batch, so that a token's result does not depend on what it was computed together with.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace kontor::inference::cpu {
+
+inline constexpr int kTileRows = 16;
+inline constexpr int kBlock = 32;         ///< Values that share a scale.
+inline constexpr int kSuperBlock = 256;   ///< Values that share a second-level scale.
+inline constexpr float kTiniest = 1e-36f;  ///< Blocks with nothing larger are zero: 127 / x must not overflow.
+inline constexpr int kPage = 64;          ///< Positions in a page of the KV cache.
+
+/// How a tile stores its weights; see packed.hpp.
+enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
+inline constexpr int kPackedFormats = 8;
+
+/// n rows of k activations, quantised in blocks of 32: value = scales[block] * values[i]. k is a multiple of 32.
+struct QuantizedRows {
+  std::int8_t* values = nullptr;        ///< n x k, -127..127
+  float* scales = nullptr;              ///< n x k/32; NaN for a block with a value that is not finite
+  float* sums = nullptr;                ///< n x k/32: scale times the sum of the block
+  std::int32_t* half_sums = nullptr;    ///< n x k/16: sum of `values` over 16
+  std::int64_t k = 0;
+};
+
+/// out[t * out_stride + r] = dot(row r of the tile, activations first + t) for 16 rows and `count` activations.
+using TileKernel = void (*)(const std::byte* tile, const QuantizedRows& rows, std::int64_t first, std::int64_t count,
+                            float* out, std::int64_t out_stride);
+
+/// out[t * out_stride + r] = dot(weights + r * k, x + t * x_stride) for `rows` rows and `count` activations.
+using DenseKernel = void (*)(const void* weights, std::int64_t rows, std::int64_t k, const float* x,
+                             std::int64_t x_stride, std::int64_t count, float* out, std::int64_t out_stride);
+
+/// scores[i * score_stride + p] = dot(q_i, key p) for `queries` rows of `head` floats against the 64 keys of a page,
+/// which lie transposed: (head, 64).
+using ScoreKernel = void (*)(const float* q, std::int64_t q_stride, int queries, const void* keys, int head,
+                             float* scores, std::int64_t score_stride);
+
+/// out_i += sum over p < count of weights[i * weight_stride + p] * value p; the page holds values as (64, head).
+using MixKernel = void (*)(const float* weights, std::int64_t weight_stride, int queries, const void* values, int head,
+                           int count, float* out, std::int64_t out_stride);
+
+struct KernelSet {
+  std::string_view name;
+  TileKernel tile[kPackedFormats];
+  DenseKernel dense_f32, dense_f16, dense_bf16;
+  ScoreKernel scores_f32, scores_f16;
+  MixKernel mix_f32, mix_f16;
+  /// Quantises one row of k values into row `index` of `rows`.
+  void (*quantize)(const float* x, std::int64_t index, const QuantizedRows& rows);
+  /// out = x / rms(x) * weight, rms = sqrt(mean of squares + eps).
+  void (*rms_norm)(const float* x, const float* weight, float eps, std::int64_t n, float* out);
+  /// gate = silu(gate) * up.
+  void (*silu_mul)(float* gate, const float* up, std::int64_t n);
+  /// x += y.
+  void (*add)(float* x, const float* y, std::int64_t n);
+  /// x = softmax(scale * x).
+  void (*softmax)(float* x, float scale, std::int64_t n);
+};
+
+/// Null where the processor (or this build) lacks the instructions.
+const KernelSet* find_kernels(std::string_view name);
+/// Every set that runs here, best first; the last is "scalar".
+std::span<const KernelSet* const> available_kernels();
+inline const KernelSet& best_kernels() { return *available_kernels().front(); }
+
+// One function for each instruction set; null where it is not compiled in. They check no processor features.
+const KernelSet* scalar_kernels();
+const KernelSet* avx2_kernels();
+const KernelSet* avx512_kernels();
+
+}  // namespace kontor::inference::cpu

@@ -1,0 +1,156 @@
+#include "inference/cpu/matrix.hpp"
+
+#include "inference/cpu/packed.hpp"
+#include "inference/dequantize.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace kontor::inference::cpu {
+namespace {
+
+Error no_memory(const Tensor& tensor) {
+  return fail(Errc::memory, "no memory left for tensor " + std::string(tensor.name), "out_of_memory");
+}
+
+/// Rows of any expandable type as float32.
+bool expand_f32(const Tensor& tensor, Buffer& out, ThreadPool& pool) {
+  out = Buffer::allocate(static_cast<std::size_t>(tensor.elements) * sizeof(float));
+  if (!out) return false;
+  pool.parallel_for(tensor.rows(), 64, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) (void)dequantize_row(tensor, r, out.as<float>() + r * tensor.row_elements());
+  });
+  return true;
+}
+
+/// Rows as binary16. `fits` tells whether every finite value has a finite binary16.
+bool expand_f16(const Tensor& tensor, Buffer& out, ThreadPool& pool, bool& fits) {
+  out = Buffer::allocate(static_cast<std::size_t>(tensor.elements) * sizeof(std::uint16_t));
+  if (!out) return false;
+  std::atomic<bool> overflow{false};
+  pool.parallel_for(tensor.rows(), 64, [&](std::int64_t begin, std::int64_t end, int) {
+    std::vector<float> row(static_cast<std::size_t>(tensor.row_elements()));
+    for (std::int64_t r = begin; r < end; ++r) {
+      (void)dequantize_row(tensor, r, row.data());
+      auto* to = out.as<std::uint16_t>() + r * tensor.row_elements();
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        if (std::fabs(row[i]) > 65504.0f) overflow = true;
+        to[i] = float_to_half(row[i]);
+      }
+    }
+  });
+  fits = !overflow;
+  return true;
+}
+
+}  // namespace
+
+Result<Matrix> Matrix::create(const Tensor& tensor, bool expand_to_f32, ThreadPool& pool) {
+  if (!find_dequantizer(tensor.type))
+    return fail(Errc::unsupported, std::string(tensor.name) + " has type " + std::string(to_string(tensor.type)) +
+                ", which cannot be computed with", "bad_tensor_type");
+  Matrix result;
+  result.rows_ = tensor.rows();
+  result.columns_ = tensor.row_elements();
+  const auto format = packed_format(tensor.type);
+  if (tensor.type == TensorType::f32 || (!expand_to_f32 && (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16))) {
+    result.form_ = tensor.type == TensorType::f32 ? Form::f32 : tensor.type == TensorType::f16 ? Form::f16 : Form::bf16;
+    result.data_ = tensor.data;
+    return result;
+  }
+  if (!expand_to_f32 && format) {
+    result.form_ = Form::packed;
+    result.format_ = *format;
+    result.tile_bytes_ = cpu::tile_bytes(*format, result.columns_);
+    const std::int64_t tiles = (result.rows_ + kTileRows - 1) / kTileRows;
+    result.owned_ = Buffer::allocate(static_cast<std::size_t>(tiles * result.tile_bytes_));
+    if (!result.owned_) return no_memory(tensor);
+    std::byte* out = result.owned_.data();
+    pool.parallel_for(tiles, 4, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t t = begin; t < end; ++t) pack_tile(*format, tensor, t * kTileRows, out + t * result.tile_bytes_);
+    });
+    result.data_ = out;
+    return result;
+  }
+  bool fits = false;
+  if (!expand_to_f32) {
+    if (!expand_f16(tensor, result.owned_, pool, fits)) return no_memory(tensor);
+    result.form_ = Form::f16;
+  }
+  if (!fits) {
+    if (!expand_f32(tensor, result.owned_, pool)) return no_memory(tensor);
+    result.form_ = Form::f32;
+  }
+  result.data_ = result.owned_.data();
+  return result;
+}
+
+std::uint64_t Matrix::bytes() const {
+  const auto elements = static_cast<std::uint64_t>(rows_ * columns_);
+  switch (form_) {
+    case Form::f32: return elements * 4;
+    case Form::f16: case Form::bf16: return elements * 2;
+    case Form::packed: return static_cast<std::uint64_t>((rows_ + kTileRows - 1) / kTileRows * tile_bytes_);
+  }
+  return 0;
+}
+
+void quantize_rows(const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
+  const std::int64_t k = activations.quantized.k;
+  pool.parallel_for(activations.count, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) kernels.quantize(activations.values + t * k, t, activations.quantized);
+  });
+}
+
+/// The inner loop of `multiply`: 16 output rows of one product for all activations.
+class MatrixProduct {
+ public:
+  static std::int64_t tiles(const Matrix& matrix) { return (matrix.rows_ + kTileRows - 1) / kTileRows; }
+
+  static void tile(const Product& product, std::int64_t index, const Activations& a, const KernelSet& kernels) {
+    const Matrix& m = *product.matrix;
+    const std::int64_t first_row = index * kTileRows, rows = std::min<std::int64_t>(kTileRows, m.rows_ - first_row);
+    float* out = product.out + first_row;
+    if (m.form_ != Matrix::Form::packed) {
+      const int element = m.form_ == Matrix::Form::f32 ? 4 : 2;
+      const DenseKernel kernel = m.form_ == Matrix::Form::f32   ? kernels.dense_f32
+                                 : m.form_ == Matrix::Form::f16 ? kernels.dense_f16
+                                                                : kernels.dense_bf16;
+      kernel(m.data_ + first_row * m.columns_ * element, rows, m.columns_, a.values, m.columns_, a.count, out, product.out_stride);
+      return;
+    }
+    const TileKernel kernel = kernels.tile[static_cast<int>(m.format_)];
+    const std::byte* data = m.data_ + index * m.tile_bytes_;
+    if (rows == kTileRows) return kernel(data, a.quantized, 0, a.count, out, product.out_stride);
+    // The last tile has fewer rows than the kernel writes.
+    constexpr std::int64_t kGroup = 8;
+    float part[kGroup * kTileRows];
+    for (std::int64_t t = 0; t < a.count; t += kGroup) {
+      const std::int64_t n = std::min(kGroup, a.count - t);
+      kernel(data, a.quantized, t, n, part, kTileRows);
+      for (std::int64_t i = 0; i < n; ++i)
+        std::memcpy(out + (t + i) * product.out_stride, part + i * kTileRows, static_cast<std::size_t>(rows) * sizeof(float));
+    }
+  }
+};
+
+void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
+  std::int64_t total = 0;
+  for (const Product& product : products) total += MatrixProduct::tiles(*product.matrix);
+  // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
+  const std::int64_t grain = activations.count >= 8 ? 2 : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    std::int64_t base = 0;
+    for (const Product& product : products) {
+      const std::int64_t tiles = MatrixProduct::tiles(*product.matrix);
+      for (std::int64_t i = std::max(begin, base); i < std::min(end, base + tiles); ++i)
+        MatrixProduct::tile(product, i - base, activations, kernels);
+      base += tiles;
+    }
+  });
+}
+
+}  // namespace kontor::inference::cpu

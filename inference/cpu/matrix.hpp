@@ -1,0 +1,61 @@
+#pragma once
+// A weight matrix in the form in which the CPU multiplies by it, and the multiplication itself.
+
+#include "base/error.hpp"
+#include "inference/cpu/buffer.hpp"
+#include "inference/cpu/kernels.hpp"
+#include "inference/cpu/thread_pool.hpp"
+#include "inference/tensor.hpp"
+
+#include <cstdint>
+#include <span>
+
+namespace kontor::inference::cpu {
+
+/// Maps `columns` inputs to `rows` outputs. Stored as the file has it (F32, F16, BF16: a view of the mapping), packed
+/// into tiles (see packed.hpp), or expanded: to float32 on request, and to F16 where a type has no packed form.
+class Matrix {
+ public:
+  /// The tensor has rank 1 or 2 and a type that can be expanded. Errors: memory (out_of_memory), unsupported
+  /// (bad_tensor_type).
+  static Result<Matrix> create(const Tensor& tensor, bool expand_to_f32, ThreadPool& pool);
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t columns() const { return columns_; }
+  bool packed() const { return form_ == Form::packed; }
+  /// Bytes that one multiplication reads.
+  std::uint64_t bytes() const;
+
+ private:
+  enum class Form : std::uint8_t { f32, f16, bf16, packed };
+  friend class MatrixProduct;
+
+  Form form_ = Form::f32;
+  PackedFormat format_ = PackedFormat::q8_0;
+  std::int64_t rows_ = 0;
+  std::int64_t columns_ = 0;
+  std::int64_t tile_bytes_ = 0;
+  const std::byte* data_ = nullptr;  ///< Into the mapping or `owned_`.
+  Buffer owned_;
+};
+
+/// Rows of activations for multiplications: float32, and int8 blocks where a packed matrix asks for them.
+struct Activations {
+  const float* values = nullptr;  ///< (count, columns)
+  QuantizedRows quantized;        ///< Filled by quantize_rows.
+  std::int64_t count = 0;
+};
+
+/// Fills `activations.quantized`, whose buffers have room, from `activations.values`.
+void quantize_rows(const Activations& activations, const KernelSet& kernels, ThreadPool& pool);
+
+/// One product of a set that is computed in one parallel loop: out (count, rows) = activations * matrix^T.
+struct Product {
+  const Matrix* matrix;
+  float* out;
+  std::int64_t out_stride;
+};
+
+void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool);
+
+}  // namespace kontor::inference::cpu

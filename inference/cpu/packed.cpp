@@ -1,0 +1,180 @@
+#include "inference/cpu/packed.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace kontor::inference::cpu {
+namespace {
+
+using u8 = std::uint8_t;
+
+constexpr int kVector = 64;  // 16 rows x 4 bytes
+
+int code_bytes(PackedFormat format) {
+  switch (format) {
+    case PackedFormat::q4_0: case PackedFormat::q4_1: case PackedFormat::q4_k: return 4 * kVector;
+    case PackedFormat::q5_0: case PackedFormat::q5_1: case PackedFormat::q5_k: return 5 * kVector;
+    case PackedFormat::q6_k: return 6 * kVector;
+    case PackedFormat::q8_0: return 8 * kVector;
+  }
+  return 0;
+}
+
+/// Bytes of scales in front of a group's codes.
+int header_bytes(PackedFormat format) {
+  switch (format) {
+    case PackedFormat::q4_0: case PackedFormat::q5_0: case PackedFormat::q8_0: return 32;
+    case PackedFormat::q4_1: case PackedFormat::q5_1: return 64;
+    case PackedFormat::q4_k: case PackedFormat::q5_k: return 64 + 8 * 32;
+    case PackedFormat::q6_k: return 32 + 16 * 16;
+  }
+  return 0;
+}
+
+std::uint32_t word(const u8* p) {
+  std::uint32_t value;
+  std::memcpy(&value, p, 4);
+  return value;
+}
+
+/// Writes the codes of one row's block of 32.
+void put_codes(const u8* codes, int bits, int row, u8* out) {
+  if (bits == 8) {
+    for (int g = 0; g < 8; ++g) std::memcpy(out + g * kVector + row * 4, codes + g * 4, 4);
+    return;
+  }
+  for (int p = 0; p < 4; ++p) {
+    const std::uint32_t packed = (word(codes + 4 * p) & 0x0f0f0f0fu) | ((word(codes + 16 + 4 * p) & 0x0f0f0f0fu) << 4);
+    std::memcpy(out + p * kVector + row * 4, &packed, 4);
+  }
+  if (bits == 5) {
+    std::uint32_t high = 0;
+    for (int g = 0; g < 8; ++g) high |= ((word(codes + 4 * g) >> 4) & 0x01010101u) << g;
+    std::memcpy(out + 4 * kVector + row * 4, &high, 4);
+  } else if (bits == 6) {
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t high = 0;
+      for (int g = 0; g < 4; ++g) high |= ((word(codes + 16 * half + 4 * g) >> 4) & 0x03030303u) << (2 * g);
+      std::memcpy(out + (4 + half) * kVector + row * 4, &high, 4);
+    }
+  }
+}
+
+/// Two 6-bit numbers of K-quant scales: eight scales and eight minima in 12 bytes.
+void unpack_scales(const u8* in, u8* scales, u8* minima) {
+  for (int j = 0; j < 4; ++j) {
+    scales[j] = in[j] & 63;
+    minima[j] = in[j + 4] & 63;
+    scales[j + 4] = static_cast<u8>((in[j + 8] & 15) | ((in[j] >> 6) << 4));
+    minima[j + 4] = static_cast<u8>((in[j + 8] >> 4) | ((in[j + 4] >> 6) << 4));
+  }
+}
+
+/// Blocks of 32 with binary16 scales in front (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0).
+void pack_simple(PackedFormat format, const u8* block, int row, u8* out) {
+  const bool has_minimum = format == PackedFormat::q4_1 || format == PackedFormat::q5_1;
+  std::memcpy(out + row * 2, block, 2);
+  if (has_minimum) std::memcpy(out + 32 + row * 2, block + 2, 2);
+  const u8* in = block + (has_minimum ? 4 : 2);
+  u8* codes_out = out + header_bytes(format);
+  u8 codes[kBlock];
+  if (format == PackedFormat::q8_0) {
+    for (int i = 0; i < kBlock; ++i) codes[i] = in[i] ^ 0x80;
+    put_codes(codes, 8, row, codes_out);
+    return;
+  }
+  const bool five = format == PackedFormat::q5_0 || format == PackedFormat::q5_1;
+  const std::uint32_t high = five ? word(in) : 0;
+  if (five) in += 4;
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = static_cast<u8>((in[i] & 15) | (((high >> i) & 1) << 4));
+    codes[i + 16] = static_cast<u8>((in[i] >> 4) | (((high >> (i + 16)) & 1) << 4));
+  }
+  put_codes(codes, five ? 5 : 4, row, codes_out);
+}
+
+/// Q4_K: d, dmin, 12 bytes of scales, 128 bytes of nibbles; Q5_K has 32 bytes of fifth bits before the nibbles.
+void pack_k(PackedFormat format, const u8* block, int row, u8* out) {
+  const bool five = format == PackedFormat::q5_k;
+  std::memcpy(out + row * 2, block, 2);
+  std::memcpy(out + 32 + row * 2, block + 2, 2);
+  u8 scales[8], minima[8];
+  unpack_scales(block + 4, scales, minima);
+  for (int j = 0; j < 8; ++j) {
+    out[64 + j * 32 + row] = scales[j];
+    out[64 + j * 32 + 16 + row] = minima[j];
+  }
+  const u8* high = block + 16;
+  const u8* nibbles = block + (five ? 48 : 16);
+  u8* codes_out = out + header_bytes(format);
+  for (int j = 0; j < 8; ++j, codes_out += code_bytes(format)) {
+    u8 codes[kBlock];
+    const u8* in = nibbles + (j / 2) * 32;
+    for (int i = 0; i < kBlock; ++i) codes[i] = j % 2 ? in[i] >> 4 : in[i] & 15;
+    if (five)
+      for (int i = 0; i < kBlock; ++i) codes[i] |= static_cast<u8>(((high[i] >> j) & 1) << 4);
+    put_codes(codes, five ? 5 : 4, row, codes_out);
+  }
+}
+
+/// Q6_K: 128 bytes of low nibbles, 64 bytes of high bits, 16 signed scales, d.
+void pack_6k(const u8* block, int row, u8* out) {
+  std::memcpy(out + row * 2, block + 208, 2);
+  for (int j = 0; j < 16; ++j) out[32 + j * 16 + row] = block[192 + j];
+  u8* codes_out = out + header_bytes(PackedFormat::q6_k);
+  for (int j = 0; j < 8; ++j, codes_out += code_bytes(PackedFormat::q6_k)) {
+    const u8* low = block + (j / 4) * 64 + (j % 2) * 32;
+    const u8* high = block + 128 + (j / 4) * 32;
+    const int low_shift = (j % 4) / 2 * 4, high_shift = (j % 4) * 2;
+    u8 codes[kBlock];
+    for (int i = 0; i < kBlock; ++i)
+      codes[i] = static_cast<u8>(((low[i] >> low_shift) & 15) | (((high[i] >> high_shift) & 3) << 4));
+    put_codes(codes, 6, row, codes_out);
+  }
+}
+
+}  // namespace
+
+std::optional<PackedFormat> packed_format(TensorType type) {
+  switch (type) {
+    case TensorType::q4_0: return PackedFormat::q4_0;
+    case TensorType::q4_1: return PackedFormat::q4_1;
+    case TensorType::q5_0: return PackedFormat::q5_0;
+    case TensorType::q5_1: return PackedFormat::q5_1;
+    case TensorType::q8_0: return PackedFormat::q8_0;
+    case TensorType::q4_k: return PackedFormat::q4_k;
+    case TensorType::q5_k: return PackedFormat::q5_k;
+    case TensorType::q6_k: return PackedFormat::q6_k;
+    default: return std::nullopt;
+  }
+}
+
+GroupSize group_size(PackedFormat format) {
+  const bool super = format == PackedFormat::q4_k || format == PackedFormat::q5_k || format == PackedFormat::q6_k;
+  return {super ? kSuperBlock : kBlock, header_bytes(format) + (super ? 8 : 1) * code_bytes(format)};
+}
+
+std::int64_t tile_bytes(PackedFormat format, std::int64_t k) {
+  const GroupSize group = group_size(format);
+  return k / group.values * group.bytes;
+}
+
+void pack_tile(PackedFormat format, const Tensor& tensor, std::int64_t first_row, std::byte* out) {
+  const GroupSize group = group_size(format);
+  const std::int64_t groups = tensor.row_elements() / group.values;
+  const std::int64_t block_bytes = info(tensor.type).block_bytes;
+  const int rows = static_cast<int>(std::min<std::int64_t>(kTileRows, tensor.rows() - first_row));
+  // Missing rows: all bits zero is scale zero, so the codes do not matter.
+  if (rows < kTileRows) std::memset(out, 0, static_cast<std::size_t>(groups * group.bytes));
+  for (int row = 0; row < rows; ++row) {
+    const auto* in = reinterpret_cast<const u8*>(tensor.row(first_row + row));
+    auto* to = reinterpret_cast<u8*>(out);
+    for (std::int64_t g = 0; g < groups; ++g, in += block_bytes, to += group.bytes) {
+      if (format == PackedFormat::q6_k) pack_6k(in, row, to);
+      else if (format == PackedFormat::q4_k || format == PackedFormat::q5_k) pack_k(format, in, row, to);
+      else pack_simple(format, in, row, to);
+    }
+  }
+}
+
+}  // namespace kontor::inference::cpu

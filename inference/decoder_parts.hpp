@@ -1,0 +1,93 @@
+#pragma once
+// Internals of the decoder that its source files share: the rows of a batch, their activations, attention of a block.
+
+#include "inference/decoder.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace kontor::inference {
+
+class Decoder::Timeline final : public Sequence {
+ public:
+  explicit Timeline(const KvShape& shape) : cache(shape) {}
+  std::int64_t length() const override { return positions; }
+  void truncate(std::int64_t length) override {
+    if (length < 0 || length >= positions) return;
+    positions = length;
+    cache.shrink(length);
+  }
+  std::uint64_t bytes() const override { return cache.bytes(); }
+
+  KvCache cache;
+  std::int64_t positions = 0;
+};
+
+struct Decoder::Row {
+  Timeline* timeline;
+  std::int64_t position;
+  TokenId token;
+  float* hidden;  ///< Where to put the final state, or null.
+  float* logits;  ///< Where to put the logits, or null.
+};
+
+/// Grown to the largest batch so far, never shrunk.
+struct Decoder::Scratch {
+  std::vector<float> stream;     ///< (rows, width): the residual stream
+  std::vector<float> normed;     ///< (rows, width)
+  std::vector<float> rotation;   ///< (rows, 2, rope/2): cosines, then sines
+  std::vector<float> projected;  ///< (rows, queries | keys | values)
+  std::vector<float> mixed;      ///< (rows, heads * value_length)
+  std::vector<float> gate, up;   ///< (rows, feed_forward)
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales, sums;
+  std::vector<std::int32_t> half_sums;
+  /// For each thread.
+  struct Attention {
+    std::vector<float> queries, scores, out;
+  };
+  std::vector<Attention> attention;
+
+  /// False where the system has no memory left.
+  bool reserve(std::int64_t rows, const ModelConfig& config, int threads);
+};
+
+/// Neighbouring rows of one timeline whose queries share a pass over the keys.
+struct QueryBlock {
+  std::size_t first;
+  std::size_t count;
+};
+
+/// About this many query heads pass over the keys together.
+inline constexpr std::int64_t kQueriesPerBlock = 24;
+
+template <class TimelineOf>
+std::vector<QueryBlock> query_blocks(std::size_t rows, const TimelineOf& timeline_of, std::int64_t heads_per_row) {
+  const auto limit = static_cast<std::size_t>(std::max<std::int64_t>(1, kQueriesPerBlock / heads_per_row));
+  std::vector<QueryBlock> blocks;
+  for (std::size_t first = 0; first < rows;) {
+    std::size_t count = 1;
+    while (first + count < rows && count < limit && timeline_of(first + count) == timeline_of(first)) ++count;
+    blocks.push_back({first, count});
+    first += count;
+  }
+  return blocks;
+}
+
+inline cpu::Activations slice(const cpu::Activations& all, std::int64_t first, std::int64_t count, std::int64_t columns) {
+  cpu::Activations part = all;
+  part.values += first * columns;
+  part.count = count;
+  if (part.quantized.values) {
+    part.quantized.values += first * columns;
+    part.quantized.scales += first * (columns / cpu::kBlock);
+    part.quantized.sums += first * (columns / cpu::kBlock);
+    part.quantized.half_sums += first * (columns / cpu::kBlock) * 2;
+  }
+  return part;
+}
+
+}  // namespace kontor::inference

@@ -1,0 +1,63 @@
+#include "inference/engine.hpp"
+
+#include "inference/model_info.hpp"
+
+#include <new>
+
+namespace kontor::inference {
+
+Engine::Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, std::int64_t context)
+    : file_(file), tokenizer_(std::move(tokenizer)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)) {
+  info_.device = backend_->device();
+  if (context > 0 && context < info_.context) info_.context = context;
+}
+
+Result<std::shared_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& options) {
+  const auto file = WeightFile::open(path);
+  if (!file) return file.error();
+  return create(*file, options);
+}
+
+Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const EngineOptions& options) {
+  try {
+    // What is cheap to refuse is refused before weights are read.
+    if (const auto config = read_model_config(file); !config) return config.error();
+    if (const auto chat = file.text_or("tokenizer.chat_template", ""); !chat) return chat.error();
+    auto tokenizer = Tokenizer::create(file);
+    if (!tokenizer) return tokenizer.error();
+    auto backend = open_backend(file, options.backend);
+    if (!backend) return backend.error();
+    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(*backend), options.context));
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
+  }
+}
+
+std::unique_ptr<Sequence> Engine::create_sequence() {
+  const std::lock_guard lock(mutex_);
+  return backend_->create_sequence();
+}
+
+Result<void> Engine::forward(std::span<const Extension> extensions) {
+  const std::lock_guard lock(mutex_);
+  try {
+    return backend_->forward(extensions);
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::memory, "no memory left during a forward pass", "out_of_memory");
+  }
+}
+
+Result<std::vector<float>> Engine::hidden_states(std::span<const TokenId> tokens) {
+  std::vector<float> states(tokens.size() * static_cast<std::size_t>(config().width));
+  const auto sequence = create_sequence();
+  const Extension extension[] = {{sequence.get(), tokens, Output::all_hidden, states.data()}};
+  if (const auto done = forward(extension); !done) return done.error();
+  return states;
+}
+
+void Engine::set_threads(int threads) {
+  const std::lock_guard lock(mutex_);
+  backend_->set_threads(threads);
+}
+
+}  // namespace kontor::inference

@@ -1,0 +1,53 @@
+#pragma once
+// A loaded model: file, vocabulary and weights on a device, shared by any number of sessions.
+
+#include "base/error.hpp"
+#include "inference/backend.hpp"
+#include "inference/text_model.hpp"
+#include "inference/tokenizer.hpp"
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+
+namespace kontor::inference {
+
+struct EngineOptions {
+  BackendOptions backend;
+  std::int64_t context = 0;  ///< Longest timeline; 0 or more than the model's: what the model allows.
+};
+
+/// Thread-safe: calls are carried out one after the other.
+class Engine {
+ public:
+  /// Errors: those of WeightFile::open, Tokenizer::create and open_backend; each has a stable kind.
+  static Result<std::shared_ptr<Engine>> open(const std::string& path, const EngineOptions& options = {});
+  static Result<std::shared_ptr<Engine>> create(const WeightFile& file, const EngineOptions& options = {});
+
+  const ModelInfo& info() const { return info_; }
+  const ModelConfig& config() const { return backend_->config(); }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const WeightFile& file() const { return file_; }
+  std::int64_t context() const { return info_.context; }
+
+  std::unique_ptr<Sequence> create_sequence();
+  Result<void> forward(std::span<const Extension> extensions);
+  /// Final states of the tokens in a sequence of their own: tokens x width floats.
+  Result<std::vector<float>> hidden_states(std::span<const TokenId> tokens);
+
+  std::uint64_t weight_bytes_per_token() const { return backend_->weight_bytes_per_token(); }
+  void set_threads(int threads);
+  int threads() const { return backend_->threads(); }
+
+ private:
+  Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, std::int64_t context);
+
+  WeightFile file_;
+  Tokenizer tokenizer_;
+  std::unique_ptr<Backend> backend_;
+  ModelInfo info_;
+  std::mutex mutex_;
+};
+
+}  // namespace kontor::inference

@@ -1,0 +1,53 @@
+#pragma once
+// Keys and values of one sequence in host memory, in pages of 64 positions. Memory is taken page by page as the
+// sequence grows: a file's claim about its context costs nothing.
+
+#include "base/error.hpp"
+#include "inference/cpu/buffer.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace kontor::inference {
+
+struct KvShape {
+  std::int64_t layers = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t key_length = 0;
+  std::int64_t value_length = 0;
+  bool half = true;  ///< Binary16 elements, else float32.
+};
+
+/// A page holds for each layer: keys (kv_heads, key_length, 64), then values (kv_heads, 64, value_length). Keys lie
+/// transposed so that a vector of scores is a sum of vectors, without sums across lanes.
+class KvCache {
+ public:
+  explicit KvCache(const KvShape& shape);
+
+  /// Makes room for positions below `positions`. Errors: memory (out_of_memory).
+  Result<void> reserve(std::int64_t positions);
+  /// Gives back the pages behind `positions`.
+  void shrink(std::int64_t positions);
+
+  /// Keys of a head in a page: (key_length, 64) elements.
+  const void* keys(std::int64_t layer, std::int64_t page, std::int64_t head) const;
+  /// Values of a head in a page: (64, value_length) elements.
+  const void* values(std::int64_t layer, std::int64_t page, std::int64_t head) const;
+
+  /// Stores a position's keys (kv_heads * key_length floats) and values (kv_heads * value_length floats).
+  void store(std::int64_t layer, std::int64_t position, const float* keys, const float* values);
+
+  std::uint64_t bytes() const { return pages_.size() * page_bytes_; }
+
+ private:
+  std::size_t key_offset(std::int64_t layer, std::int64_t head) const;
+  std::size_t value_offset(std::int64_t layer, std::int64_t head) const;
+
+  KvShape shape_;
+  std::size_t element_bytes_;
+  std::size_t layer_bytes_;
+  std::size_t page_bytes_;
+  std::vector<cpu::Buffer> pages_;
+};
+
+}  // namespace kontor::inference

@@ -1,0 +1,100 @@
+#include "inference/local_model.hpp"
+
+#include "inference/pooling.hpp"
+#include "inference/sampler.hpp"
+
+#include <chrono>
+#include <cmath>
+
+namespace kontor::inference {
+namespace {
+
+using Time = std::chrono::steady_clock;
+
+double seconds_since(Time::time_point start) { return std::chrono::duration<double>(Time::now() - start).count(); }
+
+}  // namespace
+
+LocalModel::LocalModel(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), session_(engine_) {}
+
+Result<Generation> LocalModel::generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) {
+  const auto prompt = engine_->tokenizer().encode_segments(request.prompt);
+  if (!prompt) return prompt.error();
+  Generation out;
+  const auto start = Time::now();
+  const auto prefill = session_.sync(*prompt, request.stop);
+  if (!prefill) return prefill.error();
+  out.usage.prompt_tokens_new = prefill->computed;
+  out.usage.prompt_tokens_reused = prefill->reused;
+  out.usage.prefill_seconds = seconds_since(start);
+  if (prefill->stopped) {
+    out.stop_reason = StopReason::cancelled;
+    return out;
+  }
+  const auto decoding = Time::now();
+  if (const auto done = decode(request, sink, out); !done) return done.error();
+  out.usage.decode_seconds = seconds_since(decoding);
+  return out;
+}
+
+Result<void> LocalModel::decode(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out) {
+  const Tokenizer& tokenizer = engine_->tokenizer();
+  Sampler sampler(request.sampling);
+  out.stop_reason = StopReason::length;
+  for (int step = 0; step < request.max_tokens; ++step) {
+    if (request.stop.stop_requested()) {
+      out.stop_reason = StopReason::cancelled;
+      return {};
+    }
+    const auto chosen = sampler.sample(session_.logits(), session_.tokens());
+    if (!chosen) return chosen.error();
+    ++out.usage.generated;
+    out.tokens.push_back(chosen->id);
+    if (tokenizer.is_end(chosen->id)) {
+      out.stop_reason = StopReason::end_of_turn;
+      return {};
+    }
+    const Piece piece{tokenizer.piece(chosen->id), tokenizer.is_control(chosen->id), chosen->id, static_cast<float>(chosen->probability)};
+    out.text += piece.text;
+    if (sink && !sink(piece)) {
+      out.stop_reason = StopReason::stopped_by_sink;
+      return {};
+    }
+    if (step + 1 == request.max_tokens) return {};
+    if (static_cast<std::int64_t>(session_.tokens().size()) >= engine_->context()) return {};
+    if (const auto done = session_.append(chosen->id); !done) return done.error();
+  }
+  return {};
+}
+
+Result<std::vector<float>> LocalModel::embed(std::string_view text) {
+  const std::vector<TokenId> tokens = engine_->tokenizer().encode_with_ends(text, false);
+  if (tokens.empty()) return fail(Errc::usage, "there is nothing to embed in an empty text", "empty_prompt");
+  const auto states = engine_->hidden_states(tokens);
+  if (!states) return states.error();
+  const auto pooling = read_pooling(engine_->file());
+  if (!pooling) return pooling.error();
+  std::vector<float> result = pool(*pooling, *states, engine_->config().width);
+  double square = 0;
+  for (const float x : result) square += double{x} * double{x};
+  if (!std::isfinite(square) || square == 0)
+    return fail(Errc::internal, "the model computed values that are not numbers", "nonfinite_logits");
+  for (float& x : result) x = static_cast<float>(double{x} / std::sqrt(square));
+  return result;
+}
+
+std::int64_t LocalModel::count_tokens(std::string_view text) const {
+  return static_cast<std::int64_t>(engine_->tokenizer().encode(text, false).size());
+}
+
+Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, const LocalModelOptions& options) {
+  EngineOptions engine_options;
+  engine_options.backend.device = options.device;
+  engine_options.backend.threads = options.threads;
+  engine_options.context = options.context;
+  auto engine = Engine::open(path, engine_options);
+  if (!engine) return engine.error();
+  return std::unique_ptr<TextModel>(std::make_unique<LocalModel>(std::move(*engine)));
+}
+
+}  // namespace kontor::inference
