@@ -1,0 +1,188 @@
+// builtin.files: list, read and write files below the folders that the agent file names.
+
+#include "base/hash.hpp"
+#include "tools/builtin/confined.hpp"
+#include "tools/builtin/file_writer.hpp"
+#include "tools/builtin/function_tool.hpp"
+#include "tools/builtin/groups.hpp"
+#include "tools/registry.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace kontor::tools {
+namespace {
+
+constexpr std::size_t kFilesMax = 10'000;
+constexpr std::size_t kReadDefault = 1u << 20;
+constexpr std::size_t kReadMax = 64u << 20;
+
+struct Folders {
+  std::vector<Root> read;
+  std::vector<std::string> hidden;
+};
+
+ToolSpec list_spec(const std::string& group) {
+  ToolSpec spec;
+  spec.name = group + ".list";
+  spec.description = "Lists the files of a folder, sorted by name, with size in bytes and SHA-256 of the content.";
+  spec.parameters = schema(R"({"type":"object","properties":{
+    "path":{"type":"string","description":"Folder, relative to the root of the files"},
+    "pattern":{"type":"string","description":"Only names that match; * stands for any characters, for example *.txt"}},
+    "required":["path"],"additionalProperties":false})");
+  spec.result = schema(R"({"type":"object","properties":{"files":{"type":"array","items":{"type":"object","properties":{
+    "path":{"type":"string"},"name":{"type":"string"},"sha256":{"type":"string"},"size":{"type":"integer"}},
+    "required":["path","name","sha256","size"]}}},"required":["files"]})");
+  spec.untrusted_output = true;
+  return spec;
+}
+
+ToolSpec read_spec(const std::string& group) {
+  ToolSpec spec;
+  spec.name = group + ".read";
+  spec.description = "Reads a text file (UTF-8).";
+  spec.parameters = schema(R"({"type":"object","properties":{
+    "path":{"type":"string","description":"File, relative to the root of the files"},
+    "max_bytes":{"type":"integer","minimum":1,"maximum":67108864,"description":"Refuse longer files; 1 MiB when not given"}},
+    "required":["path"],"additionalProperties":false})");
+  spec.result = schema(R"({"type":"object","properties":{"path":{"type":"string"},"text":{"type":"string"},
+    "sha256":{"type":"string"}},"required":["path","text","sha256"]})");
+  spec.untrusted_output = true;
+  return spec;
+}
+
+ToolSpec write_spec(const std::string& group) {
+  ToolSpec spec;
+  spec.name = group + ".write";
+  spec.description = "Writes a file: text as it is, or rows as CSV, TSV, JSON or JSON lines, chosen by the name's ending. "
+                     "An existing file is replaced as a whole, or extended with append.";
+  spec.parameters = schema(R"({"type":"object","properties":{
+    "path":{"type":"string","description":"File, relative to the folder for results"},
+    "text":{"type":"string","description":"The content; give either text or rows"},
+    "rows":{"type":"array","items":{"type":"object"},"description":"Records for .csv, .tsv, .json or .jsonl"},
+    "columns":{"type":"array","items":{"type":"string"},"uniqueItems":true,"description":"Columns and their order; without it, as they first appear in rows"},
+    "append":{"type":"boolean","description":"Add to the end instead of replacing"}},
+    "required":["path"],"additionalProperties":false})");
+  spec.result = schema(R"({"type":"object","properties":{"path":{"type":"string"},"bytes":{"type":"integer"},
+    "rows":{"type":"integer"},"sha256":{"type":"string"}},"required":["path","bytes","rows"]})");
+  spec.effect = Effect::idempotent;
+  return spec;
+}
+
+Result<std::vector<std::string>> names_in(int folder) {
+  const int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* stream = copy < 0 ? nullptr : fdopendir(copy);
+  if (stream == nullptr) {
+    Error error = fail_errno("list", "the folder");
+    if (copy >= 0) close(copy);
+    return error;
+  }
+  std::vector<std::string> names;
+  bool many = false;
+  while (const dirent* entry = readdir(stream)) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (names.size() >= kFilesMax) many = true;
+    else names.push_back(name);
+  }
+  closedir(stream);
+  if (many) return fail(Errc::limit, "more than " + std::to_string(kFilesMax) + " entries in one folder", "folder_size");
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Digest of an open file. Small ones are read; large ones in pieces through their descriptor.
+Result<std::string> digest(int fd, const std::string& name, std::int64_t size) {
+  if (size > static_cast<std::int64_t>(kReadMax)) return sha256_file("/proc/self/fd/" + std::to_string(fd));
+  auto text = read_all(fd, name, kReadMax);
+  if (!text) return text.error();
+  return sha256_hex(*text);
+}
+
+ToolResult list_files(const Folders& folders, const Json& arguments, const CallContext& context) {
+  const std::string path = arguments["path"].get<std::string>();
+  const std::string pattern = arguments.contains("pattern") ? arguments["pattern"].get<std::string>() : "*";
+  auto folder = open_for_reading(folders.read, folders.hidden, path);
+  if (!folder) return error_result(folder.error());
+  struct stat info{};
+  if (fstat(folder->fd(), &info) != 0 || !S_ISDIR(info.st_mode)) return ToolResult::error("not_a_folder", "'" + path + "' is not a folder");
+  const auto names = names_in(folder->fd());
+  if (!names) return error_result(names.error());
+  std::string prefix = path == "." || path.empty() ? "" : path;
+  while (prefix.starts_with("./")) prefix.erase(0, 2);
+  if (!prefix.empty() && !prefix.ends_with('/')) prefix += '/';
+
+  Json files = Json::array();
+  for (const auto& name : *names) {
+    if (context.stop.stop_requested()) return ToolResult::error("cancelled", "stopped while listing");
+    // Hidden files, as people mean them; names that are not UTF-8 cannot be written in JSON.
+    if ((name[0] == '.' && !pattern.starts_with('.')) || !glob_match(pattern, name) || invalid_utf8(name)) continue;
+    auto file = open_for_reading(folders.read, folders.hidden, prefix + name);
+    struct stat entry{};
+    if (!file || fstat(file->fd(), &entry) != 0 || !S_ISREG(entry.st_mode)) continue;
+    const auto sha256 = digest(file->fd(), name, entry.st_size);
+    if (!sha256) return error_result(sha256.error());
+    files.push_back({{"path", prefix + name}, {"name", name}, {"sha256", *sha256}, {"size", entry.st_size}});
+  }
+  Json result = Json::object();
+  result["files"] = std::move(files);
+  return ToolResult::ok(std::move(result));
+}
+
+ToolResult read_file(const Folders& folders, const Json& arguments, const CallContext&) {
+  const std::string path = arguments["path"].get<std::string>();
+  const std::size_t most = arguments.contains("max_bytes") ? static_cast<std::size_t>(arguments["max_bytes"].get<double>()) : kReadDefault;
+  auto file = open_for_reading(folders.read, folders.hidden, path);
+  if (!file) return error_result(file.error());
+  auto text = read_all(file->fd(), path, most);
+  if (!text) return error_result(text.error());
+  if (const auto bad = invalid_utf8(*text)) {
+    return ToolResult::error("encoding", "'" + path + "' is not UTF-8 text: byte " + std::to_string(*bad) + " (counted from 0) does not fit");
+  }
+  Json result = Json::object();
+  result["path"] = path;
+  result["sha256"] = sha256_hex(*text);
+  result["text"] = std::move(*text);
+  return ToolResult::ok(std::move(result));
+}
+
+}  // namespace
+
+std::vector<ToolSpec> describe_files(const std::string& group) { return {list_spec(group), read_spec(group), write_spec(group)}; }
+
+Result<Tools> make_files(const std::string& group, const Json& settings, const BuiltinContext& context) {
+  if (auto checked = check_settings(settings, group, {"root", "write"}); !checked) return checked.error();
+  const auto root = text_setting(settings, group, "root", ".");
+  if (!root) return root.error();
+  const auto write = text_setting(settings, group, "write", "");
+  if (!write) return write.error();
+
+  auto folders = std::make_shared<Folders>();
+  folders->read.push_back(make_root(context.folder, *root));
+  // What was written can be read back: the next step of a workflow often does.
+  if (!write->empty()) folders->read.push_back(make_root(context.folder, *write));
+  for (const auto& extra : context.read_roots) folders->read.push_back(make_root(context.folder, extra));
+  folders->hidden = context.hidden;
+
+  std::shared_ptr<FileWriter> writer;
+  if (!write->empty()) writer = std::make_shared<FileWriter>(make_root(context.folder, *write));
+
+  Tools tools;
+  tools.push_back(std::make_shared<FunctionTool>(list_spec(group), [folders](const Json& arguments, const CallContext& call) {
+    return list_files(*folders, arguments, call);
+  }));
+  tools.push_back(std::make_shared<FunctionTool>(read_spec(group), [folders](const Json& arguments, const CallContext& call) {
+    return read_file(*folders, arguments, call);
+  }));
+  tools.push_back(std::make_shared<FunctionTool>(write_spec(group), [writer, group](const Json& arguments, const CallContext& call) {
+    if (writer != nullptr) return writer->write(arguments, call);
+    return ToolResult::error("denied", "no folder for results is set; add `write: ./out` to tools." + group + " in the agent file");
+  }));
+  return tools;
+}
+
+}  // namespace kontor::tools

@@ -1,0 +1,160 @@
+#include "tools/builtin/table_load.hpp"
+
+#include "tools/csv.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "base/decimal.hpp"
+
+#include <unordered_map>
+
+namespace kontor::tools {
+namespace {
+
+constexpr std::size_t kRowsMax = 1'000'000;
+constexpr std::size_t kColumnsMax = 1'000;
+constexpr std::size_t kCellsMax = 20'000'000;
+
+/// [-](0|[1-9]digits)[.digits]: what a person would call a number. "007", "1e5", "+1" and "1,5" are texts.
+ColumnType type_of(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  std::size_t whole = 0;
+  while (whole < text.size() && text[whole] >= '0' && text[whole] <= '9') ++whole;
+  if (whole == 0 || (whole > 1 && text[0] == '0')) return ColumnType::text;
+  if (whole == text.size()) return whole <= 18 ? ColumnType::integer : whole <= 38 ? ColumnType::decimal : ColumnType::text;
+  if (text[whole] != '.' || whole + 1 == text.size() || text.size() > 39) return ColumnType::text;
+  for (const char c : text.substr(whole + 1)) {
+    if (c < '0' || c > '9') return ColumnType::text;
+  }
+  return ColumnType::decimal;
+}
+
+/// The narrowest type that all values of the column have.
+void settle_types(LoadedTable& table) {
+  for (std::size_t c = 0; c < table.columns.size(); ++c) {
+    bool any = false, text = false, decimal = false;
+    for (const auto& row : table.rows) {
+      if (!row[c] || row[c]->empty()) continue;
+      any = true;
+      const auto type = type_of(*row[c]);
+      decimal = decimal || type == ColumnType::decimal;
+      if (type == ColumnType::text) {
+        text = true;
+        break;
+      }
+    }
+    auto& column = table.columns[c];
+    column.type = text || !any ? ColumnType::text : decimal ? ColumnType::decimal : ColumnType::integer;
+    if (column.type == ColumnType::text) continue;
+    for (auto& row : table.rows) {
+      if (row[c] && row[c]->empty()) row[c].reset();
+    }
+  }
+}
+
+Result<LoadedTable> from_csv(std::string_view content, char separator) {
+  auto parsed = parse_csv(content, separator);
+  if (!parsed) return parsed.error();
+  LoadedTable table;
+  for (auto& name : parsed->columns) table.columns.push_back({std::move(name), ColumnType::text});
+  table.rows.reserve(parsed->rows.size());
+  for (auto& cells : parsed->rows) {
+    auto& row = table.rows.emplace_back();
+    row.reserve(cells.size());
+    for (auto& cell : cells) row.emplace_back(std::move(cell));
+    std::vector<std::string>().swap(cells);
+  }
+  return table;
+}
+
+LoadedCell cell_of(const Json& value) {
+  if (value.is_null()) return std::nullopt;
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
+  if (value.is_number_float()) {
+    if (const auto exact = Decimal::from_double(value.get<double>())) return exact->to_string();
+  }
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// Collects objects; columns come up as they appear.
+class Records {
+ public:
+  Result<void> add(const Json& record, const std::string& where) {
+    if (!record.is_object()) return fail(Errc::malformed, "a record is an object", "table_record", where);
+    if (table.rows.size() >= kRowsMax) return fail(Errc::limit, "more than " + std::to_string(kRowsMax) + " rows", "table_size", where);
+    std::vector<LoadedCell> row(table.columns.size());
+    for (const auto& member : record.items()) {
+      const auto [found, fresh] = index_.emplace(member.key(), table.columns.size());
+      if (fresh) {
+        if (table.columns.size() >= kColumnsMax) return fail(Errc::limit, "more than " + std::to_string(kColumnsMax) + " columns", "table_size", where);
+        table.columns.push_back({member.key(), ColumnType::text});
+        row.emplace_back();
+      }
+      row[found->second] = cell_of(member.value());
+    }
+    cells_ += table.columns.size();
+    if (cells_ > kCellsMax) return fail(Errc::limit, "more than " + std::to_string(kCellsMax) + " cells", "table_size", where);
+    table.rows.push_back(std::move(row));
+    return {};
+  }
+  LoadedTable finish() {
+    for (auto& row : table.rows) row.resize(table.columns.size());
+    return std::move(table);
+  }
+
+  LoadedTable table;
+
+ private:
+  std::unordered_map<std::string, std::size_t> index_;
+  std::size_t cells_ = 0;
+};
+
+Result<LoadedTable> from_json(std::string_view content) {
+  auto parsed = parse_json(content);
+  if (!parsed) return parsed.error();
+  if (!parsed->is_array()) return fail(Errc::malformed, "a table in JSON is a list of objects", "table_record", "1:1");
+  Records records;
+  std::size_t i = 0;
+  for (const auto& record : *parsed) {
+    if (auto added = records.add(record, "/" + std::to_string(i++)); !added) return added.error();
+  }
+  return records.finish();
+}
+
+Result<LoadedTable> from_lines(std::string_view content) {
+  Records records;
+  std::size_t line = 1, begin = 0;
+  if (content.starts_with("\xef\xbb\xbf")) begin = 3;
+  for (; begin < content.size(); ++line) {
+    const auto end = std::min(content.find('\n', begin), content.size());
+    const auto text = content.substr(begin, end - begin);
+    begin = end + 1;
+    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    auto parsed = parse_json(text);
+    if (!parsed) {
+      Error error = parsed.error();
+      const auto colon = error.where.find(':');
+      error.where = std::to_string(line) + ":" + (colon == std::string::npos ? "1" : error.where.substr(colon + 1));
+      return error;
+    }
+    if (auto added = records.add(*parsed, std::to_string(line) + ":1"); !added) return added.error();
+  }
+  return records.finish();
+}
+
+}  // namespace
+
+Result<LoadedTable> load_table(std::string_view name, std::string_view content) {
+  Result<LoadedTable> table = fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl and .ndjson files", "table_kind");
+  if (name.ends_with(".csv")) table = from_csv(content, ',');
+  else if (name.ends_with(".tsv")) table = from_csv(content, '\t');
+  else if (name.ends_with(".json")) table = from_json(content);
+  else if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) table = from_lines(content);
+  if (!table) return table;
+  if (table->columns.empty()) return fail(Errc::malformed, "a table without columns", "table_record", "1:1");
+  settle_types(*table);
+  return table;
+}
+
+}  // namespace kontor::tools
