@@ -2,6 +2,7 @@
 
 #include "agent/dialect/call_reader.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace kontor::agent::dialect {
@@ -115,8 +116,24 @@ class HermesReader final : public CallReader {
   Step value(const Source& source) {
     // The name of a plain element stands inside the value, so it is not known while that is broken.
     const Step step = scan_value(source, mixed_ ? name_ : std::string_view(), mixed_);
+    if (step != Step::stop && !mixed_) stream(source);
     if (step == Step::go) state_ = State::after;
     return step;
+  }
+
+  /// The call has started when its name is read; its arguments are streamed as they stand.
+  void stream(const Source& source) {
+    if (!started_ && !scanner_.name().empty()) {
+      started_ = true;
+      log_.start(scanner_.name());
+      streamed_ = 0;
+    }
+    const std::size_t begin = scanner_.arguments_begin();
+    if (!started_ || begin == 0 || source.text[begin] != '{' || scanner_.repaired()) return;
+    const std::size_t from = std::max(begin, streamed_);
+    const std::size_t to = scanner_.arguments_end() != 0 ? scanner_.arguments_end() : scanner_.pos();
+    if (to > from) log_.delta(source.slice(from, to));
+    streamed_ = std::max(from, to);
   }
 
   /// Behind the value: a fence end, one surplus brace, the closing tag. A missing tag is forgiven.
@@ -166,6 +183,9 @@ class HermesReader final : public CallReader {
   bool keep(const Source& source) {
     ReadArguments read = take_arguments(source);
     if (mixed_) return log_.finish(name_, std::move(read));
+    const std::size_t begin = scanner_.arguments_begin(), end = scanner_.arguments_end();
+    const bool ambiguous = read.value->is_object() && read.value->contains("arguments") && read.value->contains("parameters");
+    written_ = started_ && begin != 0 && end != 0 && !ambiguous ? source.slice(begin, end) : std::string_view();
     if (!read.value->is_array()) return keep_one(*read.value, read);
     for (auto& item : *read.value) {
       if (!keep_one(item, read)) return false;
@@ -182,7 +202,8 @@ class HermesReader final : public CallReader {
     ReadArguments arguments;
     std::string text;
     if (call.has_arguments) {
-      text = call.arguments.is_string() ? call.arguments.get<std::string>() : spaced_json(call.arguments);
+      const bool as_written = !written_.empty() && call.arguments.is_object();
+      text = call.arguments.is_string() ? call.arguments.get<std::string>() : as_written ? std::string(written_) : spaced_json(call.arguments);
       arguments.value = std::move(call.arguments);
     }
     arguments.raw = text;
@@ -193,7 +214,9 @@ class HermesReader final : public CallReader {
   State state_ = State::open;
   std::size_t scan_ = 0;
   std::string name_;
+  std::string_view written_;  ///< The arguments as they stand, where they can be told apart.
   bool mixed_ = false;
+  bool started_ = false;
   bool closed_fence_ = false;
   bool surplus_brace_ = false;
 };

@@ -339,7 +339,13 @@ bool JsonScanner::end_word(std::string_view word) {
   return true;
 }
 
+/// The next value is that of the top object's "arguments".
+bool JsonScanner::in_arguments() const {
+  return stack_.size() == 1 && stack_[0].value.is_object() && (stack_[0].key == "arguments" || stack_[0].key == "parameters");
+}
+
 bool JsonScanner::open(Json container) {
+  if (arguments_begin_ == 0 && in_arguments()) arguments_begin_ = pos_;
   if (stack_.size() >= max_depth_) return error_ = "depth_exceeded", false;
   state_ = container.is_object() ? State::key_or_end : State::value_or_end;
   stack_.push_back({std::move(container), {}, {}});
@@ -350,6 +356,7 @@ bool JsonScanner::open(Json container) {
 void JsonScanner::close() {
   Json value = std::move(stack_.back().value);
   stack_.pop_back();
+  if (arguments_end_ == 0 && arguments_begin_ != 0 && in_arguments()) arguments_end_ = pos_ + 1;
   put(std::move(value));
 }
 
@@ -365,6 +372,7 @@ void JsonScanner::put(Json value) {
     frame.value.push_back(std::move(value));
     return;
   }
+  if (stack_.size() == 1 && value.is_string() && frame.key == "name" && name_.empty()) name_ = value.get_ref<const std::string&>();
   // Appended directly: the map's own insert would search all members again.
   using Members = std::vector<std::pair<const std::string, Json>>;
   auto& members = static_cast<Members&>(frame.value.get_ref<Json::object_t&>());

@@ -31,6 +31,11 @@ class JsonScanner {
   /// Done: nullptr, or why the value must not be used: duplicate_key or number_out_of_range.
   const char* objection() const { return objection_; }
   bool repaired() const { return repaired_; }
+  /// While the top value, an object, is read: its member "name" once that is known, and where the value of "arguments"
+  /// (or "parameters") begins and ends; 0 as long as that is not known.
+  const std::string& name() const { return name_; }
+  std::size_t arguments_begin() const { return arguments_begin_; }
+  std::size_t arguments_end() const { return arguments_end_; }
   /// The value, once done.
   Json take() { return std::move(root_); }
 
@@ -51,6 +56,7 @@ class JsonScanner {
   bool end_string();
   bool end_number(std::string_view lexeme);
   bool end_word(std::string_view word);
+  bool in_arguments() const;
   bool open(Json container);
   void close();
   void put(Json value);
@@ -68,6 +74,9 @@ class JsonScanner {
   unsigned code_ = 0;
   unsigned high_ = 0;                 ///< Waiting high surrogate.
   int digits_ = 0;
+  std::string name_;
+  std::size_t arguments_begin_ = 0;
+  std::size_t arguments_end_ = 0;
   std::size_t token_ = 0;             ///< Where the number or word began.
   std::size_t pos_ = 0;
   std::size_t max_depth_ = 128;

@@ -23,6 +23,7 @@ struct DialectOptions {
   KeepReasoning keep_reasoning = KeepReasoning::since_last_user;
   std::string bos = "<｜begin▁of▁sentence｜>";
   std::string eos = "<｜end▁of▁sentence｜>";
+  int eos_id = -1;  ///< Id of `eos` in the model's vocabulary; -1: a turn's ids are taken to end with it.
 };
 
 /// The options that fit a model key (ModelInfo::dialect): r1-0528 writes <think> itself, r1 has it pre-filled, ...
@@ -36,7 +37,9 @@ struct Rendered {
 };
 
 /// Kontor's canonical prompt for the next assistant turn. An assistant message that carries `tokens` becomes one
-/// segment with those ids. The tool preface is the one of the SGLang template (cases rs-*). For R1-family keys.
+/// segment with those ids, unless they hold reasoning that is to be dropped; its text is then `generated_text` and the
+/// end-of-turn text. The R1 keys use the turn structure of R1-0528 and the tool preface of the SGLang template.
+/// System texts move to the front. Calls are written as the model wrote them where that is canonical JSON.
 /// Errors: usage (unknown key), malformed (a result without a call).
 Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages,
                         const std::vector<ToolSchema>& tools);
