@@ -20,6 +20,7 @@ struct InputSpec {
   std::string type;                        ///< string number integer boolean file dir list object
   bool required = false;
   std::optional<Json> default_value;
+  std::string description;
 };
 
 struct SecretSpec {
@@ -103,6 +104,15 @@ struct TestSpec {
   std::vector<std::string> expect_calls;
 };
 
+/// What starts a run in `kontor serve`: exactly one of schedule, webhook and watch.
+struct TriggerSpec {
+  std::string schedule;                    ///< Five cron fields, checked.
+  std::string time_zone = "UTC";           ///< IANA name.
+  std::string webhook, secret;             ///< Path that is posted to, and the name of its secret.
+  std::string watch;                       ///< Folder, resolved.
+  Json inputs = Json::object();
+};
+
 struct BudgetSpec {
   std::optional<std::int64_t> tokens;
   std::optional<double> seconds, joules;
@@ -124,7 +134,9 @@ struct Spec {
   std::vector<StepSpec> workflow;
   BudgetSpec budget;
   std::string sync = "step";               ///< durability.sync: step | batch | off
+  std::string otlp;                        ///< Address of a collector, or "".
   std::vector<std::string> redact;
+  std::vector<TriggerSpec> triggers;
   std::vector<TestSpec> tests;
 };
 

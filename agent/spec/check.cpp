@@ -1,0 +1,52 @@
+// The checker from outside: one file in, diagnostics or a Spec out.
+
+#include "agent/spec/build_spec.hpp"
+#include "agent/spec/shape.hpp"
+#include "agent/spec/spec.hpp"
+
+#include <exception>
+#include <filesystem>
+
+namespace kontor::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+Checked failed(std::string kind, std::string message) {
+  Checked checked;
+  checked.diagnostics.push_back({"", 1, 1, std::move(kind), std::move(message)});
+  return checked;
+}
+
+}  // namespace
+
+Checked check_text(const std::string& text, const std::string& path, const std::string& folder) {
+  try {
+    Project project;
+    project.path = path;
+    project.folder = resolved_path(fs::absolute(folder.empty() ? "." : folder).string(), ".");
+    if (load_project(project, text)) check_shape(project);
+    Checked checked;
+    checked.diagnostics = project.report.sorted();
+    if (checked.diagnostics.empty()) {
+      checked.spec = build_spec(project);
+      checked.spec->text = text;
+    }
+    return checked;
+  } catch (const std::exception& error) {
+    return failed("yaml-limit", std::string("the file could not be checked: ") + error.what());
+  }
+}
+
+Checked check_file(const std::string& path) {
+  try {
+    std::string why;
+    auto text = read_regular_file(path, YamlLimits{}.bytes, why);
+    if (!text) return failed("missing-file", "the file cannot be checked: " + why);
+    return check_text(*text, path, fs::absolute(path).parent_path().string());
+  } catch (const std::exception& error) {
+    return failed("missing-file", std::string("the file cannot be checked: ") + error.what());
+  }
+}
+
+}  // namespace kontor::agent

@@ -1,0 +1,274 @@
+#include "agent/spec/rules.hpp"
+
+#include <array>
+
+namespace kontor::agent {
+namespace {
+
+using T = ValueType;
+
+constexpr KeyRule kRoot[] = {
+    {"kontor", T::version, {}, {}, "Version of the file format: 1.", true},
+    {"name", T::name, {}, {}, "Name of the agent or workflow; folders and labels carry it.", true},
+    {"description", T::text, {}, {}, "What it does, for people."},
+    {"include", T::include, {}, {}, "A file or a list of files with more sections."},
+    {"inputs", T::named, "input", {}, "What a run is given."},
+    {"secrets", T::named, "secret", {}, "Passwords and keys by name; their values never stand in this file."},
+    {"models", T::named, "model", {}, "Models by name."},
+    {"tools", T::named, "tool", {}, "Groups of tools by name; a tool is called GROUP.FUNCTION."},
+    {"policy", T::mapping, "policy", {}, "What agents and steps may do: deny, then ask, then allow."},
+    {"agents", T::named, "agent", {}, "Agents by name; `kontor run --task` starts the first."},
+    {"workflow", T::steps, {}, {}, "Steps that run in order."},
+    {"triggers", T::list, "trigger", {}, "When `kontor serve` starts a run."},
+    {"budgets", T::mapping, "budgets", {}, "Limits of cost."},
+    {"durability", T::mapping, "durability", {}, "How the journal is written."},
+    {"observe", T::mapping, "observe", {}, "Traces and redaction."},
+    {"tests", T::list, "test", {}, "Cases for `kontor eval`."},
+};
+constexpr KeyRule kInput[] = {
+    {"type", T::words, "string|number|integer|boolean|file|dir|list|object", {}, "Type of the value.", true},
+    {"required", T::boolean, {}, "false", "A run without it is refused."},
+    {"default", T::any, {}, {}, "Value when none is given."},
+    {"description", T::text, {}, {}, "What it is, for people."},
+};
+constexpr KeyRule kSecret[] = {
+    {"from", T::secret_source, {}, {}, "env:NAME or file:PATH.", true},
+    {"allow_tools", T::globs, {}, {}, "Tools that may receive it."},
+};
+constexpr KeyRule kModel[] = {
+    {"path", T::model_path, {}, {}, "GGUF or safetensors file."},
+    {"endpoint", T::url, {}, {}, "OpenAI-compatible engine instead of a file."},
+    {"model", T::text, {}, {}, "Name of the model at the endpoint."},
+    {"api_key", T::api_key, {}, {}, "secret:NAME."},
+    {"replay", T::path, {}, {}, "Tape of recorded model text, for tests."},
+    {"device", T::words, "auto|cpu|cuda", "auto", "Where it runs."},
+    {"context", T::integer, {}, {}, "Tokens of context; what the model file says when left out.", false, 1, 16'777'216},
+    {"seed", T::integer, {}, {}, "Makes sampling repeatable.", false, 0, 18446744073709551615.0},
+    {"sampling", T::mapping, "sampling", {}, "How tokens are chosen; the dialect's defaults when left out."},
+    {"thinking", T::mapping, "thinking", {}, "How much the model thinks and how much of it is kept."},
+};
+constexpr KeyRule kSampling[] = {
+    {"temperature", T::number, {}, {}, "0 takes the most likely token.", false, 0, 2},
+    {"top_p", T::number, {}, {}, "Share of probability to choose from.", false, 0, 1, true},
+    {"top_k", T::integer, {}, {}, "Number of tokens to choose from; 0 is all.", false, 0, 1'000'000},
+    {"min_p", T::number, {}, {}, "Least probability relative to the best token.", false, 0, 1},
+};
+constexpr KeyRule kThinking[] = {
+    {"budget", T::integer, {}, {}, "Most tokens of one thought; unlimited when left out.", false, 1, 100'000'000},
+    {"keep", T::words, "none|turn|all", "turn", "Which thoughts stay in the context."},
+};
+constexpr KeyRule kTool[] = {
+    {"use", T::text, {}, {}, "builtin.NAME, plugin or mcp.", true},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter than the tool says."},
+};
+constexpr KeyRule kFiles[] = {
+    {"use", T::text, {}, {}, "builtin.files", true},
+    {"root", T::path, {}, ".", "Folder that is read."},
+    {"write", T::path, {}, {}, "Folder that is written to; nothing is written when left out."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kTable[] = {
+    {"use", T::text, {}, {}, "builtin.table", true},
+    {"root", T::path, {}, ".", "Folder that is read."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kPlugin[] = {
+    {"use", T::text, {}, {}, "plugin", true},
+    {"library", T::path, {}, {}, "Shared library with the functions.", true},
+    {"sha256", T::hash, {}, {}, "Pin: the library must have this SHA-256."},
+    {"isolation", T::words, "process|in_process", "process", "in_process needs the pin."},
+    {"config", T::any_mapping, {}, {}, "Handed to the plugin; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kMcp[] = {
+    {"use", T::text, {}, {}, "mcp", true},
+    {"command", T::command, {}, {}, "Program and arguments of the server.", true},
+    {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
+    {"only", T::plain_globs, {}, {}, "Functions that are let through."},
+    {"config", T::any_mapping, {}, {}, "Environment of the server; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kPolicy[] = {
+    {"deny", T::globs, {}, {}, "Never called."},
+    {"ask", T::list, "ask", {}, "A person is asked."},
+    {"allow", T::globs, {}, {}, "Called without asking."},
+    {"untrusted", T::globs, {}, {}, "Tools whose results are untrusted."},
+    {"trusted_only", T::globs, {}, {}, "Refused when influenced by untrusted text."},
+};
+constexpr KeyRule kAsk[] = {
+    {"tool", T::text, {}, {}, "Tool or glob.", true},
+    {"when", T::condition, {}, {}, "Asks only when this is true; knows args and inputs."},
+    {"who", T::texts, {}, {}, "Who may answer."},
+    {"expires", T::duration, {}, {}, "How long the question stays open."},
+    {"on_expire", T::on_expire, {}, "deny", "deny, stop or escalate(WHO)."},
+};
+constexpr KeyRule kAgent[] = {
+    {"model", T::text, {}, {}, "Name of a model.", true},
+    {"role", T::text, {}, {}, "Who the agent is."},
+    {"instruction", T::template_text, {}, {}, "What the agent does.", true},
+    {"tools", T::globs, {}, {}, "Tools it may call."},
+    {"sub_agents", T::names, {}, {}, "Agents it may call; they return."},
+    {"handoffs", T::names, {}, {}, "Agents it may pass the run to."},
+    {"memory", T::mapping, "memory", {}, "What it remembers."},
+    {"output", T::mapping, "output", {}, "Form of its answer."},
+    {"limits", T::mapping, "limits", {}, "When it is stopped."},
+    {"on_invalid", T::mapping, "on_invalid", {}, "What happens to malformed output."},
+};
+constexpr KeyRule kMemory[] = {
+    {"recall", T::integer, {}, "0", "Records recalled before each turn.", false, 0, 10'000},
+    {"store", T::words, "facts|none", "none", "What is stored after a run."},
+    {"namespace", T::template_text, {}, {}, "Keeps memories apart."},
+};
+constexpr KeyRule kOutput[] = {
+    {"schema", T::path, {}, {}, "JSON Schema file, enforced while decoding.", true},
+};
+constexpr KeyRule kLimits[] = {
+    {"steps", T::integer, {}, "16", "Turns of one call.", false, 1, 1'000'000},
+    {"repeat_calls", T::integer, {}, "3", "Identical calls in a row.", false, 1, 1'000'000},
+    {"tool_errors", T::integer, {}, "3", "Failed calls.", false, 0, 1'000'000},
+    {"think_tokens", T::integer, {}, {}, "Tokens of one thought.", false, 1, 100'000'000},
+};
+constexpr KeyRule kOnInvalid[] = {
+    {"repair", T::boolean, {}, "true", "The model sees the error and may try again."},
+    {"retries", T::integer, {}, "2", "How often.", false, 0, 1'000},
+};
+
+// Steps: `id` and one action, and what belongs to it.
+constexpr KeyRule kId{"id", T::id, {}, {}, "Name in expressions: steps.ID."};
+constexpr KeyRule kWith{"with", T::any_mapping, {}, {}, "Arguments; texts may hold ${...}."};
+constexpr KeyRule kRetry{"retry", T::mapping, "retry", {}, "How often a failed step is tried again."};
+constexpr KeyRule kTimeout{"timeout", T::duration, {}, {}, "Longest time of one try."};
+constexpr KeyRule kCheck{"check", T::check, {}, {}, "Must be true for the result."};
+constexpr KeyRule kOnError{"on_error", T::mapping, "on_error", {}, "Errors of single items do not stop the loop."};
+
+constexpr KeyRule kToolStep[] = {kId, {"tool", T::text, {}, {}, "Tool to call.", true}, kWith, kRetry, kTimeout, kCheck};
+constexpr KeyRule kAgentStep[] = {kId, {"agent", T::text, {}, {}, "Agent to call.", true}, kWith, kRetry, kTimeout, kCheck};
+constexpr KeyRule kLoopStep[] = {
+    kId,
+    {"for_each", T::template_text, {}, {}, "List to go through: ${...}.", true},
+    {"do", T::steps, {}, {}, "Steps for each item; they know `item`.", true},
+    {"max_parallel", T::integer, {}, "1", "Items at the same time.", false, 1, 10'000},
+    {"key", T::template_text, {}, {}, "Names an item, so that a resumed run does not repeat it."},
+    kOnError, kRetry, kTimeout, kCheck,
+};
+constexpr KeyRule kSwitchStep[] = {
+    kId,
+    {"switch", T::template_text, {}, {}, "Value to decide by: ${...}.", true},
+    {"cases", T::cases, {}, {}, "Steps for each value.", true},
+    {"else", T::steps, {}, {}, "Steps for any other value."},
+    kTimeout,
+};
+constexpr KeyRule kApprovalStep[] = {kId, {"approval", T::mapping, "approval", {}, "Waits for a person.", true}, kTimeout};
+constexpr KeyRule kFailStep[] = {kId, {"fail", T::template_text, {}, {}, "Ends the run with this error.", true}};
+constexpr KeyRule kRetryKeys[] = {
+    {"max", T::integer, {}, "0", "Tries after the first.", false, 0, 1'000},
+    {"backoff", T::duration, {}, {}, "Pause before the next try; doubles."},
+};
+constexpr KeyRule kOnErrorKeys[] = {{"collect", T::id, {}, {}, "Errors are collected in steps.ID.NAME.", true}};
+constexpr KeyRule kApproval[] = {
+    {"who", T::texts, {}, {}, "Who may answer."},
+    {"show", T::names, {}, {}, "Steps whose results are shown."},
+    {"choices", T::texts, {}, "[approve, reject]", "Possible answers."},
+    {"message", T::template_text, {}, {}, "What the person is asked."},
+    {"expires", T::duration, {}, {}, "How long the question stays open."},
+    {"on_expire", T::on_expire, {}, "deny", "deny, stop or escalate(WHO)."},
+};
+constexpr KeyRule kTrigger[] = {
+    {"schedule", T::cron, {}, {}, "Five cron fields."},
+    {"tz", T::zone, {}, "UTC", "Time zone of the schedule."},
+    {"webhook", T::webhook_path, {}, {}, "Path that is posted to."},
+    {"secret", T::secret_name, {}, {}, "Secret that signs webhook calls."},
+    {"watch", T::path, {}, {}, "Folder whose changes start a run."},
+    {"inputs", T::inputs, {}, {}, "Inputs of the started run."},
+};
+constexpr KeyRule kBudgets[] = {
+    {"run", T::mapping, "run_budget", {}, "Limits of one run."},
+    {"on_exceed", T::words, "stop", "stop", "What happens at a limit."},
+};
+constexpr KeyRule kRunBudget[] = {
+    {"tokens", T::amount, {}, {}, "Tokens, such as 400k."},
+    {"seconds", T::amount, {}, {}, "Seconds."},
+    {"joules", T::amount, {}, {}, "Energy."},
+    {"money", T::money, {}, {}, "Money, such as 0.50 EUR."},
+};
+constexpr KeyRule kDurability[] = {{"sync", T::words, "step|batch|off", "step", "When the journal is forced to disk."}};
+constexpr KeyRule kObserve[] = {
+    {"otlp", T::url, {}, {}, "OpenTelemetry collector."},
+    {"redact", T::texts, {}, {}, "Fields whose values are not logged."},
+};
+constexpr KeyRule kTest[] = {
+    {"name", T::text, {}, {}, "Name of the case.", true},
+    {"inputs", T::inputs, {}, {}, "Inputs of the run."},
+    {"model", T::text, {}, {}, "Model that replaces every agent's model."},
+    {"expect", T::mapping, "expect", {}, "What must come out.", true},
+};
+constexpr KeyRule kExpect[] = {
+    {"file", T::path, {}, {}, "File the run writes."},
+    {"equals", T::path, {}, {}, "File it must be equal to."},
+    {"calls", T::names, {}, {}, "Tools that must be called, in order."},
+};
+
+constexpr MapRule kRules[] = {
+    {"root", "An agent file of Kontor.", kRoot},
+    {"input", "One input.", kInput},
+    {"secret", "One secret.", kSecret},
+    {"model", "One model: exactly one of path, endpoint and replay.", kModel},
+    {"sampling", "Sampling.", kSampling},
+    {"thinking", "Thinking.", kThinking},
+    {"tool", "One group of tools.", kTool},
+    {"tool.builtin.files", "Files below two folders.", kFiles},
+    {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
+    {"tool.builtin.math", "Exact arithmetic.", kTool},
+    {"tool.builtin.time", "Dates and times.", kTool},
+    {"tool.builtin.memory", "Vector memory.", kTool},
+    {"tool.plugin", "A plugin library.", kPlugin},
+    {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
+    {"policy", "Policy.", kPolicy},
+    {"ask", "One rule that asks.", kAsk},
+    {"agent", "One agent.", kAgent},
+    {"memory", "Memory of an agent.", kMemory},
+    {"output", "Answer of an agent.", kOutput},
+    {"limits", "Limits of an agent.", kLimits},
+    {"on_invalid", "Malformed output.", kOnInvalid},
+    {"step.tool", "Calls a tool.", kToolStep},
+    {"step.agent", "Calls an agent.", kAgentStep},
+    {"step.for_each", "Runs steps for each item of a list.", kLoopStep},
+    {"step.switch", "Chooses steps by a value.", kSwitchStep},
+    {"step.approval", "Waits for a person.", kApprovalStep},
+    {"step.fail", "Ends the run with an error.", kFailStep},
+    {"retry", "Retries of a step.", kRetryKeys},
+    {"on_error", "Errors in a loop.", kOnErrorKeys},
+    {"approval", "A question to a person.", kApproval},
+    {"trigger", "Exactly one of schedule, webhook and watch.", kTrigger},
+    {"budgets", "Budgets.", kBudgets},
+    {"run_budget", "Limits of one run.", kRunBudget},
+    {"durability", "Durability.", kDurability},
+    {"observe", "Observability.", kObserve},
+    {"test", "One test.", kTest},
+    {"expect", "file with equals, or calls.", kExpect},
+};
+
+}  // namespace
+
+const KeyRule* MapRule::find(std::string_view key) const {
+  for (const auto& candidate : keys) {
+    if (candidate.key == key) return &candidate;
+  }
+  return nullptr;
+}
+
+const MapRule* find_rule(std::string_view name) {
+  for (const auto& candidate : kRules) {
+    if (candidate.name == name) return &candidate;
+  }
+  return nullptr;
+}
+
+const MapRule& rule(std::string_view name) {
+  const MapRule* found = find_rule(name);
+  return found ? *found : kRules[0];  // names in the table itself are checked by a test
+}
+
+std::span<const MapRule> all_rules() { return kRules; }
+
+}  // namespace kontor::agent

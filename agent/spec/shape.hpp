@@ -1,0 +1,22 @@
+#pragma once
+// Phase "schema": keys, types, values, paths and files of an agent file.
+
+#include "agent/spec/project.hpp"
+
+namespace kontor::agent {
+
+void check_shape(Project& project);
+
+/// The action keys of a step, in the order they are looked for.
+inline constexpr std::string_view kStepActions[] = {"tool", "agent", "for_each", "switch", "approval", "fail"};
+/// The action of a step that has exactly one, else "".
+std::string_view step_action(const Yaml& step);
+
+/// Does the value fit an input's type? Empty when it does, else what was expected.
+std::string unfit_input(const Yaml& value, std::string_view type);
+
+/// Reads an output schema or pin file that stands at `value` and reports what is wrong with it.
+void check_schema_file(Project& project, const SourceFile& file, const Yaml& value);
+void check_pin_file(Project& project, const SourceFile& file, const Yaml& value);
+
+}  // namespace kontor::agent
