@@ -32,17 +32,30 @@ struct Hit {
 class Store {
  public:
   /// Opens or creates the file and its folder. Errors: io, malformed (not a Kontor memory file), unsupported (newer).
+  /// A file that is not ours, or damaged, is never changed.
   static Result<std::unique_ptr<Store>> open(const std::string& path, const Clock& clock = system_clock());
   virtual ~Store() = default;
 
   /// Adds a fact; the same text in the same namespace is stored once (the id of the existing one is returned).
-  /// `embedder` may be null: then only full-text search finds it.
+  /// `embedder` may be null: then only full-text search finds it. `created_ms` of 0 is now. A fact that is there from
+  /// an untrusted source becomes trusted when a trusted source adds it, never the reverse.
+  /// Errors: usage (empty or over 64 KiB text, a namespace of more than 200 bytes), malformed (not UTF-8), io.
   virtual Result<std::int64_t> add(const Record& record, Embedder* embedder) = 0;
+  /// The best `limit` facts: full text (BM25, any word) and exact cosine similarity, fused by reciprocal rank. Any text is
+  /// a valid query.
   virtual Result<std::vector<Hit>> search(const std::string& space, const std::string& query, std::size_t limit, Embedder* embedder) = 0;
+  /// Newest first.
   virtual Result<std::vector<Record>> list(const std::string& space, std::size_t limit) = 0;
   virtual Result<std::vector<std::string>> spaces() = 0;
   /// Number of facts removed.
   virtual Result<std::int64_t> forget(const std::string& space, std::int64_t id) = 0;
+
+  /// Removes every fact of the namespace; the number of them.
+  virtual Result<std::int64_t> forget_all(const std::string& space) = 0;
+  /// Facts of the namespace that have no vector of the embedder yet get one; the number of vectors made.
+  virtual Result<std::int64_t> embed_missing(const std::string& space, Embedder& embedder) = 0;
+  /// Full check: pages, indices, and that full text and vectors belong to facts. Errors: malformed, saying what is wrong.
+  virtual Result<void> verify() = 0;
 };
 
 }  // namespace kontor::memory
