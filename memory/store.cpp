@@ -37,12 +37,6 @@ CREATE TABLE vectors (
   embedder TEXT NOT NULL, vector BLOB NOT NULL,
   PRIMARY KEY (embedder, fact)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(text, content='facts', content_rowid='id', tokenize="unicode61 remove_diacritics 2");
-CREATE TRIGGER facts_added AFTER INSERT ON facts BEGIN
-  INSERT INTO words(rowid, text) VALUES (new.id, new.text);
-END;
-CREATE TRIGGER facts_removed AFTER DELETE ON facts BEGIN
-  INSERT INTO words(words, rowid, text) VALUES ('delete', old.id, old.text);
-END;
 )sql";
 
 /// One prepared statement, bound and stepped through; finalised with the object.
@@ -165,6 +159,19 @@ class SqliteStore final : public Store {
     if (sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return std::nullopt;
     return store_error(database_);
   }
+  /// All of it or nothing of it.
+  template <class Work>
+  Result<std::int64_t> in_transaction(const Work& work) {
+    if (auto error = run("BEGIN IMMEDIATE")) return *error;
+    const Result<std::int64_t> result = work();
+    const auto ended = run(result ? "COMMIT" : "ROLLBACK");
+    if (result && ended) {
+      run("ROLLBACK");
+      return *ended;
+    }
+    return result;
+  }
+  Result<std::int64_t> remove(const std::string& space, std::int64_t id);
   Result<std::vector<float>> embed(Embedder& embedder, const std::string& text) const;
   Result<std::int64_t> insert(const Record& record, const std::vector<float>& vector, const std::string& embedder);
   Result<const Block*> block(const std::string& space, const std::string& embedder, std::size_t width);
@@ -224,18 +231,25 @@ Result<std::vector<float>> SqliteStore::embed(Embedder& embedder, const std::str
 }
 
 Result<std::int64_t> SqliteStore::insert(const Record& record, const std::vector<float>& vector, const std::string& embedder) {
-  {
-    Query query(database_, "INSERT INTO facts(space, text, source, trusted, created_ms) VALUES (?, ?, ?, ?, ?) "
-                           "ON CONFLICT (space, text) DO UPDATE SET trusted = max(trusted, excluded.trusted)");
-    query.bind(record.space).bind(record.text).bind(record.source).bind(std::int64_t{record.trusted}).bind(record.created_ms != 0 ? record.created_ms : clock_.unix_ms());
-    if (auto error = query.finish()) return *error;
-  }
   std::int64_t id = 0;
   {
     Query query(database_, "SELECT id FROM facts WHERE space = ? AND text = ?");
     query.bind(record.space).bind(record.text);
     if (query.next()) id = query.number(0);
     if (auto error = query.error()) return *error;
+  }
+  if (id != 0) {
+    Query query(database_, "UPDATE facts SET trusted = max(trusted, ?) WHERE id = ?");
+    query.bind(std::int64_t{record.trusted}).bind(id);
+    if (auto error = query.finish()) return *error;
+  } else {
+    Query query(database_, "INSERT INTO facts(space, text, source, trusted, created_ms) VALUES (?, ?, ?, ?, ?)");
+    query.bind(record.space).bind(record.text).bind(record.source).bind(std::int64_t{record.trusted}).bind(record.created_ms != 0 ? record.created_ms : clock_.unix_ms());
+    if (auto error = query.finish()) return *error;
+    id = sqlite3_last_insert_rowid(database_);
+    Query words(database_, "INSERT INTO words(rowid, text) VALUES (?, ?)");
+    words.bind(id).bind(record.text);
+    if (auto error = words.finish()) return *error;
   }
   if (!vector.empty()) {
     Query query(database_, "INSERT OR REPLACE INTO vectors(fact, embedder, vector) VALUES (?, ?, ?)");
@@ -256,14 +270,7 @@ Result<std::int64_t> SqliteStore::add(const Record& record, Embedder* embedder) 
     vector = std::move(*made);
   }
   const std::lock_guard lock(mutex_);
-  if (auto error = run("BEGIN IMMEDIATE")) return *error;
-  const auto id = insert(record, vector, embedder != nullptr ? embedder->name() : "");
-  const auto ended = run(id ? "COMMIT" : "ROLLBACK");
-  if (id && ended) {
-    run("ROLLBACK");
-    return *ended;
-  }
-  return id;
+  return in_transaction([&] { return insert(record, vector, embedder != nullptr ? embedder->name() : ""); });
 }
 
 Result<const SqliteStore::Block*> SqliteStore::block(const std::string& space, const std::string& embedder, std::size_t width) {
@@ -355,20 +362,26 @@ Result<std::vector<std::string>> SqliteStore::spaces() {
   return names;
 }
 
-Result<std::int64_t> SqliteStore::forget(const std::string& space, std::int64_t id) {
-  const std::lock_guard lock(mutex_);
-  Query query(database_, "DELETE FROM facts WHERE space = ? AND id = ?");
-  query.bind(space).bind(id);
-  if (auto error = query.finish()) return *error;
+/// One fact, or with id 0 all of the namespace: out of the full-text index first, which needs the old text.
+Result<std::int64_t> SqliteStore::remove(const std::string& space, std::int64_t id) {
+  for (const char* sql : {"INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM facts WHERE space = ?1 AND (?2 = 0 OR id = ?2)",
+                          "DELETE FROM facts WHERE space = ?1 AND (?2 = 0 OR id = ?2)"}) {
+    Query query(database_, sql);
+    query.bind(space).bind(id);
+    if (auto error = query.finish()) return *error;
+  }
   return sqlite3_changes64(database_);
+}
+
+Result<std::int64_t> SqliteStore::forget(const std::string& space, std::int64_t id) {
+  if (id <= 0) return 0;
+  const std::lock_guard lock(mutex_);
+  return in_transaction([&] { return remove(space, id); });
 }
 
 Result<std::int64_t> SqliteStore::forget_all(const std::string& space) {
   const std::lock_guard lock(mutex_);
-  Query query(database_, "DELETE FROM facts WHERE space = ?");
-  query.bind(space);
-  if (auto error = query.finish()) return *error;
-  return sqlite3_changes64(database_);
+  return in_transaction([&] { return remove(space, 0); });
 }
 
 Result<std::int64_t> SqliteStore::embed_missing(const std::string& space, Embedder& embedder) {
