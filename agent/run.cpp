@@ -109,6 +109,7 @@ class Execution {
       const Error error = value.error();
       report.note = error.message;
       report.where = error.where;
+      report.kind = error.kind;
       report.status = error.kind == kParked ? "parked" : error.kind == kUnknown ? "unknown" : error.kind == kInterrupted ? "interrupted"
                     : error.kind == kBudget ? "budget" : error.kind == kModelFailed || error.kind == kJournalFailed ? "error"
                     : error.kind == kEndOfLog ? "end_of_log" : "failed";
@@ -148,6 +149,7 @@ class Execution {
     if (!written) {
       report.note = written.error().message + (report.note.empty() ? "" : "; before that: " + report.note);
       report.status = "error";
+      report.kind = kJournalFailed;
     }
     auto events = journal_.events(report.id);
     if (events) report.pending = History(*events).pending();

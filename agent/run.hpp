@@ -43,6 +43,7 @@ struct RunReport {
   std::string name;
   std::string status;                         ///< done failed parked unknown interrupted budget error cancelled
   std::string note;                           ///< Why, when not done.
+  std::string kind;                           ///< Error kind, when not done.
   std::string where;                          ///< The step, when one failed.
   Json result = nullptr;
   std::size_t failed_items = 0;

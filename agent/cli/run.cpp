@@ -1,0 +1,77 @@
+#include "agent/cli/command.hpp"
+#include "agent/cli/run_support.hpp"
+
+#include <filesystem>
+
+namespace kontor::agent::cli {
+namespace {
+
+struct Options {
+  std::string file, runs = default_state_folder();
+  std::vector<std::string> inputs, approve;
+  RunOptions run;
+  std::uint64_t seed = 0;
+  bool has_seed = false, json = false;
+};
+
+Result<std::map<std::string, std::string>> parse_inputs(const std::vector<std::string>& words) {
+  std::map<std::string, std::string> inputs;
+  for (const auto& word : words) {
+    const auto equals = word.find('=');
+    if (equals == std::string::npos || equals == 0) return fail(Errc::usage, "--input takes NAME=VALUE, not '" + word + "'");
+    if (!inputs.emplace(word.substr(0, equals), word.substr(equals + 1)).second) return fail(Errc::usage, "--input " + word.substr(0, equals) + " is given twice");
+  }
+  return inputs;
+}
+
+int execute(Options& options) {
+  Interrupts interrupts("");
+  auto file = find_agent_file(options.file);
+  if (!file) return report_error(file.error());
+  auto spec = read_spec(*file);
+  if (!spec) return kUsage;
+  auto flags = parse_approve(options.approve);
+  if (!flags) return report_error(flags.error());
+  auto given = parse_inputs(options.inputs);
+  if (!given) return report_error(given.error());
+  std::error_code code;
+  auto inputs = resolve_inputs(*spec, *given, std::filesystem::current_path(code).string());
+  if (!inputs) return report_error(inputs.error());
+  if (options.has_seed) options.run.seed = options.seed;
+  if (!options.run.model_path.empty()) options.run.model_path = std::filesystem::absolute(options.run.model_path, code).string();
+  if (auto found = find_models(*spec, options.run); !found) return report_error(found.error());
+  auto journal = Journal::open(options.runs);
+  if (!journal) return report_error(journal.error());
+
+  const auto view = make_view(options.json);
+  RunWorld world;
+  world.make_tools = make_tools;
+  world.open_model = open_model;
+  world.sink = [&](const RunEvent& event) { view->on_event(event); };
+  world.stop = interrupts.token();
+  world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
+  auto report = start_run(**journal, *spec, *inputs, options.run, world);
+  if (!report) return report_error(report.error());
+  const int exit_code = exit_code_of(*report);
+  view->on_report(*report, exit_code, runs_hint(options.runs));
+  return exit_code;
+}
+
+const Verb verb{"run", "run an agent or a workflow", [](CLI::App& app) -> Action {
+  auto options = std::make_shared<Options>();
+  app.add_option("FILE", options->file, "agent file, or a folder with an agent.yaml")->required();
+  app.add_option("--task", options->run.task, "what to do, for files without a workflow");
+  app.add_option("--input", options->inputs, "NAME=VALUE; repeat for several")->take_all()->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--model", options->run.model_path, "model file for all agents");
+  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
+  app.add_option_function<std::uint64_t>("--seed", [options](const std::uint64_t& seed) { options->seed = seed, options->has_seed = true; }, "seed of all sampling");
+  app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes; repeat for several")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--runs", options->runs, "folder of the journal");
+  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+  app.add_flag("--json", options->json, "events and result as JSON lines");
+  return [options] { return execute(*options); };
+}};
+
+}  // namespace
+}  // namespace kontor::agent::cli

@@ -1,0 +1,72 @@
+#include "agent/cli/run_support.hpp"
+
+#include "agent/cli/command.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+namespace kontor::agent::cli {
+
+namespace fs = std::filesystem;
+
+Result<std::string> find_agent_file(const std::string& path) {
+  std::error_code code;
+  if (!fs::exists(path, code)) return fail(Errc::not_found, "no such file or folder: " + path);
+  if (!fs::is_directory(path, code)) return path;
+  if (fs::is_regular_file(fs::path(path) / "agent.yaml", code)) return (fs::path(path) / "agent.yaml").string();
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(path, code)) {
+    const auto extension = entry.path().extension();
+    if (entry.is_regular_file(code) && (extension == ".yaml" || extension == ".yml")) found.push_back(entry.path().string());
+  }
+  if (found.empty()) return fail(Errc::not_found, path + " has no agent.yaml and no other YAML file");
+  if (found.size() > 1) {
+    std::sort(found.begin(), found.end());
+    return fail(Errc::usage, path + " has several YAML files; name one: " + found[0] + ", " + found[1]);
+  }
+  return found.front();
+}
+
+std::optional<Spec> read_spec(const std::string& file) {
+  Checked checked = check_file(file);
+  for (const auto& diagnostic : checked.diagnostics) {
+    std::fprintf(stderr, "%s:%d:%d: %s: %s\n", (diagnostic.file.empty() ? file : diagnostic.file).c_str(), diagnostic.line, diagnostic.column, diagnostic.kind.c_str(),
+                 diagnostic.message.c_str());
+  }
+  if (!checked.diagnostics.empty()) return std::nullopt;
+  return std::move(checked.spec);
+}
+
+int report_error(const Error& error) {
+  print_error(printable(error.describe(), 4000));
+  if (error.kind == kModelFailed) return kModel;
+  if (error.kind == kJournalFailed || error.kind == "journal_chain" || error.code == Errc::io) return kFailed;
+  return kUsage;
+}
+
+std::string runs_hint(const std::string& folder) {
+  if (folder == default_state_folder()) return {};
+  const bool plain = folder.find_first_of(" '\"$&|;<>()*?[]#~\\") == std::string::npos;
+  return " --runs " + (plain ? folder : "'" + folder + "'");
+}
+
+Result<void> find_models(const Spec& spec, const RunOptions& options) {
+  std::error_code code;
+  const auto missing = [&](const std::string& path) { return fail(Errc::not_found, "no such model file: " + path, kModelFailed); };
+  if (!options.model_path.empty()) {
+    if (!fs::is_regular_file(options.model_path, code)) return missing(options.model_path);
+    return {};
+  }
+  for (const auto& agent : spec.agents) {
+    const std::string name = options.model_name.empty() ? agent.model : options.model_name;
+    for (const auto& model : spec.models) {
+      if (model.name != name) continue;
+      if (!model.path.empty() && !fs::is_regular_file(model.path, code)) return missing(model.path);
+      if (!model.replay.empty() && !fs::is_regular_file(model.replay, code)) return missing(model.replay);
+    }
+  }
+  return {};
+}
+
+}  // namespace kontor::agent::cli

@@ -1,0 +1,157 @@
+#include "agent/cli/run_world.hpp"
+
+#include "agent/cli/terminal.hpp"
+#include "agent/memory_bridge.hpp"
+#include "agent/tape_model.hpp"
+#include "inference/local_model.hpp"
+#include "plugins/host/loader.hpp"
+#include "tools/builtin/builtin.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+namespace kontor::agent::cli {
+namespace {
+
+using ToolList = std::vector<std::shared_ptr<tools::Tool>>;
+
+/// A library that is not beside the agent file may be one that comes with Kontor: those lie beside the program (build
+/// tree) or in ../lib/kontor/plugins (installed). Only the file's name is looked up there.
+std::string find_library(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  if (fs::exists(path, code)) return path;
+  const fs::path program = fs::read_symlink("/proc/self/exe", code).parent_path();
+  for (const fs::path& folder : {program / "plugins", program / ".." / "plugins", program / ".." / "lib" / "kontor" / "plugins"}) {
+    const fs::path candidate = folder / fs::path(path).filename();
+    if (fs::is_regular_file(candidate, code)) return candidate.lexically_normal().string();
+  }
+  return path;
+}
+
+Result<ToolList> make_plugin(const ToolRequest& request) {
+  auto options = plugins::plugin_options(request.entry->name, request.settings);
+  if (!options) return options.error();
+  options->path = find_library(options->path);
+  options->effects = request.entry->effects;
+  options->base_dir = request.base_folder;
+  options->data_dir = request.data_folder;
+  auto plugin = plugins::load_plugin(*options);
+  if (!plugin) return plugin.error();
+  return std::move(plugin->tools);
+}
+
+Result<ToolList> make_builtin_group(const ToolRequest& request) {
+  tools::BuiltinContext context;
+  context.folder = request.base_folder;
+  context.read_roots = request.read_roots;
+  for (const auto& secret : request.spec->secrets) {
+    if (secret.from.rfind("file:", 0) == 0) context.hidden.push_back(request.spec->folder + "/" + secret.from.substr(5));
+  }
+  if (request.entry->use == "builtin.memory") {
+    auto store = request.memory();
+    if (!store) return store.error();
+    context.memory = std::make_shared<MemoryBridge>(**store);
+  }
+  return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);
+}
+
+}  // namespace
+
+Result<ToolList> make_tools(const ToolRequest& request) {
+  const std::string& use = request.entry->use;
+  if (use == "plugin") return make_plugin(request);
+  if (use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
+  return fail(Errc::unsupported, "'use: " + use + "' cannot be run by this version", "use");
+}
+
+Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, const RunOptions& options, const std::vector<std::string>& played) {
+  if (!spec.replay.empty()) {
+    auto tape = TapeModel::open(spec.replay);
+    if (!tape) return tape.error();
+    for (const auto& text : played) (*tape)->skip(text);
+    return std::unique_ptr<inference::TextModel>(std::move(*tape));
+  }
+  if (!spec.endpoint.empty()) return fail(Errc::unsupported, "models behind an endpoint are not in this version; use a model file", "endpoint");
+  inference::LocalModelOptions local;
+  local.device = options.device != "auto" || spec.device.empty() ? options.device : spec.device;
+  local.threads = options.threads;
+  local.context = spec.context;
+  return inference::open_local_model(spec.path, local);
+}
+
+Interrupts::Interrupts(std::string hint) : hint_(std::move(hint)) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  // Blocked here, so that all later threads inherit it and only the watcher sees them.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  watcher_ = std::jthread([this, signals](std::stop_token over) {
+    while (!over.stop_requested()) {
+      const timespec pause{0, 100'000'000};
+      if (sigtimedwait(&signals, nullptr, &pause) < 0) continue;
+      if (stop_.stop_requested()) _exit(130);
+      stop_.request_stop();
+      std::fprintf(stderr, "\nstopping after the current step%s; once more ends at once\n", hint_.c_str());
+    }
+  });
+}
+
+Interrupts::~Interrupts() = default;
+
+Result<ApproveFlags> parse_approve(const std::vector<std::string>& words) {
+  ApproveFlags flags;
+  for (const auto& word : words) {
+    if (word == "ask") continue;
+    if (word == "park") {
+      flags.park = true;
+    } else if (word.size() > 4 && word.ends_with("=yes")) {
+      flags.yes.push_back(word.substr(0, word.size() - 4));
+    } else {
+      return fail(Errc::usage, "--approve takes ask, park or TOOL=yes, not '" + word + "'");
+    }
+  }
+  return flags;
+}
+
+std::string person() {
+  for (const char* name : {"USER", "LOGNAME"}) {
+    if (const char* value = std::getenv(name); value && *value) return value;
+  }
+  return "uid " + std::to_string(::getuid());
+}
+
+std::function<ApprovalAnswer(const PendingItem&)> make_approver(ApproveFlags flags, std::stop_token stop, std::function<void()> before_prompt) {
+  const bool can_ask = !flags.park && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
+  return [flags = std::move(flags), stop, can_ask, before_prompt = std::move(before_prompt)](const PendingItem& item) -> ApprovalAnswer {
+    for (const auto& glob : flags.yes) {
+      if (!item.tool.empty() && tools::glob_match(glob, item.tool)) return {ApprovalAnswer::Kind::approved, person() + " (--approve)", {}};
+    }
+    if (!can_ask) return {};
+    if (before_prompt) before_prompt();
+    std::fprintf(stderr, "%s\n  %s %s\n  %s\napprove? [y/N, l = later] ", item.tool.empty() ? "A step asks for a decision:" : "A call asks for a decision:",
+                 printable(item.tool.empty() ? item.call : item.tool, 80).c_str(), printable(spaced_json(item.arguments), 600).c_str(), printable(item.reason, 300).c_str());
+    std::string line;
+    for (;;) {
+      pollfd input{STDIN_FILENO, POLLIN, 0};
+      if (stop.stop_requested()) return {};
+      if (::poll(&input, 1, 100) <= 0) continue;
+      char c = 0;
+      if (::read(STDIN_FILENO, &c, 1) != 1) return {};
+      if (c == '\n') break;
+      if (line.size() < 100) line += c;
+    }
+    if (line == "y" || line == "Y" || line == "yes") return {ApprovalAnswer::Kind::approved, person(), {}};
+    if (line == "l" || line == "later") return {};
+    return {ApprovalAnswer::Kind::rejected, person(), {}};
+  };
+}
+
+}  // namespace kontor::agent::cli

@@ -1,0 +1,263 @@
+#include "agent/cli/command.hpp"
+#include "agent/cli/run_support.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+namespace kontor::agent::cli {
+namespace {
+
+struct Options {
+  std::string runs = default_state_folder();
+  std::string id, call, word, by, choice;
+  std::vector<std::string> words, approve;
+  RunOptions run;
+  std::size_t limit = 20;
+  bool json = false, no_resume = false;
+};
+using Shared = std::shared_ptr<Options>;
+
+std::string when(std::int64_t unix_ms) {
+  const std::time_t seconds = unix_ms / 1000;
+  std::tm local{};
+  localtime_r(&seconds, &local);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
+  return text;
+}
+
+/// The status as people should read it: a run marked running without a process was cut off.
+std::string shown_status(const Journal& journal, const RunRow& row) {
+  return row.status == "running" && !journal.is_held(row.id) ? "interrupted" : row.status;
+}
+
+struct Opened {
+  std::unique_ptr<Journal> journal;
+  RunRow row;
+};
+
+Result<Opened> open_run(const Options& options) {
+  auto journal = Journal::open(options.runs);
+  if (!journal) return journal.error();
+  auto row = (*journal)->find(options.id);
+  if (!row) return row.error();
+  return Opened{std::move(*journal), std::move(*row)};
+}
+
+int list(const Options& options) {
+  auto journal = Journal::open(options.runs);
+  if (!journal) return report_error(journal.error());
+  auto rows = (*journal)->list(options.limit);
+  if (!rows) return report_error(rows.error());
+  if (options.json) {
+    Json all = Json::array();
+    for (const auto& row : *rows) {
+      all.push_back(Json{{"id", row.id}, {"name", row.name}, {"status", shown_status(**journal, row)}, {"note", row.note}, {"file", row.file},
+                         {"created_ms", row.created_ms}, {"updated_ms", row.updated_ms}});
+    }
+    print_json(Json{{"runs", std::move(all)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return kDone;
+  }
+  if (rows->empty()) {
+    std::printf("no runs in %s\n", options.runs.c_str());
+    return kDone;
+  }
+  std::vector<std::vector<std::string>> table = {{"RUN", "AGENT", "STATUS", "STARTED", "NOTE"}};
+  for (const auto& row : *rows) table.push_back({row.id, row.name, shown_status(**journal, row), when(row.created_ms), row.note});
+  std::fputs(text_table(table, 60).c_str(), stdout);
+  return kDone;
+}
+
+/// One line for people.
+std::string summary(const JournalEvent& event) {
+  const auto text = [&](const char* key) { return event.data.contains(key) && event.data.at(key).is_string() ? event.data.at(key).get<std::string>() : std::string(); };
+  if (event.type == "run_created") return text("file");
+  if (event.type == "generation") return text("agent") + ": " + (text("content").empty() ? text("text") : text("content"));
+  if (event.type == "call_intent") return text("tool") + " " + spaced_json(event.data.at("arguments")) + " (" + text("effect") + ")";
+  if (event.type == "call_outcome") return (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
+  if (event.type == "approval_requested") return text("tool") + ": " + text("rule");
+  if (event.type == "approval_decided") return text("decision") + " by " + text("by");
+  if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
+  if (event.type == "call_resolved") return text("state") + ", says " + text("by");
+  if (event.type == "memory_stored") return text("text");
+  if (event.type == "run_finished" || event.type == "run_stopped") return text("status") + (text("note").empty() ? "" : ": " + text("note"));
+  return {};
+}
+
+Json event_json(const JournalEvent& event) {
+  return Json{{"seq", event.seq}, {"unix_ms", event.unix_ms}, {"type", event.type}, {"step", event.step}, {"data", event.data}, {"hash", event.hash}};
+}
+
+int show(const Options& options) {
+  auto opened = open_run(options);
+  if (!opened) return report_error(opened.error());
+  auto events = opened->journal->events(opened->row.id);
+  if (!events) return report_error(events.error());
+  const History history(*events);
+  RunReport report;
+  report.id = opened->row.id, report.name = opened->row.name, report.note = opened->row.note;
+  report.status = shown_status(*opened->journal, opened->row);
+  report.ledger = history.spent();
+  report.pending = history.pending();
+  for (const auto& event : *events) {
+    if (event.type == "run_finished" && event.data.contains("result")) report.result = event.data.at("result");
+  }
+  if (options.json) {
+    Json value = report_json(report, exit_code_of(report));
+    value.erase("event");
+    value.erase("exit_code");
+    value["file"] = opened->row.file;
+    value["created_ms"] = opened->row.created_ms;
+    value["events"] = Json::array();
+    for (const auto& event : *events) value["events"].push_back(event_json(event));
+    print_json(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return kDone;
+  }
+  std::printf("run %s  %s  %s  started %s\n\n", report.id.c_str(), printable(report.name, 60).c_str(), report.status.c_str(), when(opened->row.created_ms).c_str());
+  std::vector<std::vector<std::string>> table;
+  for (const auto& event : *events) table.push_back({std::to_string(event.seq), event.type, event.step, summary(event)});
+  std::fputs(text_table(table, 100).c_str(), stdout);
+  make_view(false)->on_report(report, 0, runs_hint(options.runs));
+  return kDone;
+}
+
+int go_on(const Options& options, Journal& journal, const std::string& id, bool replay) {
+  Interrupts interrupts("");
+  auto flags = parse_approve(options.approve);
+  if (!flags) return report_error(flags.error());
+  const auto view = make_view(options.json);
+  RunWorld world;
+  world.make_tools = make_tools;
+  world.open_model = open_model;
+  world.sink = [&](const RunEvent& event) { view->on_event(event); };
+  world.stop = interrupts.token();
+  world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
+  auto report = replay ? replay_run(journal, id, world) : resume_run(journal, id, options.run, world);
+  if (!report) return report_error(report.error());
+  const int exit_code = exit_code_of(*report);
+  view->on_report(*report, exit_code, runs_hint(options.runs));
+  return exit_code;
+}
+
+int resume(const Options& options, bool replay) {
+  auto opened = open_run(options);
+  if (!opened) return report_error(opened.error());
+  return go_on(options, *opened->journal, opened->row.id, replay);
+}
+
+/// The words behind approve, reject and resolve: [ID] [CALL]. A word with a slash or of no run is a call of the latest.
+Result<Opened> open_with_call(Options& options) {
+  if (options.words.size() > 2) return fail(Errc::usage, "too many words: give a run and a call");
+  if (options.words.size() == 2) options.id = options.words[0], options.call = options.words[1];
+  if (options.words.size() == 1) options.id = options.words[0];
+  auto opened = open_run(options);
+  if (opened || options.words.size() != 1) return opened;
+  Options latest = options;
+  latest.id.clear();
+  auto fallback = open_run(latest);
+  if (!fallback) return opened.error();
+  auto events = fallback->journal->events(fallback->row.id);
+  if (!events) return opened.error();
+  const auto pending = History(*events).pending();
+  if (std::none_of(pending.begin(), pending.end(), [&](const PendingItem& item) { return item.call == options.words[0]; })) return opened.error();
+  options.id = fallback->row.id;
+  options.call = options.words[0];
+  return fallback;
+}
+
+int decide(Options& options, bool approve) {
+  auto opened = open_with_call(options);
+  if (!opened) return report_error(opened.error());
+  const std::string by = options.by.empty() ? person() : options.by;
+  auto item = decide_approval(*opened->journal, opened->row.id, options.call, approve, by, options.choice);
+  if (!item) return report_error(item.error());
+  if (!options.json) std::printf("%s: %s %s by %s\n", approve ? "approved" : "rejected", item->call.c_str(), printable(item->tool, 60).c_str(), printable(by, 60).c_str());
+  if (options.no_resume) return kDone;
+  return go_on(options, *opened->journal, opened->row.id, false);
+}
+
+int resolve(Options& options) {
+  if (options.words.empty()) return report_error(fail(Errc::usage, "say what happened: runs resolve [ID] [CALL] happened|not-happened"));
+  const std::string state = options.words.back();
+  if (state != "happened" && state != "not-happened") return report_error(fail(Errc::usage, "the last word is happened or not-happened, not '" + state + "'"));
+  options.words.pop_back();
+  auto opened = open_with_call(options);
+  if (!opened) return report_error(opened.error());
+  auto item = resolve_outcome(*opened->journal, opened->row.id, options.call, state == "happened", options.by.empty() ? person() : options.by);
+  if (!item) return report_error(item.error());
+  if (!options.json) std::printf("%s: %s %s\n", state.c_str(), item->call.c_str(), printable(item->tool, 60).c_str());
+  if (options.no_resume) return kDone;
+  return go_on(options, *opened->journal, opened->row.id, false);
+}
+
+int cancel(const Options& options) {
+  auto opened = open_run(options);
+  if (!opened) return report_error(opened.error());
+  if (auto done = cancel_run(*opened->journal, opened->row.id, person()); !done) return report_error(done.error());
+  if (options.json) print_json(Json{{"id", opened->row.id}, {"status", "cancelled"}}.dump());
+  else std::printf("cancelled %s\n", opened->row.id.c_str());
+  return kDone;
+}
+
+int export_events(const Options& options) {
+  auto opened = open_run(options);
+  if (!opened) return report_error(opened.error());
+  auto events = opened->journal->events(opened->row.id);
+  if (!events) return report_error(events.error());
+  for (const auto& event : *events) print_json(event_json(event).dump(-1, ' ', false, Json::error_handler_t::replace));
+  return kDone;
+}
+
+void add_common(CLI::App& app, const Shared& options) {
+  app.add_option("--runs", options->runs, "folder of the journal");
+  app.add_flag("--json", options->json, "JSON on stdout");
+}
+
+void add_id(CLI::App& app, const Shared& options) { app.add_option("ID", options->id, "run, or its beginning; the latest when absent"); }
+
+void add_world(CLI::App& app, const Shared& options) {
+  app.add_option("--model", options->run.model_path, "model file for all agents");
+  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
+  app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+}
+
+void add_answer(CLI::App& app, const Shared& options, const std::string& words) {
+  app.add_option("WORDS", options->words, words);
+  app.add_option("--by", options->by, "who decides; your login name when absent");
+  app.add_flag("--no-resume", options->no_resume, "only record the answer");
+  add_world(app, options);
+}
+
+const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Action {
+  const auto leaf = [&](const std::string& name, const std::string& summary, const std::function<void(CLI::App&, const Shared&)>& setup, const std::function<int(Options&)>& action) {
+    add_leaf(app, name, summary, [&](CLI::App& sub) -> Action {
+      auto options = std::make_shared<Options>();
+      add_common(sub, options);
+      setup(sub, options);
+      return [options, action] { return action(*options); };
+    });
+  };
+  const auto resumable = [](CLI::App& sub, const Shared& options) { add_id(sub, options), add_world(sub, options); };
+  leaf("list", "latest runs and their state", [](CLI::App& sub, const Shared& options) { sub.add_option("--limit", options->limit, "how many")->check(CLI::Range(1, 100000)); }, list);
+  leaf("show", "every event of a run, what it waits for, what it cost", add_id, show);
+  leaf("resume", "continue a run where its journal ends", resumable, [](Options& options) { return resume(options, false); });
+  leaf("replay", "walk a run again from its journal, without model and effects", add_id, [](Options& options) { return resume(options, true); });
+  leaf("approve", "approve a pending call: [ID] [CALL]; then the run continues",
+       [](CLI::App& sub, const Shared& options) {
+         add_answer(sub, options, "[ID] [CALL]");
+         sub.add_option("--choice", options->choice, "one of the step's choices");
+       },
+       [](Options& options) { return decide(options, true); });
+  leaf("reject", "reject a pending call: [ID] [CALL]; then the run continues", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL]"); },
+       [](Options& options) { return decide(options, false); });
+  leaf("resolve", "say whether an effect happened: [ID] [CALL] happened|not-happened", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL] happened|not-happened"); }, resolve);
+  leaf("cancel", "give a run up", add_id, cancel);
+  leaf("export", "all events as JSON lines", add_id, export_events);
+  return {};
+}};
+
+}  // namespace
+}  // namespace kontor::agent::cli

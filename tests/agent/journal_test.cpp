@@ -1,0 +1,150 @@
+#include "agent/journal.hpp"
+#include "agent/history.hpp"
+#include "tests/support/catch.hpp"
+
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace kontor;
+using namespace kontor::agent;
+
+namespace {
+
+struct Folder {
+  Folder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "kontor-journal-XXXXXX").string();
+    path = ::mkdtemp(pattern.data());
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+void execute(const std::string& folder, const char* sql) {
+  sqlite3* db = nullptr;
+  REQUIRE(sqlite3_open((folder + "/journal.db").c_str(), &db) == SQLITE_OK);
+  REQUIRE(sqlite3_exec(db, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(db);
+}
+
+}  // namespace
+
+TEST_CASE("events come back in order with their data", "[agent][journal]") {
+  Folder folder;
+  ManualClock clock(1'790'000'000'000);
+  std::string id;
+  {
+    auto journal = Journal::open(folder.path, clock);
+    REQUIRE(journal.has_value());
+    auto log = (*journal)->create("triage", "/a/agent.yaml", Json{{"yaml", "kontor: 1"}});
+    REQUIRE(log.has_value());
+    id = log->id();
+    CHECK(id.rfind("2026", 0) == 0);
+    clock.advance_ms(5);
+    REQUIRE(log->append("generation", "decide#1", Json{{"text", "Grüße \x01 ️"}, {"n", 4800.5}}).has_value());
+    REQUIRE(log->append("run_finished", "", Json::object(), "done", "all good").has_value());
+  }
+  auto journal = Journal::open(folder.path, clock);
+  auto events = (*journal)->events(id);
+  REQUIRE(events.has_value());
+  REQUIRE(events->size() == 3);
+  CHECK((*events)[1].data.at("text") == Json("Grüße \x01 ️"));
+  CHECK((*events)[1].unix_ms == 1'790'000'000'005);
+  CHECK((*events)[1].step == "decide#1");
+  auto row = (*journal)->find("");
+  REQUIRE(row.has_value());
+  CHECK(row->id == id);
+  CHECK(row->status == "done");
+  CHECK(row->note == "all good");
+  CHECK((*journal)->find(id.substr(0, 10))->id == id);
+  CHECK(!(*journal)->find("19"));
+  CHECK(!(*journal)->find("%' OR 1"));
+}
+
+TEST_CASE("a changed, removed or moved row is noticed", "[agent][journal]") {
+  for (const char* sql : {"UPDATE events SET data='{\"amount\":1}' WHERE seq=2", "DELETE FROM events WHERE seq=2", "UPDATE events SET step='x' WHERE seq=3",
+                          "UPDATE events SET unix_ms=unix_ms+1 WHERE seq=1"}) {
+    Folder folder;
+    std::string id;
+    {
+      auto journal = Journal::open(folder.path);
+      auto log = (*journal)->create("a", "f", Json::object());
+      id = log->id();
+      REQUIRE(log->append("x", "1", Json{{"amount", 2}}).has_value());
+      REQUIRE(log->append("y", "2", Json{{"amount", 3}}).has_value());
+    }
+    execute(folder.path, sql);
+    auto journal = Journal::open(folder.path);
+    auto events = (*journal)->events(id);
+    REQUIRE(!events);
+    CHECK(events.error().kind == "journal_chain");
+    CHECK(!(*journal)->reopen(id));
+  }
+}
+
+TEST_CASE("one process at a time works on a run, and the other is told who", "[agent][journal]") {
+  Folder folder;
+  auto journal = Journal::open(folder.path);
+  std::string id;
+  {
+    auto log = (*journal)->create("a", "f", Json::object());
+    id = log->id();
+    CHECK((*journal)->is_held(id));
+    auto second = (*journal)->reopen(id);
+    REQUIRE(!second);
+    CHECK(second.error().code == Errc::conflict);
+    CHECK(second.error().message.find(std::to_string(::getpid())) != std::string::npos);
+  }
+  CHECK(!(*journal)->is_held(id));
+  auto again = (*journal)->reopen(id);
+  REQUIRE(again.has_value());
+  REQUIRE(again->append("run_resumed", "", Json::object()).has_value());
+  CHECK((*journal)->events(id)->size() == 2);
+}
+
+TEST_CASE("after a failed write nothing more is written", "[agent][journal]") {
+  Folder folder;
+  auto journal = Journal::open(folder.path);
+  auto log = (*journal)->create("a", "f", Json::object());
+  execute(folder.path, "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+  auto written = log->append("x", "", Json::object());
+  REQUIRE(!written);
+  CHECK(written.error().message.find("disk full") != std::string::npos);
+  execute(folder.path, "DROP TRIGGER full");
+  CHECK(!log->append("y", "", Json::object()));
+  CHECK((*journal)->events(log->id())->size() == 1);
+}
+
+TEST_CASE("something else than a journal is refused and left alone", "[agent][journal]") {
+  Folder folder;
+  std::ofstream(folder.path + "/journal.db") << std::string(5000, 'x');
+  auto journal = Journal::open(folder.path);
+  REQUIRE(!journal);
+  CHECK(std::filesystem::file_size(folder.path + "/journal.db") == 5000);
+}
+
+TEST_CASE("the history tells what waits for a person", "[agent][journal]") {
+  const auto event = [](const char* type, const char* step, Json data) {
+    JournalEvent made;
+    made.type = type, made.step = step, made.data = std::move(data);
+    return made;
+  };
+  std::vector<JournalEvent> events = {event("approval_requested", "pay/0", Json{{"tool", "erp.pay"}, {"binding", "b1"}, {"who", Json::array({"finance"})}}),
+                                      event("call_intent", "pay/1", Json{{"tool", "erp.pay"}}), event("call_unknown", "pay/1", Json{{"tool", "erp.pay"}, {"reason", "crash"}})};
+  auto pending = History(events).pending();
+  REQUIRE(pending.size() == 2);
+  CHECK(pending[0].call == "pay/0");
+  CHECK(pending[0].who == std::vector<std::string>{"finance"});
+  CHECK(!pending[0].is_unknown);
+  CHECK(pending[1].is_unknown);
+  events.push_back(event("approval_decided", "pay/0", Json{{"decision", "approve"}}));
+  events.push_back(event("call_resolved", "pay/1", Json{{"state", "not_happened"}}));
+  CHECK(History(events).pending().empty());
+  // Tried again after "not happened", and cut off again: open once more.
+  events.push_back(event("call_intent", "pay/1", Json{{"tool", "erp.pay"}}));
+  CHECK(History(events).resolution("pay/1") == nullptr);
+  events.push_back(event("call_unknown", "pay/1", Json{{"tool", "erp.pay"}}));
+  CHECK(History(events).pending().size() == 1);
+}

@@ -1,0 +1,493 @@
+// Whole runs with recorded model turns and a bank that remembers what it did: every way a run can stop, and what
+// happens when it goes on.
+
+#include "agent/ledger.hpp"
+#include "agent/run.hpp"
+#include "agent/runner.hpp"
+#include "agent/tape_model.hpp"
+#include "agent/turn.hpp"
+#include "tests/support/catch.hpp"
+
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace kontor;
+using namespace kontor::agent;
+
+namespace {
+
+struct Folder {
+  Folder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "kontor-run-XXXXXX").string();
+    path = ::mkdtemp(pattern.data());
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+/// The world outside: survives crashes of the run.
+struct Bank {
+  std::vector<std::pair<std::string, Json>> payments;  // key, arguments
+  int reads = 0;
+  std::string next_error;    // kind of the error the next payment ends with, after or before it took effect
+  bool effect_before_error = false;
+  bool can_probe = true;
+};
+
+class BankTool final : public tools::Tool {
+ public:
+  BankTool(Bank& bank, const std::string& name, tools::Effect effect) : bank_(bank) {
+    spec_.name = name;
+    spec_.description = "A bank.";
+    spec_.parameters = *parse_json(R"({"type":"object","properties":{"amount":{"type":"number"},"to":{"type":"string"}},"required":["amount"],"additionalProperties":false})");
+    spec_.effect = effect;
+    spec_.has_probe = effect == tools::Effect::once && bank.can_probe;
+  }
+  const tools::ToolSpec& spec() const override { return spec_; }
+  tools::ToolResult call(const Json& arguments, const tools::CallContext& context) override {
+    if (spec_.effect == tools::Effect::none) {
+      ++bank_.reads;
+      return tools::ToolResult::ok(Json{{"balance", 100}});
+    }
+    const std::string error = std::exchange(bank_.next_error, "");
+    if (error.empty() || bank_.effect_before_error) bank_.payments.emplace_back(context.idempotency_key, arguments);
+    if (!error.empty()) return tools::ToolResult::error(error, "the line went dead");
+    tools::ToolResult result = tools::ToolResult::ok(Json{{"status", "paid"}});
+    result.text = "{\"status\": \"paid\"}";
+    return result;
+  }
+  tools::Probe probe(const Json&, const tools::CallContext& context) override {
+    for (const auto& [key, arguments] : bank_.payments) {
+      if (key == context.idempotency_key) return {tools::Probe::State::happened, Json{{"status", "paid"}}};
+    }
+    return {tools::Probe::State::not_happened, nullptr};
+  }
+
+ private:
+  Bank& bank_;
+  tools::ToolSpec spec_;
+};
+
+constexpr const char* kHead = R"(kontor: 1
+name: bank-run
+inputs: {limit: {type: number, default: 500}}
+models: {tape: {replay: tape.jsonl}}
+tools: {bank: {use: plugin, library: libbank.so}}
+)";
+
+std::string turn(const std::string& text) { return Json{{"text", text}}.dump() + "\n"; }
+std::string call(const std::string& name, const std::string& arguments) {
+  return "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + name + "\n```json\n" + arguments + "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+}
+
+/// One agent file, its tape, its bank and its journal.
+struct Setup {
+  Folder folder;
+  Bank bank;
+  std::string yaml, tape;
+  std::vector<std::string> events;
+  std::function<ApprovalAnswer(const PendingItem&)> approver;
+  std::stop_source stop;
+  std::string task;
+
+  Spec spec() const {
+    auto checked = check_text(yaml, folder.path + "/agent.yaml", folder.path);
+    for (const auto& diagnostic : checked.diagnostics) UNSCOPED_INFO(diagnostic.line << ":" << diagnostic.column << " " << diagnostic.kind << " " << diagnostic.message);
+    REQUIRE(checked.spec);
+    return *checked.spec;
+  }
+  RunWorld world() {
+    RunWorld world;
+    world.make_tools = [this](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+      return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<BankTool>(bank, "bank.pay", tools::Effect::once), std::make_shared<BankTool>(bank, "bank.book", tools::Effect::idempotent),
+                                                       std::make_shared<BankTool>(bank, "bank.balance", tools::Effect::none)};
+    };
+    world.open_model = [this](const ModelSpec&, const RunOptions&, const std::vector<std::string>& played) -> Result<std::unique_ptr<inference::TextModel>> {
+      auto model = TapeModel::parse(tape, "tape");
+      if (!model) return model.error();
+      for (const auto& text : played) (*model)->skip(text);
+      return std::unique_ptr<inference::TextModel>(std::move(*model));
+    };
+    world.sink = [this](const RunEvent& event) { events.push_back(event.type); };
+    world.approver = approver;
+    world.stop = stop.get_token();
+    return world;
+  }
+  std::unique_ptr<Journal> journal() const {
+    auto opened = Journal::open(folder.path + "/runs");
+    REQUIRE(opened.has_value());
+    return std::move(*opened);
+  }
+  RunReport start() {
+    const Spec checked = spec();
+    auto inputs = resolve_inputs(checked, std::map<std::string, std::string>{}, folder.path);
+    REQUIRE(inputs.has_value());
+    RunOptions options;
+    options.task = task;
+    const auto opened = journal();
+    auto report = start_run(*opened, checked, *inputs, options, world());
+    if (!report) FAIL(report.error().describe());
+    return *report;
+  }
+  RunReport resume(const std::string& id) {
+    const auto opened = journal();
+    auto report = resume_run(*opened, id, {}, world());
+    if (!report) FAIL(report.error().describe());
+    return *report;
+  }
+  void sql(const std::string& text) const {
+    sqlite3* db = nullptr;
+    REQUIRE(sqlite3_open((folder.path + "/runs/journal.db").c_str(), &db) == SQLITE_OK);
+    REQUIRE(sqlite3_exec(db, text.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(db);
+  }
+};
+
+/// Two invoices: each is looked at, paid by the agent, booked by a fixed step.
+void two_payments(Setup& setup, const std::string& policy = "policy: {allow: [\"bank.*\"]}\n") {
+  setup.yaml = std::string(kHead) + policy + R"(agents:
+  clerk: {model: tape, role: Clerk, instruction: "Pay at most ${inputs.limit}.", tools: [bank.pay, bank.balance], memory: {recall: 2, store: facts, namespace: n}}
+workflow:
+  - id: each
+    for_each: "${[200, 300]}"
+    do:
+      - {id: pay, agent: clerk, with: {amount: "${item}"}}
+      - {id: book, tool: bank.book, with: {amount: "${item}"}}
+  - {id: last, tool: bank.balance, with: {amount: 1}}
+)";
+  for (const char* amount : {"200", "300"}) {
+    setup.tape += turn("<think>\nLook first.</think>\n\n" + call("bank.balance", std::string("{\"amount\": ") + amount + "}"));
+    setup.tape += turn(call("bank.pay", std::string("{\"amount\": ") + amount + "}"));
+    setup.tape += turn(std::string("paid ") + amount);
+  }
+}
+
+std::size_t payments_of(const Bank& bank, std::int64_t amount) {
+  std::size_t count = 0;
+  for (const auto& [key, arguments] : bank.payments) count += arguments.at("amount").get<double>() == static_cast<double>(amount);
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("a workflow runs to its end and its journal replays without model or tools", "[agent][run]") {
+  Setup setup;
+  two_payments(setup);
+  const RunReport report = setup.start();
+  INFO(report.note);
+  REQUIRE(report.status == "done");
+  CHECK(report.result.at("balance") == Json(100));
+  CHECK(report.ledger.turns == 6);
+  CHECK(report.ledger.tool_calls == 7);
+  CHECK(setup.bank.payments.size() == 4);
+  const auto before = setup.bank.reads;
+  const auto journal = setup.journal();
+  const auto replayed = replay_run(*journal, report.id, setup.world());
+  REQUIRE(replayed.has_value());
+  CHECK(replayed->status == "done");
+  CHECK(replayed->result == report.result);
+  CHECK(setup.bank.payments.size() == 4);
+  CHECK(setup.bank.reads == before);
+}
+
+TEST_CASE("the run stops at every single write of the journal and goes on without paying twice", "[agent][run]") {
+  std::size_t total = 0;
+  {
+    Setup whole;
+    two_payments(whole);
+    const RunReport report = whole.start();
+    REQUIRE(report.status == "done");
+    total = whole.journal()->events(report.id)->size();
+  }
+  REQUIRE(total > 15);
+  int right = 0;
+  for (std::size_t last = 1; last < total; ++last) {
+    Setup setup;
+    two_payments(setup);
+    setup.journal();
+    setup.sql("CREATE TRIGGER full BEFORE INSERT ON events WHEN NEW.seq > " + std::to_string(last) + " BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+    const RunReport stopped = setup.start();
+    INFO("stopped after event " << last << ": " << stopped.note);
+    CHECK(stopped.status == "error");
+    setup.sql("DROP TRIGGER full");
+    const RunReport report = setup.resume(stopped.id);
+    INFO(report.status << " " << report.note);
+    CHECK(report.status == "done");
+    // Once by the agent, once by the booking; a booking is idempotent and may be sent again with its key.
+    std::map<std::string, int> keys;
+    for (const auto& [key, arguments] : setup.bank.payments) ++keys[key];
+    CHECK(keys.size() == 4);
+    std::map<std::string, int> paid;
+    const auto events = setup.journal()->events(report.id);
+    for (const auto& event : *events) {
+      if (event.type == "call_intent" && event.data.at("effect") == Json("once")) paid[event.data.at("key").get<std::string>()] = keys[event.data.at("key").get<std::string>()];
+    }
+    CHECK(paid.size() == 2);
+    for (const auto& [key, count] : paid) CHECK(count == 1);
+    right += report.status == "done" && paid.size() == 2 && keys.size() == 4;
+  }
+  kontor::test::count_cases("stops at every journal write", right, static_cast<int>(total) - 1 - right);
+  CHECK(right == static_cast<int>(total) - 1);
+}
+
+TEST_CASE("an effect without probe parks the run as unknown until a person decides", "[agent][run]") {
+  for (const bool happened : {true, false}) {
+    Setup setup;
+    two_payments(setup);
+    setup.bank.can_probe = false;
+    setup.bank.next_error = "crashed";
+    setup.bank.effect_before_error = happened;
+    // The first effect is the agent's payment of 200; the second item is worked on all the same.
+    RunReport report = setup.start();
+    INFO(report.note);
+    CHECK(report.status == "unknown");
+    REQUIRE(report.pending.size() == 1);
+    CHECK(report.pending[0].is_unknown);
+    CHECK(payments_of(setup.bank, 300) == 2);
+    CHECK(setup.resume(report.id).status == "unknown");
+    const auto item = resolve_outcome(*setup.journal(), report.id, "", happened, "anna");
+    REQUIRE(item.has_value());
+    report = setup.resume(report.id);
+    CHECK(report.status == "done");
+    CHECK(payments_of(setup.bank, 200) == 2);  // payment and booking
+  }
+}
+
+TEST_CASE("a crash of the tool is settled by its probe at once", "[agent][run]") {
+  for (const bool happened : {true, false}) {
+    Setup setup;
+    two_payments(setup);
+    setup.bank.next_error = "timeout";
+    setup.bank.effect_before_error = happened;
+    if (!happened) {
+      // The model sees the error and tries again.
+      setup.tape.insert(setup.tape.find("{\"text\":\"paid 200"), turn(call("bank.pay", "{\"amount\": 200}")));
+    }
+    const RunReport report = setup.start();
+    INFO(report.note);
+    CHECK(report.status == "done");
+    CHECK(payments_of(setup.bank, 200) == 2);
+  }
+}
+
+TEST_CASE("a call that policy asks about waits, and an approval counts for exactly that call", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "policy: {allow: [\"bank.*\"], ask: [{tool: bank.pay, when: args.amount > 250, who: [finance]}]}\n");
+  RunReport report = setup.start();
+  INFO(report.note);
+  CHECK(report.status == "parked");
+  CHECK(payments_of(setup.bank, 300) == 0);
+  CHECK(payments_of(setup.bank, 200) == 2);
+  REQUIRE(report.pending.size() == 1);
+  CHECK(report.pending[0].tool == "bank.pay");
+  CHECK(report.pending[0].who == std::vector<std::string>{"finance"});
+  CHECK(setup.resume(report.id).status == "parked");
+  CHECK(!decide_approval(*setup.journal(), report.id, "each/9/pay#1.1", true, "anna", ""));
+  REQUIRE(decide_approval(*setup.journal(), report.id, "", true, "anna", "").has_value());
+  CHECK(!decide_approval(*setup.journal(), report.id, "", true, "anna", ""));
+  report = setup.resume(report.id);
+  CHECK(report.status == "done");
+  CHECK(payments_of(setup.bank, 300) == 2);
+  CHECK(setup.resume(report.id).status == "done");
+  CHECK(payments_of(setup.bank, 300) == 2);
+}
+
+TEST_CASE("an approval given for other arguments does not count", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "policy: {allow: [\"bank.*\"], ask: [{tool: bank.pay, when: args.amount > 250}]}\n");
+  RunReport report = setup.start();
+  REQUIRE(report.status == "parked");
+  const auto journal = setup.journal();
+  auto log = journal->reopen(report.id);
+  REQUIRE(log.has_value());
+  REQUIRE(log->append("approval_decided", report.pending[0].call, Json{{"decision", "approve"}, {"by", "x"}, {"binding", "something else"}}).has_value());
+  log = fail(Errc::none, "");
+  report = setup.resume(report.id);
+  CHECK(report.status == "failed");
+  CHECK(payments_of(setup.bank, 300) == 0);
+}
+
+TEST_CASE("a rejected call is an error the model can react to", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "policy: {allow: [\"bank.*\"], ask: [{tool: bank.pay, when: args.amount > 250}]}\n");
+  const RunReport parked = setup.start();
+  REQUIRE(decide_approval(*setup.journal(), parked.id, "", false, "anna", "").has_value());
+  const RunReport report = setup.resume(parked.id);
+  CHECK(report.status == "done");
+  CHECK(payments_of(setup.bank, 300) == 1);  // only the booking
+}
+
+TEST_CASE("deny beats approval", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "policy: {deny: [bank.pay], allow: [\"bank.*\"]}\n");
+  setup.approver = [](const PendingItem&) { return ApprovalAnswer{ApprovalAnswer::Kind::approved, "flag", ""}; };
+  const RunReport report = setup.start();
+  CHECK(report.status == "done");
+  CHECK(setup.bank.payments.size() == 2);  // bookings
+}
+
+TEST_CASE("a call that no rule allows asks, because it has an effect", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "");
+  int asked = 0;
+  setup.approver = [&](const PendingItem& item) {
+    ++asked;
+    CHECK(!item.binding.empty());
+    return ApprovalAnswer{ApprovalAnswer::Kind::approved, "anna", ""};
+  };
+  CHECK(setup.start().status == "done");
+  CHECK(asked == 4);
+}
+
+TEST_CASE("a stop request leaves a run that can go on", "[agent][run]") {
+  Setup setup;
+  two_payments(setup);
+  auto world = setup.world();
+  int calls = 0;
+  const auto inner = world.sink;
+  world.sink = [&](const RunEvent& event) {
+    if (event.type == "call_result" && ++calls == 3) setup.stop.request_stop();
+  };
+  const Spec spec = setup.spec();
+  RunReport report;
+  {
+    const auto journal = setup.journal();
+    report = *start_run(*journal, spec, *resolve_inputs(spec, Json::object()), {}, world);
+  }
+  CHECK(report.status == "interrupted");
+  setup.stop = std::stop_source();
+  report = setup.resume(report.id);
+  CHECK(report.status == "done");
+  CHECK(setup.bank.payments.size() == 4);
+}
+
+TEST_CASE("unusable output is repaired, and gives the step up when it does not end", "[agent][run]") {
+  Setup setup;
+  setup.yaml = std::string(kHead) + "policy: {allow: [\"bank.*\"]}\nagents:\n  clerk: {model: tape, instruction: Pay., tools: [bank.pay], on_invalid: {repair: true, retries: 1}}\n";
+  setup.task = "Pay 5.";
+  setup.tape = turn(call("bank.pay", "{\"amount\": }")) + turn(call("bank.pay", "{\"amount\": 5}")) + turn("done");
+  const RunReport good = setup.start();
+  INFO(good.note);
+  CHECK(good.status == "done");
+  CHECK(good.result == Json("done"));
+  CHECK(setup.bank.payments.size() == 1);
+  setup.tape = turn(call("bank.pay", "{\"amount\": \"five\"}")) + turn(call("bank.pay", "{}")) + turn("done");
+  const RunReport bad = setup.start();
+  CHECK(bad.status == "failed");
+  CHECK(bad.kind == "invalid_output");
+  CHECK(setup.bank.payments.size() == 1);
+}
+
+TEST_CASE("a token budget stops the run before the next turn", "[agent][run]") {
+  Setup setup;
+  two_payments(setup, "policy: {allow: [\"bank.*\"]}\nbudgets: {run: {tokens: 500}, on_exceed: stop}\n");
+  const RunReport report = setup.start();
+  INFO(report.note);
+  CHECK(report.status == "budget");
+  CHECK(report.ledger.turns >= 1);
+  CHECK(report.ledger.turns < 6);
+}
+
+TEST_CASE("switches route, failures are collected, approval steps wait", "[agent][run]") {
+  Setup setup;
+  setup.yaml = std::string(kHead) + R"(policy: {allow: ["bank.*"]}
+workflow:
+  - id: each
+    for_each: "${['a', 'b', 'c', 'd']}"
+    key: "${item}"
+    do:
+      - {id: look, tool: bank.balance, with: {amount: 1}}
+      - id: route
+        switch: "${item}"
+        cases:
+          a: [{tool: bank.book, with: {amount: 1, to: "${item}"}}]
+          b: [{fail: "no ${item}"}]
+          c: [{id: person, approval: {who: [finance], show: [look], choices: [approve, reject]}}]
+        else: [{tool: bank.book, with: {amount: 2}}]
+    on_error: {collect: errors}
+)";
+  RunReport report = setup.start();
+  INFO(report.note);
+  CHECK(report.status == "parked");
+  REQUIRE(report.pending.size() == 1);
+  CHECK(report.pending[0].choices.size() == 2);
+  CHECK(report.pending[0].arguments.at("look").at("balance") == Json(100));
+  CHECK(setup.bank.payments.size() == 2);
+  REQUIRE(decide_approval(*setup.journal(), report.id, "", true, "anna", "approve").has_value());
+  report = setup.resume(report.id);
+  REQUIRE(report.status == "done");
+  CHECK(report.failed_items == 1);
+  CHECK(report.result.at("results").size() == 3);
+  CHECK(report.result.at("results")[0].at("balance") == Json(100));
+  REQUIRE(report.result.at("errors").size() == 1);
+  CHECK(report.result.at("errors")[0].at("error") == Json("no b"));
+}
+
+TEST_CASE("what an agent remembers is recalled later", "[agent][run]") {
+  Setup setup;
+  two_payments(setup);
+  const RunReport report = setup.start();
+  REQUIRE(report.status == "done");
+  const auto events = setup.journal()->events(report.id);
+  std::vector<std::size_t> recalled;
+  for (const auto& event : *events) {
+    if (event.type == "memory_recalled") recalled.push_back(event.data.at("facts").size());
+  }
+  REQUIRE(recalled.size() == 2);
+  CHECK(recalled[0] == 0);
+}
+
+TEST_CASE("texts of messages and facts have their exact form", "[agent][run]") {
+  CHECK(task_text(Json{{"file", "inv-001.txt"}, {"text", "A\nB\n"}}) == "file: inv-001.txt\n\ntext:\nA\nB\n");
+  CHECK(task_text(Json{{"n", 5}, {"list", Json::array({1, "a"})}}) == "n: 5\n\nlist: [1, \"a\"]");
+  CHECK(fact_text(Json{{"file", "a"}, {"vendor", "B"}, {"n", 1}}) == "file: a; vendor: B; n: 1");
+}
+
+TEST_CASE("the confidence of an argument is that of its least likely token", "[agent][run]") {
+  const std::string raw = R"({"iban": "DE12", "lines": [{"amount": 5.00}, {"amount": 7}], "ok": true})";
+  std::vector<std::pair<std::size_t, float>> ends;
+  for (std::size_t i = 1; i <= raw.size(); ++i) ends.emplace_back(10 + i, 1.0f);
+  const auto at = [&](const char* text) { return raw.find(text); };
+  ends[at("E12")].second = 0.5f;
+  ends[at("7}")].second = 0.25f;
+  ends[at("\"ok\"")].second = 0.1f;
+  const auto confidence = argument_confidence(raw, 10, ends);
+  REQUIRE(confidence.size() == 4);
+  CHECK(confidence.at("iban") == Approx(0.5));
+  CHECK(confidence.at("lines.0.amount") == Approx(1.0));
+  CHECK(confidence.at("lines.1.amount") == Approx(0.25));
+  CHECK(confidence.at("ok") == Approx(1.0));
+}
+
+TEST_CASE("the built-in prices are the table in configs", "[agent][ledger]") {
+  std::ifstream in(std::string(KONTOR_SOURCE_DIR) + "/configs/prices.json");
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  CHECK(text == built_in_prices());
+  const auto prices = parse_prices(text);
+  REQUIRE(prices.has_value());
+  Ledger ledger;
+  ledger.prefilled = 1'000'000, ledger.reused = 2'000'000, ledger.generated = 500'000, ledger.joules = 3'600'000;
+  CHECK(hosted_cost(ledger, prices->hosted.front()).to_string() == "1.925000");
+  CHECK(electricity_cost(ledger, *prices).to_string() == "0.300000");
+  CHECK(!parse_prices("{\"electricity\": {\"per_kwh\": 0.3, \"currency\": \"EUR\"}}"));
+}
+
+TEST_CASE("energy counters are read where they are, across their wrap", "[agent][ledger]") {
+  Folder folder;
+  const std::string zone = folder.path + "/intel-rapl:0";
+  std::filesystem::create_directories(zone);
+  std::filesystem::create_directories(folder.path + "/intel-rapl:0:0");
+  const auto write = [](const std::string& path, const std::string& text) { std::ofstream(path) << text; };
+  write(zone + "/energy_uj", "9000000");
+  write(zone + "/max_energy_range_uj", "10000000");
+  write(folder.path + "/intel-rapl:0:0/energy_uj", "1");
+  EnergyMeter meter(folder.path);
+  CHECK(!meter.is_estimate());
+  write(zone + "/energy_uj", "9500000");
+  CHECK(meter.joules() == Approx(0.5));
+  write(zone + "/energy_uj", "500000");
+  CHECK(meter.joules() == Approx(1.5));
+  CHECK(EnergyMeter(folder.path + "/nothing").is_estimate());
+}
