@@ -1,0 +1,156 @@
+// The invoice example through the real program, with recorded model turns: results, approval, and what is left after
+// the process was killed.
+
+#include "tests/support/catch.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <thread>
+
+extern char** environ;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+}
+
+/// A copy of the example that plays its tape, with a journal of its own.
+struct Example {
+  Example() {
+    std::string pattern = (fs::temp_directory_path() / "kontor-example-XXXXXX").string();
+    folder = ::mkdtemp(pattern.data());
+    const fs::path source = fs::path(KONTOR_SOURCE_DIR) / "examples/invoice-triage";
+    for (const char* name : {"data", "schemas", "tapes"}) fs::copy(source / name, folder / name, fs::copy_options::recursive);
+    fs::copy(source / "expected.csv", folder / "expected.csv");
+    std::string yaml = read(source / "agent.yaml");
+    yaml.replace(yaml.find("model: pocket"), 13, "model: tape");
+    yaml.erase(yaml.find("tests:"));
+    std::ofstream(folder / "agent.yaml") << yaml;
+  }
+  ~Example() { fs::remove_all(folder); }
+
+  pid_t start(std::vector<std::string> words) const {
+    words.insert(words.begin(), std::string(KONTOR_BINARY_DIR) + "/kontor");
+    words.push_back("--runs");
+    words.push_back((folder / "runs").string());
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, (folder / "stdout").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_addopen(&actions, 2, (folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    pid_t child = -1;
+    REQUIRE(posix_spawn(&child, arguments[0], &actions, nullptr, arguments.data(), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    return child;
+  }
+  static int wait(pid_t child) {
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  }
+  int run(const std::vector<std::string>& words) const { return wait(start(words)); }
+  std::string output() const { return read(folder / "stdout") + read(folder / "stderr"); }
+
+  /// Effects in the ERP's log, by kind and file.
+  std::map<std::string, int> effects() const {
+    std::map<std::string, int> counts;
+    std::ifstream in(folder / "out/erp-log.jsonl");
+    for (std::string line; std::getline(in, line);) {
+      const auto kind = line.find("\"kind\"");
+      const auto file = line.find("inv-");
+      REQUIRE(kind != std::string::npos);
+      REQUIRE(file != std::string::npos);
+      const auto begin = line.find('"', line.find(':', kind)) + 1;
+      ++counts[line.substr(begin, line.find('"', begin) - begin) + " " + line.substr(file, 7)];
+    }
+    return counts;
+  }
+
+  fs::path folder;
+};
+
+const std::map<std::string, int> kEffectsBeforeApproval = {{"hold inv-005", 1}, {"hold inv-007", 1}, {"hold inv-008", 1}, {"pay inv-001", 1},
+                                                           {"pay inv-002", 1}, {"reject inv-004", 1}, {"reject inv-006", 1}};
+
+}  // namespace
+
+TEST_CASE("the example writes its report, waits for the large payment, and ends when it is approved", "[cli][run]") {
+  const Example example;
+  const int parked = example.run({"run", example.folder.string()});
+  INFO(example.output());
+  REQUIRE(parked == 3);
+  CHECK(read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv"));
+  CHECK(example.effects() == kEffectsBeforeApproval);
+  CHECK(example.run({"runs", "resume"}) == 3);
+  CHECK(example.run({"runs", "approve", "--by", "anna"}) == 0);
+  auto effects = kEffectsBeforeApproval;
+  effects["pay inv-003"] = 1;
+  CHECK(example.effects() == effects);
+  CHECK(example.run({"runs", "resume"}) == 0);
+  CHECK(example.run({"runs", "replay"}) == 0);
+  CHECK(example.effects() == effects);
+  // The same documents again: the same decisions, and no second payment.
+  CHECK(example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"}) == 0);
+  CHECK(read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv"));
+  CHECK(example.effects()["pay inv-001"] == 1);
+  CHECK(example.effects()["pay inv-003"] == 1);
+}
+
+TEST_CASE("a rejected payment is not made", "[cli][run]") {
+  const Example example;
+  REQUIRE(example.run({"run", example.folder.string(), "--approve", "park"}) == 3);
+  CHECK(example.run({"runs", "reject"}) == 0);
+  CHECK(example.effects() == kEffectsBeforeApproval);
+}
+
+TEST_CASE("killed anywhere, the run goes on and pays once", "[cli][run][fault]") {
+  const char* wanted = std::getenv("KONTOR_KILLS");
+  const int kills = wanted ? std::atoi(wanted) : 12;
+  std::int64_t whole_us = 0;
+  {
+    const Example example;
+    const auto began = std::chrono::steady_clock::now();
+    REQUIRE(example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"}) == 0);
+    whole_us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began).count();
+  }
+  auto all = kEffectsBeforeApproval;
+  all["pay inv-003"] = 1;
+  int right = 0, cut = 0;
+  for (int i = 0; i < kills; ++i) {
+    const Example example;
+    const pid_t child = example.start({"run", example.folder.string(), "--approve", "erp.pay=yes"});
+    std::this_thread::sleep_for(std::chrono::microseconds(whole_us * (i + 1) / (kills + 1)));
+    ::kill(child, SIGKILL);
+    cut += Example::wait(child) == 1000 + SIGKILL;
+    // Killed again while it resumes, then left to finish.
+    const pid_t second = example.start({"runs", "resume", "--approve", "erp.pay=yes"});
+    std::this_thread::sleep_for(std::chrono::microseconds(whole_us * ((i * 7) % (kills + 1)) / (kills + 1)));
+    ::kill(second, SIGKILL);
+    Example::wait(second);
+    int code = example.run({"runs", "resume", "--approve", "erp.pay=yes"});
+    // Killed before there was a run: nothing was shown, nothing happened, it is started again.
+    if (code == 2) code = example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"});
+    INFO("kill " << i << " of " << kills << ": " << example.output());
+    const bool good = code == 0 && example.effects() == all && read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv");
+    CHECK(good);
+    right += good;
+  }
+  kontor::test::count_cases("kill -9 and resume", right, kills - right);
+  std::printf("%d of %d runs were cut off, %d ended with every effect once\n", cut, kills, right);
+}
