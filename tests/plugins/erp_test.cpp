@@ -176,7 +176,8 @@ TEST_CASE("printed amounts are read as exact cents") {
       {"12.50-", -1250},        {"(12.50)", -1250},       {"EUR -12.50", -1250},     {"\u221212.50", -1250},    {"+3.00", 300},
       {"0.01", 1},              {"0,00", 0},              {"99999999999999.99", 9999999999999999}, {"", std::nullopt}, {"EUR", std::nullopt},
       {"12.345.67", std::nullopt}, {"1,23,456", std::nullopt}, {"1.234,567.89", std::nullopt}, {"1 23", std::nullopt}, {"12..5", std::nullopt},
-      {".5", std::nullopt},     {"5.", std::nullopt},     {"1e3", std::nullopt},     {"--5", std::nullopt},     {"12.3a", std::nullopt},
+      {".5", std::nullopt},     {"5.", std::nullopt},     {"1e3", std::nullopt},     {"--5", std::nullopt},     {"12.3a", std::nullopt},  {"a12.3", std::nullopt},
+      {"EUROS 5", std::nullopt}, {"- EUR -5", std::nullopt}, {"12,50 z\u0142", 1250}, {"12,50 K\u010d", 1250},
       {"999999999999999.00", std::nullopt}, {"1'234,567", std::nullopt}, {"4.800.00", std::nullopt},
   };
   int passed = 0, failed = 0;

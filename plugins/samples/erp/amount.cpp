@@ -27,8 +27,9 @@ bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
 
 /// Every blank as ' ', every apostrophe as '\'', the minus sign as '-'; without currency symbols.
 std::string plain(std::string_view text) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kWords = {{
-      {"\u2019", "'"}, {"\u2018", "'"}, {"\u00b4", "'"}, {"\u2212", "-"}, {"\u2013", "-"}, {"\u20ac", ""}, {"\u00a3", ""}, {"\u00a5", ""}, {"$", ""}}};
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kWords = {{
+      {"\u2019", "'"}, {"\u2018", "'"}, {"\u00b4", "'"}, {"\u2212", "-"}, {"\u2013", "-"}, {"\u20ac", ""}, {"\u00a3", ""}, {"\u00a5", ""}, {"$", ""},
+      {"\u20b9", ""}, {"\u20ba", ""}, {"\u20bd", ""}, {"z\u0142", ""}, {"K\u010d", ""}}};
   std::string out;
   while (!text.empty()) {
     if (const auto blank = blank_length(text)) {
@@ -47,34 +48,36 @@ std::string plain(std::string_view text) {
 bool strip_currency(std::string& text) {
   std::size_t front = 0;
   while (front < text.size() && is_letter(text[front])) ++front;
-  if (front > 4) return false;
+  if (front == 1 || front > 4) return false;
   if (front > 0 && front < text.size() && text[front] == '.') ++front;
   text = trimmed(std::string_view(text).substr(front));
   std::size_t back = text.size();
   if (back > 1 && text[back - 1] == '.' && is_letter(text[back - 2])) --back;
   std::size_t letters = 0;
   while (back > 0 && is_letter(text[back - 1])) --back, ++letters;
-  if (letters > 4) return false;
+  if (letters == 1 || letters > 4) return false;
   if (letters > 0) text = trimmed(std::string_view(text).substr(0, back));
   return true;
 }
 
+enum class Sign { none, plus, minus };
+
 /// "-12", "12-", "(12)", "+12".
-bool strip_sign(std::string& text) {
+Sign strip_sign(std::string& text) {
   if (text.size() > 2 && text.front() == '(' && text.back() == ')') {
     text = trimmed(std::string_view(text).substr(1, text.size() - 2));
-    return true;
+    return Sign::minus;
   }
   if (!text.empty() && (text.front() == '-' || text.front() == '+')) {
     const bool negative = text.front() == '-';
     text = trimmed(std::string_view(text).substr(1));
-    return negative;
+    return negative ? Sign::minus : Sign::plus;
   }
   if (text.size() > 1 && text.back() == '-' && (is_digit(text[text.size() - 2]) || text[text.size() - 2] == ' ')) {
     text = trimmed(std::string_view(text).substr(0, text.size() - 1));
-    return true;
+    return Sign::minus;
   }
-  return false;
+  return Sign::none;
 }
 
 /// Where the decimal mark stands, or npos when there is none.
@@ -126,9 +129,9 @@ std::optional<std::int64_t> read_decimals(std::string_view text) {
 std::optional<std::int64_t> parse_amount(std::string_view printed) {
   if (printed.size() > kAmountBytesMax) return std::nullopt;
   std::string text = plain(printed);
-  bool negative = strip_sign(text);
+  Sign sign = strip_sign(text);
   if (!strip_currency(text)) return std::nullopt;
-  negative = strip_sign(text) || negative;
+  if (sign == Sign::none) sign = strip_sign(text);
   const std::size_t mark = find_decimal_mark(text);
   const auto whole = join_groups(std::string_view(text).substr(0, mark));
   if (!whole || whole->size() > kWholeDigitsMax) return std::nullopt;
@@ -137,7 +140,7 @@ std::optional<std::int64_t> parse_amount(std::string_view printed) {
   std::int64_t cents = 0;
   for (const char c : *whole) cents = cents * 10 + (c - '0');
   cents = cents * 100 + *decimals;
-  return negative ? -cents : cents;
+  return sign == Sign::minus ? -cents : cents;
 }
 
 std::string print_amount(std::int64_t cents) {

@@ -9,7 +9,7 @@
 namespace erp {
 
 /// Reads an amount as printed: 4800.00, 4,800.00, 4.800,00, 4 800,00, 4'800.00, 4800,00, 4800, 4800.-, with a sign and
-/// with a currency before or behind it (a symbol or up to four letters). Empty when it is not an amount or not a whole
+/// with a currency before or behind it (a symbol or two to four letters). Empty when it is not an amount or not a whole
 /// number of cents.
 ///
 /// Which mark is the decimal one:
