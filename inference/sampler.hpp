@@ -41,15 +41,19 @@ class Sampler {
 
  private:
   struct Scored {
-    double logit;
+    float logit;
     TokenId id;
   };
-  Result<void> score(std::span<const float> logits, std::span<const TokenId> history);
-  void keep_most_probable(double share);
+  Result<void> load(std::span<const float> logits, std::span<const TokenId> history);
+  void gather(float least);
+  void keep_best();
+  void keep_most_probable();
 
   Sampling settings_;
   std::uint64_t draws_ = 0;
-  std::vector<Scored> scored_;
+  std::vector<float> logits_;     ///< With penalties.
+  float top_ = 0;                 ///< The largest of them.
+  std::vector<Scored> kept_;      ///< What truncation has left so far, in descending order.
   std::vector<Candidate> candidates_;
 };
 

@@ -1,0 +1,263 @@
+// Every kernel set against plain double arithmetic. Bounds are derived: a float32 sum of n products is off by at most
+// about n * 2^-24 times the sum of their magnitudes, whatever the order.
+
+#include "inference/cpu/kernels.hpp"
+#include "inference/cpu/matrix.hpp"
+#include "inference/cpu/packed.hpp"
+#include "inference/dequantize.hpp"
+#include "inference/sampler.hpp"
+#include "tests/support/catch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+using namespace kontor;
+using namespace kontor::inference;
+using namespace kontor::inference::cpu;
+
+namespace {
+
+constexpr double kEpsilon = 0x1p-24;
+
+/// Numbers that repeat from run to run.
+class Draw {
+ public:
+  explicit Draw(std::uint64_t seed) : seed_(seed) {}
+  float operator()() { return static_cast<float>(random_uniform(seed_, index_++) * 2 - 1); }
+  std::uint32_t bits() { return static_cast<std::uint32_t>(random_uniform(seed_, index_++) * 4294967296.0); }
+
+ private:
+  std::uint64_t seed_, index_ = 0;
+};
+
+std::vector<float> floats(std::size_t n, std::uint64_t seed) {
+  Draw draw(seed);
+  std::vector<float> values(n);
+  for (float& v : values) v = draw();
+  return values;
+}
+
+/// A tensor of random blocks whose binary16 scales are small and finite.
+struct RandomTensor {
+  RandomTensor(TensorType type, std::int64_t columns, std::int64_t rows) {
+    const TensorTypeInfo& kind = info(type);
+    const std::int64_t blocks = columns * rows / kind.block_elements;
+    bytes.resize(static_cast<std::size_t>(blocks * kind.block_bytes));
+    Draw draw(static_cast<std::uint64_t>(type) + 100);
+    for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(draw.bits() >> 9);
+    std::vector<int> scales{0};
+    if (type == TensorType::q4_1 || type == TensorType::q5_1 || type == TensorType::q4_k || type == TensorType::q5_k) scales = {0, 2};
+    if (type == TensorType::q6_k) scales = {208};
+    const bool whole = kind.block_elements == 1;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      for (const int at : scales) {
+        if (type == TensorType::f32) {
+          const float value = draw();
+          std::memcpy(&bytes[static_cast<std::size_t>(b) * 4], &value, 4);
+          continue;
+        }
+        const float value = whole ? draw() : draw() * 0.02f;
+        std::uint16_t half = float_to_half(value);
+        if (type == TensorType::bf16) half = static_cast<std::uint16_t>(__builtin_bit_cast(std::uint32_t, value) >> 16);
+        std::memcpy(&bytes[static_cast<std::size_t>(b * kind.block_bytes + at)], &half, 2);
+      }
+    }
+    tensor.name = "test";
+    tensor.type = type;
+    tensor.rank = 2;
+    tensor.shape = {columns, rows, 1, 1};
+    tensor.data = reinterpret_cast<const std::byte*>(bytes.data());
+    tensor.bytes = bytes.size();
+    tensor.elements = columns * rows;
+  }
+  std::vector<std::uint8_t> bytes;
+  Tensor tensor;
+};
+
+/// Buffers for quantised activations.
+struct Quantized {
+  Quantized(std::int64_t n, std::int64_t k)
+      : values(static_cast<std::size_t>(n * k)), scales(values.size() / 32), sums(scales.size()), half_sums(2 * scales.size()),
+        rows{values.data(), scales.data(), sums.data(), half_sums.data(), k} {}
+  std::vector<std::int8_t> values;
+  std::vector<float> scales, sums;
+  std::vector<std::int32_t> half_sums;
+  QuantizedRows rows;
+};
+
+std::vector<float> multiply_with(const KernelSet& set, const Matrix& matrix, const float* x, std::int64_t count, Quantized& buffers, ThreadPool& pool) {
+  Activations activations{x, {}, count};
+  if (matrix.packed()) {
+    activations.quantized = buffers.rows;
+    quantize_rows(activations, set, pool);
+  }
+  std::vector<float> out(static_cast<std::size_t>(count * matrix.rows()), -1.0f);
+  const Product product[] = {{&matrix, out.data(), matrix.rows()}};
+  multiply(product, activations, set, pool);
+  return out;
+}
+
+constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q4_0, TensorType::q4_1, TensorType::q5_0,
+                                 TensorType::q5_1, TensorType::q8_0, TensorType::q4_k, TensorType::q5_k, TensorType::q6_k};
+
+}  // namespace
+
+TEST_CASE("matrix products of every type and kernel set equal the sum of expanded weights times activations") {
+  constexpr std::int64_t kColumns = 512, kRows = 37, kCount = 11;
+  ThreadPool pool(3);
+  const std::vector<float> x = floats(kColumns * kCount, 5);
+  for (const TensorType type : kTypes) {
+    const RandomTensor random(type, kColumns, kRows);
+    const auto matrix = Matrix::create(random.tensor, false, pool);
+    REQUIRE(matrix.has_value());
+    std::vector<float> row(kColumns);
+    for (const KernelSet* set : available_kernels()) {
+      Quantized buffers(kCount, kColumns);
+      const auto out = multiply_with(*set, *matrix, x.data(), kCount, buffers, pool);
+      double worst = 0;
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        REQUIRE(dequantize_row(random.tensor, r, row.data()).has_value());
+        for (std::int64_t t = 0; t < kCount; ++t) {
+          double sum = 0, magnitude = 0;
+          for (std::int64_t i = 0; i < kColumns; ++i) {
+            const std::int64_t at = t * kColumns + i;
+            const double a = matrix->packed() ? double{buffers.scales[static_cast<std::size_t>(at / 32)]} * buffers.values[static_cast<std::size_t>(at)]
+                                              : double{x[static_cast<std::size_t>(at)]};
+            sum += double{row[static_cast<std::size_t>(i)]} * a;
+            magnitude += std::fabs(double{row[static_cast<std::size_t>(i)]} * a);
+          }
+          // Scale and minimum of a block can cancel: their products are larger than the values they make.
+          const double bound = 4 * kColumns * kEpsilon * magnitude + 1e-6;
+          worst = std::max(worst, std::fabs(double{out[static_cast<std::size_t>(t * kRows + r)]} - sum) / bound);
+        }
+      }
+      INFO(to_string(type) << " " << set->name);
+      CHECK(worst <= 1.0);
+    }
+  }
+}
+
+TEST_CASE("a row's product has the same bits whatever is computed together with it and on however many threads") {
+  constexpr std::int64_t kColumns = 768, kRows = 40;
+  const std::vector<float> x = floats(kColumns * 13, 6);
+  for (const TensorType type : kTypes) {
+    const RandomTensor random(type, kColumns, kRows);
+    for (const KernelSet* set : available_kernels()) {
+      std::vector<float> single;
+      for (const int threads : {1, 4}) {
+        ThreadPool pool(threads);
+        const auto matrix = Matrix::create(random.tensor, false, pool);
+        REQUIRE(matrix.has_value());
+        Quantized buffers(13, kColumns);
+        if (single.empty()) {
+          for (std::int64_t t = 0; t < 13; ++t) {
+            const auto row = multiply_with(*set, *matrix, x.data() + t * kColumns, 1, buffers, pool);
+            single.insert(single.end(), row.begin(), row.end());
+          }
+        }
+        const auto all = multiply_with(*set, *matrix, x.data(), 13, buffers, pool);
+        INFO(to_string(type) << " " << set->name << " " << threads << " threads");
+        CHECK(std::memcmp(all.data(), single.data(), all.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("quantised activations are within half a step, and what is not a number stays none") {
+  for (const KernelSet* set : available_kernels()) {
+    Quantized q(4, 64);
+    std::vector<float> x = floats(256, 9);
+    std::fill(x.begin() + 64, x.begin() + 96, 0.0f);
+    x[130] = std::numeric_limits<float>::quiet_NaN();
+    x[200] = -std::numeric_limits<float>::infinity();
+    for (int t = 0; t < 4; ++t) set->quantize(x.data() + 64 * t, t, q.rows);
+    INFO(set->name);
+    for (std::size_t i = 0; i < 128; ++i)
+      CHECK(std::fabs(double{q.scales[i / 32]} * q.values[i] - double{x[i]}) <= double{q.scales[i / 32]} * 0.5001);
+    CHECK(q.scales[2] == 0.0f);
+    CHECK(std::isnan(q.scales[4]));
+    CHECK(std::isnan(q.sums[4]));
+    CHECK(std::isfinite(q.scales[5]));
+    CHECK(std::isnan(q.scales[6]));
+    int sum = 0;
+    for (std::size_t i = 16; i < 32; ++i) sum += q.values[i];
+    CHECK(q.half_sums[1] == sum);
+  }
+}
+
+TEST_CASE("attention kernels equal sums in double precision for head sizes that fill no vector") {
+  for (const KernelSet* set : available_kernels()) {
+    for (const int head : {4, 8, 48, 64, 128}) {
+      for (const int queries : {1, 3, 13}) {
+        const auto n = static_cast<std::size_t>(head);
+        const std::vector<float> q = floats(n * static_cast<std::size_t>(queries), 20), keys = floats(n * 64, 21);
+        std::vector<std::uint16_t> half(keys.size());
+        for (std::size_t i = 0; i < half.size(); ++i) half[i] = float_to_half(keys[i]);
+        std::vector<float> scores(64 * static_cast<std::size_t>(queries)), out(q.size());
+        for (const bool is_half : {false, true}) {
+          const auto element = [&](std::size_t i) { return is_half ? double{half_to_float(half[i])} : double{keys[i]}; };
+          const void* data = is_half ? static_cast<const void*>(half.data()) : keys.data();
+          (is_half ? set->scores_f16 : set->scores_f32)(q.data(), head, queries, data, head, scores.data(), 64);
+          double worst = 0;
+          for (std::size_t i = 0; i < static_cast<std::size_t>(queries); ++i)
+            for (std::size_t p = 0; p < 64; ++p) {
+              double sum = 0;
+              for (std::size_t d = 0; d < n; ++d) sum += double{q[i * n + d]} * element(d * 64 + p);
+              worst = std::max(worst, std::fabs(sum - double{scores[i * 64 + p]}));
+            }
+          CHECK(worst <= 2.0 * head * head * kEpsilon);
+          constexpr int kCount = 51;
+          std::fill(out.begin(), out.end(), 0.25f);
+          (is_half ? set->mix_f16 : set->mix_f32)(scores.data(), 64, queries, data, head, kCount, out.data(), head);
+          worst = 0;
+          for (std::size_t i = 0; i < static_cast<std::size_t>(queries); ++i)
+            for (std::size_t d = 0; d < n; ++d) {
+              double sum = 0.25, magnitude = 0.25;
+              for (std::size_t p = 0; p < kCount; ++p) {
+                sum += double{scores[i * 64 + p]} * element(p * n + d);
+                magnitude += std::fabs(double{scores[i * 64 + p]} * element(p * n + d));
+              }
+              worst = std::max(worst, std::fabs(sum - double{out[i * n + d]}) / (2 * kCount * kEpsilon * magnitude));
+            }
+          CHECK(worst <= 1.0);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norm, activation and softmax agree with double precision") {
+  for (const KernelSet* set : available_kernels()) {
+    INFO(set->name);
+    constexpr std::size_t kN = 101;
+    const std::vector<float> x = floats(kN, 30), w = floats(kN, 31);
+    std::vector<float> out(kN);
+    set->rms_norm(x.data(), w.data(), 1e-5f, kN, out.data());
+    double squares = 0;
+    for (const float v : x) squares += double{v} * double{v};
+    const double factor = 1 / std::sqrt(squares / kN + 1e-5);
+    for (std::size_t i = 0; i < kN; ++i) CHECK(std::fabs(double{out[i]} - double{x[i]} * factor * double{w[i]}) <= 1e-6);
+
+    std::vector<float> gate(kN);
+    for (std::size_t i = 0; i < kN; ++i) gate[i] = (static_cast<float>(i) - 50) * 4;
+    const std::vector<float> before = gate;
+    set->silu_mul(gate.data(), w.data(), kN);
+    for (std::size_t i = 0; i < kN; ++i) {
+      const double expected = double{before[i]} / (1 + std::exp(-double{before[i]})) * double{w[i]};
+      CHECK(std::fabs(double{gate[i]} - expected) <= 1e-6 * std::fabs(expected) + 1e-30);
+    }
+
+    std::vector<float> scores = floats(kN, 32);
+    for (float& v : scores) v *= 30;
+    scores[7] = -std::numeric_limits<float>::infinity();
+    std::vector<double> expected(kN);
+    double total = 0;
+    const double top = double{*std::max_element(scores.begin(), scores.end())};
+    for (std::size_t i = 0; i < kN; ++i) total += expected[i] = std::exp(0.5 * (double{scores[i]} - top));
+    set->softmax(scores.data(), 0.5f, kN);
+    for (std::size_t i = 0; i < kN; ++i) CHECK(std::fabs(double{scores[i]} - expected[i] / total) <= 2e-6);
+  }
+}
