@@ -283,7 +283,8 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
   const char* tail = nullptr;
   const int result = sqlite3_prepare_v2(raw, sql.c_str(), static_cast<int>(sql.size()), &prepared, &tail);
   const Statement statement(prepared);
-  if (result == SQLITE_AUTH) return ToolResult::error("denied", "only SELECT over the given files is possible here");
+  const bool refused = result == SQLITE_AUTH || (result != SQLITE_OK && std::string_view(sqlite3_errmsg(raw)).starts_with("not authorized"));
+  if (refused) return ToolResult::error("denied", "only SELECT over the given files is possible here");
   if (result == SQLITE_INTERRUPT && watch.reason != nullptr) return stopped(watch, settings);
   if (result != SQLITE_OK) {
     Error error = sqlite_error(raw);
