@@ -6,6 +6,7 @@
 #include "tests/support/gguf_builder.hpp"
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <thread>
 
