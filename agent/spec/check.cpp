@@ -1,6 +1,8 @@
 // The checker from outside: one file in, diagnostics or a Spec out.
 
 #include "agent/spec/build_spec.hpp"
+#include "agent/spec/flow_check.hpp"
+#include "agent/spec/names.hpp"
 #include "agent/spec/shape.hpp"
 #include "agent/spec/spec.hpp"
 
@@ -18,6 +20,19 @@ Checked failed(std::string kind, std::string message) {
   return checked;
 }
 
+void check_all(Project& project) {
+  check_shape(project);
+  // Without a tree of sections in every file, names would be missing that are only unreadable.
+  for (const auto& file : project.files) {
+    if (!project.root(*file).is_mapping()) return;
+  }
+  if (!project.includes_complete) return;
+  const ToolTable tools(project);
+  check_names(project, tools);
+  check_secrets(project, tools);
+  check_expressions(project, tools);
+}
+
 }  // namespace
 
 Checked check_text(const std::string& text, const std::string& path, const std::string& folder) {
@@ -25,7 +40,7 @@ Checked check_text(const std::string& text, const std::string& path, const std::
     Project project;
     project.path = path;
     project.folder = resolved_path(fs::absolute(folder.empty() ? "." : folder).string(), ".");
-    if (load_project(project, text)) check_shape(project);
+    if (load_project(project, text)) check_all(project);
     Checked checked;
     checked.diagnostics = project.report.sorted();
     if (checked.diagnostics.empty()) {

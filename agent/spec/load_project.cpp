@@ -75,6 +75,7 @@ class Loader {
   void include_one(SourceFile& file, const Yaml& entry, std::vector<std::string>& chain) {
     const std::string text(entry.text());
     const auto report = [&](std::string kind, std::string message) {
+      project_.includes_complete = false;
       project_.report.add(Phase::schema, file, entry.offset(), std::move(kind), std::move(message));
     };
     if (text.find("://") != std::string::npos) return report("bad-format", "an include is a file; nothing is fetched from the network");
@@ -96,6 +97,7 @@ class Loader {
     included->folder = fs::path(path).parent_path().string();
     included->included_at = file.name.empty() ? entry.offset() : file.included_at;
     if (!read(*included, std::move(*bytes), Phase::schema)) {
+      project_.includes_complete = false;
       project_.files.push_back(std::move(included));  // keeps the document that places point into
       project_.files.back()->document = read_yaml("{}", {}, unused_);
       return;

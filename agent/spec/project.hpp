@@ -31,6 +31,7 @@ struct Project {
   std::string folder;                                ///< Absolute; paths stay inside it.
   std::vector<std::unique_ptr<SourceFile>> files;    ///< [0] is the checked file
   std::map<std::string, JsonFile> json_files;        ///< by absolute path
+  bool includes_complete = true;                     ///< Every included file was read.
   Report report;
 
   const SourceFile& main() const { return *files.front(); }

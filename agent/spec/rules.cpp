@@ -70,6 +70,20 @@ constexpr KeyRule kFiles[] = {
 constexpr KeyRule kTable[] = {
     {"use", T::text, {}, {}, "builtin.table", true},
     {"root", T::path, {}, ".", "Folder that is read."},
+    {"max_rows", T::integer, {}, "10000", "Most rows of a result.", false, 1, 1'000'000},
+    {"timeout_ms", T::integer, {}, "10000", "Longest time of a query.", false, 1, 600'000},
+    {"memory_mb", T::integer, {}, "512", "Most memory of a query.", false, 1, 65'536},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kTime[] = {
+    {"use", T::text, {}, {}, "builtin.time", true},
+    {"zone", T::text, {}, "UTC", "Time zone when a call names none."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kFacts[] = {
+    {"use", T::text, {}, {}, "builtin.memory", true},
+    {"namespace", T::text, {}, "default", "Which memory when a call names none."},
+    {"limit", T::integer, {}, "5", "Most facts of one recall.", false, 1, 100},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kPlugin[] = {
@@ -219,8 +233,8 @@ constexpr MapRule kRules[] = {
     {"tool.builtin.files", "Files below two folders.", kFiles},
     {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
     {"tool.builtin.math", "Exact arithmetic.", kTool},
-    {"tool.builtin.time", "Dates and times.", kTool},
-    {"tool.builtin.memory", "Vector memory.", kTool},
+    {"tool.builtin.time", "Dates and times.", kTime},
+    {"tool.builtin.memory", "Vector memory.", kFacts},
     {"tool.plugin", "A plugin library.", kPlugin},
     {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
     {"policy", "Policy.", kPolicy},
