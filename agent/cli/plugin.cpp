@@ -117,7 +117,7 @@ int call(const CallOptions& given) {
   }
   const auto result = registry.call(plugin->name + "." + given.function, *arguments, {});
   if (result.is_error && result.error_kind == "unknown_tool") {
-    print_error(print(result.value));
+    print_error(result.value.value("error", std::string("no such function")));
     return kUsage;
   }
   print_json(result.text.empty() ? spaced_json(result.value) : result.text);

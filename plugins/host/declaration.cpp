@@ -45,7 +45,9 @@ Result<std::string> copy(kontor_text text, const std::string& what) {
   if (text.size == 0) return std::string();
   if (text.data == nullptr) return broken(what + " has a size but no data");
   if (text.size > kTextBytesMax) return broken(what + " is longer than 1 MiB");
-  return std::string(text.data, text.size);
+  std::string copied(text.data, text.size);
+  if (!is_utf8(copied)) return broken(what + " is not UTF-8");
+  return copied;
 }
 
 Result<DeclaredTool> read_tool(const kontor_tool* tool, std::size_t index) {
@@ -103,6 +105,16 @@ bool boolean_at(const Json& object, const char* key) {
 }
 
 }  // namespace
+
+bool is_utf8(std::string_view text) {
+  // The writer of the JSON library checks every byte; in strict mode it throws on the first bad one.
+  try {
+    (void)Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
 
 Result<Declaration> read_declaration(const kontor_plugin& plugin) {
   if (auto head = check_head(plugin, kPluginBytes, "the plugin"); !head) return head.error();

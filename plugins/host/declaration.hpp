@@ -29,6 +29,9 @@ struct Declaration {
   std::vector<DeclaredTool> tools;
 };
 
+/// Whether the bytes are UTF-8 (no overlong forms, no surrogates).
+bool is_utf8(std::string_view text);
+
 /// Checks versions, struct sizes, pointers, names and bounds (at most 256 tools, texts of at most 1 MiB).
 /// Errors: unsupported (kind abi_version, abi_size), malformed (kind declaration).
 Result<Declaration> read_declaration(const kontor_plugin& plugin);

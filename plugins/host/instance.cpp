@@ -109,10 +109,18 @@ class LocalInstance final : public Instance {
     } catch (...) {
       return Answer::error("crashed", "the tool threw a C++ exception across the plugin boundary");
     }
-    return finish(state, request);
+    return explain(finish(state, request), request, state.deadline);
   }
 
  private:
+  /// An error of a call that was told to stop is about the stopping. A result stays one: its effect has happened.
+  static Answer explain(Answer answer, const CallRequest& request, SteadyClock::time_point deadline) {
+    if (answer.kind != Answer::Kind::error) return answer;
+    if (request.stop.stop_requested()) return Answer::error("cancelled", "the call was cancelled: " + answer.text);
+    if (SteadyClock::now() < deadline) return answer;
+    return Answer::error("timeout", "no result within " + std::to_string(request.timeout_ms) + " ms: " + answer.text);
+  }
+
   static Answer finish(CallState& state, const CallRequest& request) {
     const std::lock_guard lock(state.mutex);
     if (!state.answer) return Answer::error("bad_result", "the tool returned without an answer");

@@ -20,16 +20,6 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
-bool is_utf8(const std::string& text) {
-  // The writer of the JSON library is the one place that checks; strict mode throws on the first bad byte.
-  try {
-    (void)Json(text).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
-}
-
 class PluginTool final : public tools::Tool {
  public:
   PluginTool(std::shared_ptr<Instance> instance, std::size_t index, tools::ToolSpec spec)
