@@ -284,9 +284,12 @@ void sort_results(Json& messages) {
   }
 }
 
-std::string block_text(const Json& block) {
+std::string block_text(const Json& block, Prompt& out) {
   const std::string type = text_member(block, "type");
-  if (type == "text") return text_or_empty(member(block, "text"));
+  if (type == "text") {
+    const std::string* text = out.string_of(member(block, "text"), "user content");
+    return text ? *text : std::string();
+  }
   if (type != "tool_result") return "[Unsupported " + type + "]";
   const Json* content = member(block, "content");
   if (!content || !content->is_array()) return "<tool_result>" + formatted(content) + "</tool_result>";
@@ -363,7 +366,7 @@ class V4 {
       out_ << kUser;
       bool first = true;
       for (const auto& block : message["content_blocks"]) {
-        out_ << (first ? "" : "\n\n") << block_text(block);
+        out_ << (first ? "" : "\n\n") << block_text(block, out_);
         first = false;
       }
     } else if (is_role(message, "latest_reminder")) {

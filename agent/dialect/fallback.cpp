@@ -6,6 +6,7 @@
 #include "agent/dialect/text_stream.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 namespace kontor::agent::dialect {
@@ -286,7 +287,10 @@ bool Reader::python_call(Text text, std::size_t& pos, Candidate& out) const {
   const Text name = text.substr(begin, pos - begin);
   if (!is_tool(name) || pos >= text.size() || text[pos] != '(') return false;
   ++pos;
+  // Members are appended directly and names kept aside: the map's own insert would search all members again.
   Json arguments = Json::object();
+  auto& members = static_cast<std::vector<std::pair<const std::string, Json>>&>(arguments.get_ref<Json::object_t&>());
+  std::unordered_set<std::string> keys;
   for (bool first = true;; first = false) {
     skip_blank(text, pos);
     if (pos < text.size() && text[pos] == ')') break;
@@ -300,12 +304,12 @@ bool Reader::python_call(Text text, std::size_t& pos, Candidate& out) const {
     while (pos < text.size() && is_name_char(text[pos]) && text[pos] != '.' && text[pos] != ':' && text[pos] != '-') ++pos;
     const std::string key(text.substr(key_begin, pos - key_begin));
     skip_blank(text, pos);
-    if (!is_tool_name(key) || arguments.contains(key) || pos >= text.size() || text[pos] != '=') return false;
+    if (!is_tool_name(key) || !keys.insert(key).second || pos >= text.size() || text[pos] != '=') return false;
     ++pos;
     skip_blank(text, pos);
     ScannedJson read = scan_json(text, pos, true, options_.max_depth);
     if (read.error || read.objection) return false;
-    arguments[key] = std::move(read.value);
+    members.emplace_back(key, std::move(read.value));
     pos = read.end;
   }
   ++pos;

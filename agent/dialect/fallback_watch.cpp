@@ -12,6 +12,12 @@ Fit begins(std::string_view text, std::string_view word) {
   return text.size() < word.size() && word.substr(0, text.size()) == text ? Fit::partial : Fit::none;
 }
 
+/// White space in front of a call belongs to neither side of it.
+std::size_t without_space(std::string_view text, std::size_t end) {
+  while (end > 0 && is_space(text[end - 1])) --end;
+  return end;
+}
+
 }  // namespace
 
 std::size_t FallbackWatch::safe(std::string_view text, const std::vector<std::string>& tools) {
@@ -19,13 +25,13 @@ std::size_t FallbackWatch::safe(std::string_view text, const std::vector<std::st
     const bool go = in_fence_ ? fence_body(text) : mid_line_ ? line_body(text) : line_start(text, tools);
     if (!go) break;
   }
-  return holding_ ? hold_ : std::min(pos_, text.size());
+  return holding_ ? hold_ : without_space(text, std::min(pos_, text.size()));
 }
 
 /// False: nothing can be said before more arrives (or ever).
 bool FallbackWatch::line_start(std::string_view text, const std::vector<std::string>& tools) {
   const auto hold = [&](std::size_t at) {
-    if (!holding_) hold_ = at;
+    if (!holding_) hold_ = without_space(text, at);
     holding_ = true;
   };
   const std::size_t begin = pos_;
@@ -45,9 +51,15 @@ bool FallbackWatch::line_start(std::string_view text, const std::vector<std::str
   const Fit action = begins(rest, "Action:");
   if (action == Fit::full) return hold(begin), stuck_ = true, false;
   const Fit fence = begins(rest, "```");
+  // A line is searched for its end once, however slowly it grows.
+  const auto line_end = [&] {
+    const std::size_t line = text.find('\n', std::max(first, search_));
+    if (line == std::string_view::npos) search_ = text.size();
+    return line;
+  };
   if (fence == Fit::full) {
-    const std::size_t line = text.find('\n', first);
     hold(begin);
+    const std::size_t line = line_end();
     if (line == std::string_view::npos) return false;
     in_fence_ = true;
     pos_ = search_ = line + 1;
@@ -56,7 +68,7 @@ bool FallbackWatch::line_start(std::string_view text, const std::vector<std::str
   const Fit intro = begins(rest, "function");
   if (action == Fit::partial || fence == Fit::partial || intro == Fit::partial || rest == "function") return false;
   if (intro == Fit::full) {
-    const std::size_t line = text.find('\n', first);
+    const std::size_t line = line_end();
     if (line != std::string_view::npos && trim(text.substr(first, line - first)) == "function") {
       hold(begin);
       pos_ = line + 1;
@@ -80,7 +92,7 @@ bool FallbackWatch::line_body(std::string_view text) {
   const Fit tag = begins(text.substr(at), "<tool_call>");
   if (tag == Fit::partial) return false;
   if (tag == Fit::full) {
-    hold_ = at;
+    hold_ = without_space(text, at);
     holding_ = stuck_ = true;
     return false;
   }

@@ -88,8 +88,9 @@ class HermesReader final : public CallReader {
 
   Step mixed_name(const Source& source) {
     if (scan_ == pos_) {
-      if (!skip_space(source)) return Step::more;
+      const bool ready = skip_space(source);
       scan_ = pos_;
+      if (!ready) return Step::more;
     }
     while (scan_ < source.size() && is_name_char(source.text[scan_]) && scan_ - pos_ <= kNameBytes) ++scan_;
     if (scan_ == source.size()) return source.final ? stop(source, "truncated_call") : Step::more;

@@ -104,8 +104,9 @@ class NativeReader final : public CallReader {
   /// The word in front of the separator: a type (R1) or the name itself (V3.1).
   Step head(const Source& source) {
     if (scan_ == pos_) {
-      if (!skip_space(source)) return Step::more;
+      const bool ready = skip_space(source);
       scan_ = pos_;
+      if (!ready) return Step::more;
     }
     for (;; ++scan_) {
       scan_ = source.text.find_first_of("<\n\r{`", scan_);
@@ -156,8 +157,9 @@ class NativeReader final : public CallReader {
   /// R1: the name runs to the end of its line; arguments may be glued to it.
   Step name(const Source& source) {
     if (scan_ == pos_) {
-      if (!skip_space(source)) return Step::more;
+      const bool ready = skip_space(source);
       scan_ = pos_;
+      if (!ready) return Step::more;
     }
     for (;; ++scan_) {
       scan_ = source.text.find_first_of("<\n\r{`", scan_);

@@ -1,0 +1,168 @@
+// Behaviour of the parser beyond the corpus: spellings, places, what is streamed when.
+
+#include "agent/dialect/parser.hpp"
+#include "tests/support/catch.hpp"
+
+#include <string>
+#include <vector>
+
+using namespace kontor::agent;
+
+namespace {
+
+const std::string kEnd = "<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+const std::string kBody = "get_weather\n```json\n{\"city\": \"Paris\"}\n```";
+const std::string kBlock = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + kBody + kEnd;
+
+ParseResult parse(const std::string& text, ParserOptions options = {}) {
+  Parser parser(std::move(options));
+  parser.feed(text);
+  return parser.finish();
+}
+
+bool warned(const ParseResult& result, const std::string& kind) {
+  for (const auto& warning : result.warnings) {
+    if (warning == kind) return true;
+  }
+  return false;
+}
+
+std::string only_error(const ParseResult& result) { return result.errors.size() == 1 ? result.errors[0].kind : std::to_string(result.errors.size()); }
+
+struct Streamed {
+  std::string content, deltas, done;
+  std::size_t started = 0;
+};
+
+/// What has been streamed after each piece.
+std::vector<Streamed> stream(ParserOptions options, const std::vector<std::string>& pieces) {
+  Streamed now;
+  std::vector<Streamed> out;
+  Parser parser(std::move(options), [&](const ParseEvent& event) {
+    if (event.kind == ParseEvent::Kind::content) now.content += event.text;
+    if (event.kind == ParseEvent::Kind::call_started) ++now.started;
+    if (event.kind == ParseEvent::Kind::argument_delta) now.deltas += event.text;
+    if (event.kind == ParseEvent::Kind::call_done) now.done = event.text;
+  });
+  for (const auto& piece : pieces) {
+    parser.feed(piece);
+    out.push_back(now);
+  }
+  parser.finish();
+  out.push_back(now);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("every spelling of a call seen in the wild is the same call", "[dialect][parser]") {
+  const std::vector<std::string> texts = {
+      kBlock,
+      "<｜tool calls begin｜><｜tool call begin｜>function<｜tool sep｜>" + kBody + kEnd,
+      "<｜tool▁calls｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + kBody + kEnd,
+      "<｜tool▁call▁begin｜>function<｜tool▁sep｜>" + kBody + kEnd,
+      "<｜tool▁calls▁begin｜><｜tool▁calls▁begin｜>function<｜tool▁sep｜>" + kBody + kEnd,
+      "<｜tool▁calls▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"Paris\"}" + kEnd,
+      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<get_weather>\n```json\n{\"city\": \"Paris\"}\n```" + kEnd,
+      "<｜tool▁calls▁begin｜>\r\n<｜tool▁call▁begin｜>\r\nfunction\r\n<｜tool▁sep｜>\r\nget_weather\r\n```json\r\n{\"city\": \"Paris\"}\r\n```\r\n" + kEnd,
+      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + kBody + "<｜tool▁call▁e",
+      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": \"Paris\"}\n``",
+  };
+  for (const auto& text : texts) {
+    INFO(text);
+    const ParseResult result = parse(text);
+    REQUIRE(result.errors.empty());
+    REQUIRE(result.calls.size() == 1);
+    REQUIRE(result.calls[0].name == "get_weather");
+    REQUIRE(result.calls[0].raw_arguments == "{\"city\": \"Paris\"}");
+    REQUIRE(result.content.empty());
+  }
+}
+
+TEST_CASE("markers without a call are text", "[dialect][parser]") {
+  for (const std::string text : {"The marker <｜tool▁calls▁begin｜> starts a block.", "The marker <｜tool▁call▁begin｜> starts a call."}) {
+    const ParseResult result = parse(text);
+    REQUIRE(result.content == text);
+    REQUIRE(result.errors.empty());
+    REQUIRE(warned(result, "stray_marker"));
+  }
+  const ParseResult empty = parse("A<｜tool▁calls▁begin｜>\n<｜tool▁calls▁end｜>B");
+  REQUIRE(empty.content == "A\nB");
+  REQUIRE(warned(empty, "empty_block"));
+}
+
+TEST_CASE("an end marker quoted in code is text unless nothing follows it", "[dialect][parser]") {
+  const ParseResult quoted = parse("The token `<｜end▁of▁sentence｜>` ends a turn.");
+  REQUIRE(quoted.content == "The token `<｜end▁of▁sentence｜>` ends a turn.");
+  const ParseResult real = parse("```\ncode<｜end▁of▁sentence｜>\n");
+  REQUIRE(real.content == "```\ncode");
+  const ParseResult nested = parse("```markdown\n```json\n" + kBlock + "\n```");
+  REQUIRE(nested.calls.empty());
+  REQUIRE(warned(nested, "marker_in_code"));
+}
+
+TEST_CASE("reasoning parts, and a block that ends unclosed reasoning", "[dialect][parser]") {
+  const ParseResult parts = parse("<think>a</think>" + kBlock + "\n<think>b</think>answer");
+  REQUIRE(parts.reasoning == "a\nb");
+  REQUIRE(parts.content == "answer");
+  REQUIRE(parts.calls.size() == 1);
+
+  const ParseResult revealed = parse("thought</think>answer");
+  REQUIRE(revealed.reasoning == "thought");
+  REQUIRE(revealed.content == "answer");
+  REQUIRE(warned(revealed, "missing_think_open"));
+
+  ParserOptions open;
+  open.prefill = Prefill::open;
+  const ParseResult taken = parse("I try " + kBlock + " no.\n" + kBlock + "<｜end▁of▁sentence｜>", open);
+  REQUIRE(taken.calls.size() == 1);
+  REQUIRE(taken.reasoning == "I try " + kBlock + " no.");
+  REQUIRE(warned(taken, "implicit_think_close"));
+  open.mode = ParseMode::strict;
+  REQUIRE(only_error(parse("I try " + kBlock, open)) == "unterminated_think");
+}
+
+TEST_CASE("arguments stream as they are written, also inside tool_call elements", "[dialect][parser]") {
+  ParserOptions options;
+  options.format = "hermes";
+  const auto steps = stream(options, {"<tool_call>\n{\"name\": \"t\",", " \"arguments\": {\"a\": \"lo", "ng\"}", "}\n</tool_call>"});
+  REQUIRE(steps[0].started == 1);
+  REQUIRE(steps[1].deltas == "{\"a\": \"lo");
+  REQUIRE(steps[2].deltas == "{\"a\": \"long\"}");
+  REQUIRE(steps.back().done == "{\"a\": \"long\"}");
+  const auto repaired = stream({}, {"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>t\n{'a': 1}" + kEnd});
+  REQUIRE(repaired.back().done == "{\"a\": 1}");
+}
+
+TEST_CASE("with fallbacks only what may become a call waits", "[dialect][parser]") {
+  ParserOptions options;
+  options.fallbacks = true;
+  options.tools = {"get_weather"};
+  const auto steps = stream(options, {"Sure, I", " look.\n", "```json\n{\"name\": \"get_weather\", ", "\"arguments\": {}}\n```\nThat", " was an example."});
+  REQUIRE(steps[0].content == "Sure, I");
+  REQUIRE(steps[1].content == "Sure, I look.");
+  REQUIRE(steps[2].content.find('`') == std::string::npos);
+  REQUIRE(steps[3].content.ends_with("```\nThat"));
+  REQUIRE(steps.back().started == 0);
+  const ParseResult call = parse("Sure.\n```json\n{\"name\": \"get_weather\", \"arguments\": {}}\n```", options);
+  REQUIRE(call.calls.size() == 1);
+  REQUIRE(call.content == "Sure.");
+}
+
+TEST_CASE("control tokens decide under the token policy", "[dialect][parser]") {
+  ParserOptions options;
+  options.markers = MarkerPolicy::token;
+  Parser parser(options);
+  parser.feed("<think>", true);
+  parser.feed("quoted </think> is text");
+  parser.feed("</think>", true);
+  for (const auto& [text, control] : std::vector<std::pair<std::string, bool>>{
+           {"<｜tool▁calls▁begin｜>", true}, {"<｜tool▁call▁begin｜>", true}, {"function", false}, {"<｜tool▁sep｜>", true},
+           {kBody, false}, {"<｜tool▁call▁end｜>", true}, {"<｜tool▁calls▁end｜>", true}}) {
+    parser.feed(text, control);
+  }
+  const ParseResult result = parser.finish();
+  REQUIRE(result.reasoning == "quoted </think> is text");
+  REQUIRE(result.calls.size() == 1);
+  REQUIRE(result.errors.empty());
+}
