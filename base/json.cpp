@@ -3,6 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <unordered_set>
 #include <vector>
 
 namespace kontor {
@@ -25,8 +29,8 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
-    Json& object = *stack_.back();
-    if (object.contains(name) && limits_.refuse_duplicate_keys) {
+    known_key_ = !is_new_key(name);
+    if (known_key_ && limits_.refuse_duplicate_keys) {
       error = fail(Errc::malformed, "the key \"" + name + "\" stands twice in one object", "json_duplicate_key");
       return false;
     }
@@ -49,7 +53,10 @@ class Builder final : public nlohmann::json_sax<Json> {
     if (stack_.empty()) return root = Json(std::forward<Value>(value));
     Json& parent = *stack_.back();
     if (parent.is_array()) return parent.emplace_back(std::forward<Value>(value));
-    return parent[std::move(key_)] = Json(std::forward<Value>(value));
+    if (known_key_) return parent[key_] = Json(std::forward<Value>(value));
+    // The key was just looked up; operator[] would search all members again.
+    Json::object_t::Container& members = *parent.get_ptr<Json::object_t*>();
+    return members.emplace_back(std::move(key_), Json(std::forward<Value>(value))).second;
   }
   template <class Value>
   bool add(Value&& value) {
@@ -63,10 +70,23 @@ class Builder final : public nlohmann::json_sax<Json> {
     }
     // Pointers stay valid: a parent is only appended to after its open child has been closed.
     stack_.push_back(&insert(std::move(value)));
+    keys_.emplace_back();
     return true;
+  }
+  /// Small objects are searched, large ones have a set: a hostile object must not cost the square of its size.
+  bool is_new_key(const std::string& name) {
+    constexpr std::size_t kSearched = 16;
+    const Json& object = *stack_.back();
+    auto& keys = keys_.back();
+    if (object.size() < kSearched) return !object.contains(name);
+    if (keys.empty()) {
+      for (const auto& member : object.items()) keys.insert(member.key());
+    }
+    return keys.insert(name).second;
   }
   bool close() {
     stack_.pop_back();
+    keys_.pop_back();
     return true;
   }
   std::string place(std::size_t position) const {
@@ -80,7 +100,9 @@ class Builder final : public nlohmann::json_sax<Json> {
   std::string_view text_;
   const JsonLimits& limits_;
   std::vector<Json*> stack_;
+  std::vector<std::unordered_set<std::string>> keys_;  ///< Of each open object that has grown beyond a few members.
   std::string key_;
+  bool known_key_ = false;
 };
 
 void write_spaced(const Json& value, std::string& out) {

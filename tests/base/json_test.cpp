@@ -53,4 +53,16 @@ TEST_CASE("many siblings below one parent keep their places", "[base][json]") {
   CHECK((*value)["after"].get<bool>());
 }
 
+TEST_CASE("an object with very many keys takes linear time", "[base][json]") {
+  std::string text = "{";
+  for (int i = 0; i < 200'000; ++i) text += (i ? ",\"k" : "\"k") + std::to_string(i) + "\":" + std::to_string(i);
+  const auto value = parse_json(text + "}");  // a quadratic search would need minutes
+  REQUIRE(value);
+  CHECK(value->size() == 200'000);
+  CHECK(parse_json(text + ",\"k77\":1}").error().kind == "json_duplicate_key");
+  JsonLimits lenient;
+  lenient.refuse_duplicate_keys = false;
+  CHECK((*parse_json(R"({"a":1,"b":2,"a":3})", lenient))["a"].get<int>() == 3);
+}
+
 TEST_CASE("what is not UTF-8 is not JSON", "[base][json]") { CHECK(!parse_json("\"\xff\"")); }
