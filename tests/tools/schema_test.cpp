@@ -96,6 +96,17 @@ TEST_CASE("values and schemas beyond the bounds are refused, not accepted unchec
   REQUIRE(given_up.back().keyword == "limit");
 }
 
+TEST_CASE("objects with very many members are read and checked in about linear time", "[schema]") {
+  std::string text = "{";
+  for (int i = 0; i < 200'000; ++i) text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":" + std::to_string(i);
+  const auto value = parse_json(text + "}");
+  REQUIRE(value.has_value());
+  REQUIRE(value->size() == 200'000);
+  REQUIRE(parse_json(text + ",\"777\":1}").error().kind == "json_duplicate_key");
+  REQUIRE(parse_json(text + ",\"777\":1}", {.refuse_duplicate_keys = false})->size() == 200'000);
+  REQUIRE(compiled(R"({"additionalProperties":{"type":"integer"},"propertyNames":{"maxLength":6}})").validate(*value).empty());
+}
+
 TEST_CASE("tool schemas as they are found in the wild work", "[schema]") {
   const std::string pay = R"({"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{
     "iban":{"type":"string","pattern":"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"},"amount":{"type":["number","string"],"exclusiveMinimum":0},
