@@ -80,6 +80,59 @@ class Writer {
     return scalar(value);
   }
 
+  /// The sections of all files together.
+  void project(const Project& project) {
+    for (const auto& known : rule("root").keys) {
+      const auto parts = project.sections(known.key);
+      if (known.type == ValueType::include) continue;
+      if (parts.empty()) {
+        if (known.type != ValueType::mapping || !has_defaults(rule(known.arg))) continue;
+        key(0, known.key);
+        block(Yaml(), rule(known.arg), 2, true);
+        continue;
+      }
+      key(0, known.key);
+      if (known.type == ValueType::named) {
+        out += "\n";
+        for (const auto& entry : project.named(known.key)) {
+          key(2, entry.key.text());
+          block(entry.value, rule_of(entry.value, known.arg), 4, true);
+        }
+      } else if (parts.size() == 1 || (known.type != ValueType::list && known.type != ValueType::mapping)) {
+        ruled(parts.front().value, known, 2);
+      } else if (known.type == ValueType::list) {
+        out += "\n";
+        for (const auto& part : parts) entries(part.value, known.arg, 2);
+      } else {
+        merged(parts, rule(known.arg));
+      }
+    }
+  }
+  /// Rules of several files: their lists one behind the other.
+  void merged(const std::vector<Section>& parts, const MapRule& rule) {
+    out += "\n";
+    for (const auto& known : rule.keys) {
+      bool first = true;
+      for (const auto& part : parts) {
+        const Yaml given = part.value[known.key];
+        if (!given) continue;
+        if (first) {
+          key(2, known.key);
+          out += "\n";
+        }
+        first = false;
+        if (known.type == ValueType::list) {
+          entries(given, known.arg, 4);
+        } else {
+          for (const auto& item : given.items()) {
+            dash(4);
+            value(item, 6, false);
+          }
+        }
+      }
+    }
+  }
+
   void mapping(const Yaml& value, const MapRule& rule, int indent) {
     for (const auto& known : rule.keys) {
       const Yaml given = value[known.key];
@@ -116,6 +169,9 @@ class Writer {
   void list(const Yaml& value, std::string_view rule, int indent) {
     if (value.size() == 0) return line(" []");
     out += "\n";
+    entries(value, rule, indent);
+  }
+  void entries(const Yaml& value, std::string_view rule, int indent) {
     for (const auto& item : value.items()) {
       dash(indent);
       block(item, rule_of(item, rule), indent + 2, false);
@@ -159,11 +215,7 @@ std::string explained(const std::string& path) {
   project.folder = resolved_path(std::filesystem::absolute(path).parent_path().string(), ".");
   if (!load_project(project, std::move(*text))) return {};
   Writer writer;
-  writer.mapping(project.root(project.main()), rule("root"), 0);
-  for (std::size_t i = 1; i < project.files.size(); ++i) {
-    writer.out += "# from " + project.files[i]->name + "\n";
-    writer.mapping(project.root(*project.files[i]), rule("root"), 0);
-  }
+  writer.project(project);
   return writer.out;
 }
 
