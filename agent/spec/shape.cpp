@@ -29,6 +29,15 @@ std::string joined(const std::vector<std::string>& words) {
   return out;
 }
 
+/// A zone by its name, or by its city alone.
+std::string nearest_zone(std::string_view text) {
+  for (const auto& zone : time_zones()) {
+    const auto slash = zone.rfind('/');
+    if (slash != std::string::npos && edit_distance(text, std::string_view(zone).substr(slash + 1), 0) == 0) return zone;
+  }
+  return nearest(text, time_zones());
+}
+
 bool is_variable_name(std::string_view text) {
   if (text.empty() || (text[0] >= '0' && text[0] <= '9')) return false;
   return !check_id(text);
@@ -141,7 +150,7 @@ class Shape {
       case ValueType::webhook_path: if (text(name, value, owner)) format(value, check_webhook_path(value.text())); return;
       case ValueType::zone:
         if (text(name, value, owner) && !std::binary_search(time_zones().begin(), time_zones().end(), value.text())) {
-          add(value.offset(), "unknown-value", "no time zone is called '" + shown_text(value.text()) + "'" + did_you_mean(nearest(value.text(), time_zones())));
+          add(value.offset(), "unknown-value", "no time zone is called '" + shown_text(value.text()) + "'" + did_you_mean(nearest_zone(value.text())));
         }
         return;
       case ValueType::secret_source: if (text(name, value, owner)) secret_source(value); return;
