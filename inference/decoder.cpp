@@ -79,7 +79,9 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
 }
 
 Result<void> Decoder::run_batch(std::span<const Row> rows) {
-  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads()))
+  std::int64_t longest = 0;
+  for (const Row& row : rows) longest = std::max(longest, row.position + 1);
+  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), longest, config_, pool_->threads()))
     return fail(Errc::memory, "no memory left for activations", "out_of_memory");
   embed(rows);
   for (std::int64_t i = 0; i < config_.layers; ++i) {

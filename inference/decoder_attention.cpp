@@ -7,7 +7,7 @@
 
 namespace kontor::inference {
 
-bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int threads) {
+bool Decoder::Scratch::reserve(std::int64_t rows, std::int64_t longest, const ModelConfig& c, int threads) {
   const auto grow = [](auto& vector, std::int64_t size) {
     if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
   };
@@ -25,7 +25,14 @@ bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int thre
     grow(scales, rows * widest / cpu::kBlock + 1);
     grow(sums, rows * widest / cpu::kBlock + 1);
     grow(half_sums, rows * widest / cpu::kBlock * 2 + 2);
+    const std::int64_t group = c.heads / c.kv_heads, queries = std::max(group, kQueriesPerBlock);
+    const std::int64_t positions = (longest + cpu::kPage - 1) / cpu::kPage * cpu::kPage;
     grow(attention, threads);
+    for (Attention& part : attention) {
+      grow(part.queries, queries * c.key_length);
+      grow(part.scores, queries * positions);
+      grow(part.out, queries * c.value_length);
+    }
   } catch (const std::bad_alloc&) {
     return false;
   }
@@ -41,9 +48,7 @@ void Decoder::attend_block(std::int64_t layer, std::int64_t kv_head, std::span<c
   const std::int64_t queries = group * static_cast<std::int64_t>(rows.size());
   const std::int64_t longest = rows.back().position + 1;
   const std::int64_t pages = (longest + cpu::kPage - 1) / cpu::kPage, stride = pages * cpu::kPage;
-  scratch.queries.resize(static_cast<std::size_t>(queries * key_length));
-  if (static_cast<std::int64_t>(scratch.scores.size()) < queries * stride) scratch.scores.resize(static_cast<std::size_t>(queries * stride));
-  scratch.out.assign(static_cast<std::size_t>(queries * value_length), 0.0f);
+  std::fill(scratch.out.begin(), scratch.out.begin() + queries * value_length, 0.0f);
 
   const std::int64_t total = c.heads * key_length + c.kv_heads * (key_length + value_length);
   for (std::size_t i = 0; i < rows.size(); ++i) {

@@ -51,8 +51,8 @@ struct Decoder::Scratch {
   };
   std::vector<Attention> attention;
 
-  /// False where the system has no memory left.
-  bool reserve(std::int64_t rows, const ModelConfig& config, int threads);
+  /// For a batch of `rows` whose timelines hold at most `longest` positions. False where the system has no memory left.
+  bool reserve(std::int64_t rows, std::int64_t longest, const ModelConfig& config, int threads);
 };
 
 /// Neighbouring rows of one timeline whose queries share a pass over the keys.

@@ -76,7 +76,10 @@ ModelInfo describe_model(const WeightFile& file, const ModelConfig& config, cons
   for (const Tensor& tensor : file.tensors()) info.parameters += tensor.elements;
   info.context = config.context;
   info.embedding_width = config.width;
-  info.has_call_tokens = tokenizer.find("<｜tool▁calls▁begin｜>").has_value() || tokenizer.find("<tool_call>").has_value();
+  // The markers of the model's own notation: the first distillates have Qwen's <tool_call> left over, but write R1 blocks.
+  const bool hermes = contains(info.dialect, "qwen") || info.dialect == "qwq";
+  const auto marker = tokenizer.find(hermes ? "<tool_call>" : "<｜tool▁calls▁begin｜>");
+  info.has_call_tokens = marker && tokenizer.is_added(*marker);
   return info;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <new>
 #include <sstream>
 
 namespace kontor::agent::cli {
@@ -47,7 +48,7 @@ int print_info(const ModelOptions& options) {
 }
 
 /// Loads everything and evaluates one token.
-Result<void> verify(const ModelOptions& options) {
+Result<void> verify_or_throw(const ModelOptions& options) {
   const auto engine = open_engine(options);
   if (!engine) return engine.error();
   const auto bos = (*engine)->tokenizer().bos();
@@ -59,6 +60,14 @@ Result<void> verify(const ModelOptions& options) {
   if (const auto best = inference::arg_max(logits); !best)
     return fail(Errc::malformed, "the weights give values that are not numbers", "nonfinite_weights");
   return {};
+}
+
+Result<void> verify(const ModelOptions& options) {
+  try {
+    return verify_or_throw(options);
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::memory, "no memory left while checking the model", "out_of_memory");
+  }
 }
 
 int print_verify(const ModelOptions& options) {

@@ -31,8 +31,9 @@ bool expand_f16(const Tensor& tensor, Buffer& out, ThreadPool& pool, bool& fits)
   out = Buffer::allocate(static_cast<std::size_t>(tensor.elements) * sizeof(std::uint16_t));
   if (!out) return false;
   std::atomic<bool> overflow{false};
-  pool.parallel_for(tensor.rows(), 64, [&](std::int64_t begin, std::int64_t end, int) {
-    std::vector<float> row(static_cast<std::size_t>(tensor.row_elements()));
+  std::vector<std::vector<float>> rows(static_cast<std::size_t>(pool.threads()), std::vector<float>(static_cast<std::size_t>(tensor.row_elements())));
+  pool.parallel_for(tensor.rows(), 64, [&](std::int64_t begin, std::int64_t end, int thread) {
+    std::vector<float>& row = rows[static_cast<std::size_t>(thread)];
     for (std::int64_t r = begin; r < end; ++r) {
       (void)dequantize_row(tensor, r, row.data());
       auto* to = out.as<std::uint16_t>() + r * tensor.row_elements();

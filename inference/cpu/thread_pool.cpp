@@ -1,6 +1,7 @@
 #include "inference/cpu/thread_pool.hpp"
 
 #include <algorithm>
+#include <system_error>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -37,7 +38,12 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::start() {
   workers_.reserve(static_cast<std::size_t>(threads_ - 1));
-  for (int thread = 1; thread < threads_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < threads_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those that run do the work.
+  }
+  started_ = true;
 }
 
 void ThreadPool::take_pieces(int thread) {
@@ -49,13 +55,13 @@ void ThreadPool::take_pieces(int thread) {
 }
 
 void ThreadPool::run(std::int64_t count, std::int64_t grain, Call call, const void* context) {
-  if (workers_.empty()) start();
+  if (!started_) start();
   call_ = call;
   context_ = context;
   count_ = count;
   grain_ = grain;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(threads_ - 1, std::memory_order_relaxed);
+  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   generation_.fetch_add(1);  // Sequentially consistent with the sleepers' check: either they see it or we see them.
   if (sleepers_.load() > 0) {
     { const std::lock_guard lock(mutex_); }

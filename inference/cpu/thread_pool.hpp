@@ -47,6 +47,7 @@ class ThreadPool {
   void take_pieces(int thread);
 
   const int threads_;
+  bool started_ = false;
   std::vector<std::jthread> workers_;
 
   // The loop in progress; written by the caller before `generation_` moves.
