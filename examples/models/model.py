@@ -12,7 +12,8 @@ class Attend(torch.autograd.Function):
     """Causal attention of queries (B, H, T, D) over a prefix shared by the batch and over their own keys.
 
     Works on one sequence and a block of queries at a time: the score matrices then stay in the processor's cache,
-    keys behind the block are never touched, and nothing but one number per query is kept for the backward pass.
+    keys behind the block are never touched, and nothing but one number per query is kept for the backward pass: the
+    logarithm of its softmax sum, which is also returned.
     """
     BLOCK = 64
 
@@ -34,16 +35,16 @@ class Attend(torch.autograd.Function):
                 out[b, :, i:j] = torch.bmm(s, vb[:, :P + j]).div_(total)
                 lse[b, :, i:j] = total.log_().add_(top)
         ctx.save_for_backward(q, k, v, pk, pv, out, lse)
-        return out
+        return out, lse
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad, grad_lse):
         q, k, v, pk, pv, out, lse = ctx.saved_tensors
         B, H, T, D = q.shape
         P, C = pk.shape[1], Attend.BLOCK
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dpk, dpv = torch.zeros_like(pk), torch.zeros_like(pv)
-        delta = (grad * out).sum(-1, keepdim=True)
+        delta = (grad * out).sum(-1, keepdim=True) - grad_lse
         future = torch.full((C, C), float("-inf")).triu(1)
         for b in range(B):
             kb, vb = torch.cat((pk, k[b]), 1), torch.cat((pv, v[b]), 1)
@@ -93,8 +94,13 @@ class Block(nn.Module):
         scale = q.shape[-1] ** -0.5
         return rotate(q, cos * scale, sin * scale), rotate(k, cos, sin), v
 
+    @staticmethod
+    def join(attended):
+        B, H, T, D = attended.shape
+        return attended.transpose(1, 2).reshape(B, T, H * D)
+
     def finish(self, x, attended):
-        x = x + self.out(attended.transpose(1, 2).reshape(x.shape))
+        x = x + self.out(attended)
         gate, up = self.gate_up(rms_norm(x, self.norm2, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)
 
@@ -113,21 +119,34 @@ class Pocket(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def hidden(self, x, prefix, offset=0):
-        """States of the sequences x (B, T) behind one prefix (P) that all of them share; positions start at offset."""
+    def hidden(self, x, prefix, keep=None, look=None):
+        """States of the sequences x (B, T) behind one prefix (P) that all of them share.
+
+        With a mask keep (B, T) only the states at those places, as one list: the last block then does less work.
+        With look, three vectors (row, place, place to look at), returns also how much of its attention the first head of
+        the last block gives to these places, as the mean of the negative logarithm.
+        """
         P, T = len(prefix), x.shape[1]
         p, x = self.embed(prefix[None]), self.embed(x)
-        cos, sin = self.cos[offset:offset + P + T], self.sin[offset:offset + P + T]
+        cos, sin = self.cos[:P + T], self.sin[:P + T]
         empty = None
         for block in self.blocks:
             pq, pk, pv = block.project(p, cos[:P], sin[:P])
             q, k, v = block.project(x, cos[P:], sin[P:])
             if empty is None:
                 empty = pk.new_zeros(pk.shape[1], 0, pk.shape[3])
-            x = block.finish(x, Attend.apply(q, k, v, pk[0], pv[0]))
+            attended, lse = Attend.apply(q, k, v, pk[0], pv[0])
+            attended = block.join(attended)
             if block is not self.blocks[-1]:
-                p = block.finish(p, Attend.apply(pq, pk, pv, empty, empty))
-        return rms_norm(x, self.norm, self.c["eps"])
+                x = block.finish(x, attended)
+                p = block.finish(p, block.join(Attend.apply(pq, pk, pv, empty, empty)[0]))
+            else:
+                x = block.finish(x, attended) if keep is None else block.finish(x[keep], attended[keep])
+        x = rms_norm(x, self.norm, self.c["eps"])
+        if look is None:
+            return x
+        row, place, target = look
+        return x, (lse[row, 0, place, 0] - (q[row, 0, place] * k[row, 0, target]).sum(-1)).mean()
 
     def logits(self, h):
         return F.linear(h, self.embed.weight)
@@ -142,7 +161,7 @@ class Pocket(nn.Module):
             s = torch.bmm(q, k[:, :n + T].transpose(1, 2))
             if T > 1:
                 s += torch.full((T, n + T), float("-inf")).triu(n + 1)
-            x = block.finish(x, torch.bmm(torch.softmax(s, -1), v[:, :n + T])[None])
+            x = block.finish(x, block.join(torch.bmm(torch.softmax(s, -1), v[:, :n + T])[None]))
         cache["n"] = n + T
         return rms_norm(x[0], self.norm, self.c["eps"])
 

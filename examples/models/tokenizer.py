@@ -106,6 +106,13 @@ class Tokenizer:
                     out.extend(self._piece(piece))
         return out
 
+    def starts(self, ids):
+        """The place of every token in the text, counted in bytes, and the end."""
+        out = [0]
+        for i in ids:
+            out.append(out[-1] + (len(self.tokens[i].encode()) if i < len(g.SPECIALS) else len(self.tokens[i])))
+        return out
+
     def decode(self, ids):
         out = bytearray()
         for i in ids:
@@ -152,7 +159,7 @@ def main():
     rng = random.Random("vocabulary")
     texts = []
     for _ in range(4000):
-        texts.append("".join(t for _, t in g.training_transcript(rng)))
+        texts.append("".join(t for _, t in g.training_transcript(rng)[0]))
     texts += [g.prefix()] * 60      # the fixed text in front should be short
     t = train(texts, 1280)
     t.save(sys.argv[1])

@@ -30,23 +30,37 @@ import tokenizer as tk
 from model import Pocket, plant_copying
 
 # Share of the run at which a stage ends: lines per invoice, share of transcripts with a memory block, share of batches
-# behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step.
-STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.3, 0.10, 6144), (0.70, 6, 0.4, 0.20, 8192), (1.00, 6, 0.5, 0.60, 8192)]
+# behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
+# this rate is too noisy, with larger ones there are too few of them.
+STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.15, 6144), (1.00, 4, 0.3, 0.50, 8192)]
+LOOK = 0.3      # weight of telling one head where to look
 
 
-def encode(tok, transcript):
-    ids, mask = [], []
+def encode(tok, transcript, copies=()):
+    """Returns (ids, mask of what the model writes, [(place, place to look at)])."""
+    ids, mask, parts = [], [], []
     for by_model, text in transcript:
         part = tok.encode(text)
+        parts.append((len(ids), part))
         ids += part
         mask += [by_model] * len(part)
-    return ids, mask
+    look = []
+    (base, user), (here, turn) = parts[:2]
+    at, to = ({b: n for n, b in enumerate(tok.starts(p))} for p in (turn, user))
+    for place, source, length in copies:
+        place, source, length = (len(s.encode()) for s in (
+            transcript[1][1][:place], transcript[0][1][:source], transcript[0][1][source:source + length]))
+        for b in range(length + 1):     # up to the token behind the value, which tells that it ends
+            i, j = at.get(place + b), to.get(source + b)
+            if i is not None and j is not None and j < len(user) and (b == length or turn[i] == user[j]):
+                look.append((here + i - 1, base + j))
+    return ids, mask, look
 
 
 def batch_of(rows, pad):
-    T = max(len(ids) for ids, _ in rows)
+    T = max(len(row[0]) for row in rows)
     x, m = torch.full((len(rows), T), pad), torch.zeros((len(rows), T), dtype=torch.bool)
-    for r, (ids, mask) in enumerate(rows):
+    for r, (ids, mask, _) in enumerate(rows):
         x[r, :len(ids)], m[r, :len(ids)] = torch.tensor(ids), torch.tensor(mask)
     return x, m
 
@@ -57,7 +71,9 @@ def producer(queue, progress, seed, path):
     rng, tok = random.Random(f"train-{seed}"), tk.Tokenizer.load(path)
     while True:
         _, lines, memory, full, budget = next(s for s in STAGES if progress.value < s[0] or s is STAGES[-1])
-        rows = sorted((encode(tok, g.training_transcript(rng, lines, memory)) for _ in range(160)), key=lambda r: len(r[0]))
+        long = rng.random() < full
+        budget = budget * 3 // 2 if long else budget        # the full prefix costs the same for any number of rows
+        rows = sorted((encode(tok, *g.training_transcript(rng, lines, memory)) for _ in range(80)), key=lambda r: len(r[0]))
         batches, current = [], []
         for row in rows:
             if current and len(row[0]) * (len(current) + 1) > budget:
@@ -67,8 +83,7 @@ def producer(queue, progress, seed, path):
         batches.append(current)
         rng.shuffle(batches)
         for b in batches:
-            k = rng.random()
-            p = g.short_prefix(rng) if k > full else g.prefix(rng if rng.random() < 0.3 else None)
+            p = g.prefix(rng if rng.random() < 0.3 else None) if long else g.short_prefix(rng)
             queue.put((tok.encode(p), b))
 
 
@@ -145,10 +160,10 @@ class Assistant:
             torch.nn.utils.vector_to_parameters(self.weights.clone(), model.parameters())
             prefix, rows = queue.get()
             model.zero_grad(set_to_none=True)
-            loss, counted = loss_of(model, prefix, rows, pad)
+            loss, _, _, counted = loss_of(model, prefix, rows, pad)
             loss.backward()
             self.gradient.copy_(torch.cat([q.grad.reshape(-1) for q in model.parameters()]))
-            self.count[0], self.count[1] = counted, sum(len(ids) for ids, _ in rows)
+            self.count[0], self.count[1] = counted, sum(len(row[0]) for row in rows)
             self.ready.set()
 
     @torch.no_grad()
@@ -171,9 +186,13 @@ class Assistant:
 
 
 def loss_of(model, prefix, rows, pad):
+    """The loss to minimise, the loss of the tokens alone, and how many tokens that were."""
     x, m = batch_of(rows, pad)
-    h = model.hidden(x[:, :-1], torch.tensor(prefix))
-    return F.cross_entropy(model.logits(h[m[:, 1:]]), x[:, 1:][m[:, 1:]]), int(m[:, 1:].sum())
+    keep = m[:, 1:]
+    look = torch.tensor([(r, *entry) for r, row in enumerate(rows) for entry in row[2]]).t()
+    h, missed = model.hidden(x[:, :-1], torch.tensor(prefix), keep, look)
+    loss = F.cross_entropy(model.logits(h), x[:, 1:][keep])
+    return loss + LOOK * missed, loss.detach(), missed.detach(), int(keep.sum())
 
 
 def main():
@@ -210,7 +229,7 @@ def main():
     muon, adam = Muon(matrices), torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
 
     rng = random.Random("check")
-    held = [encode(tok, g.training_transcript(rng)) for _ in range(100)]
+    held = [encode(tok, *g.training_transcript(rng)) for _ in range(100)]
     full = torch.tensor(tok.encode(g.prefix()))
 
     queue, progress = multiprocessing.Queue(16), multiprocessing.Value("d", a.progress)
@@ -230,11 +249,11 @@ def main():
             break
         progress.value = share
         prefix, rows = queue.get()
-        loss, counted = loss_of(model, prefix, rows, tok.pad)
-        loss.backward()
+        total, loss, missed, counted = loss_of(model, prefix, rows, tok.pad)
+        total.backward()
         if assistant:
             seen += assistant.help(model, counted)
-        rate = min(1, (step + 1) / 100) * (1 if share < a.steady else max(0.01, (1 - share) / (1 - a.steady)))
+        rate = min(1, (step + 1) / (20 if a.start else 100)) * (1 if share < a.steady else max(0.01, (1 - share) / (1 - a.steady)))
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         muon.step(a.lr * rate)
         for group in adam.param_groups:
@@ -243,10 +262,11 @@ def main():
         adam.zero_grad(set_to_none=True)
         if assistant:
             assistant.publish(model)
-        step, seen = step + 1, seen + sum(len(ids) for ids, _ in rows)
-        recent = recent[-49:] + [float(loss)]
+        step, seen = step + 1, seen + sum(len(row[0]) for row in rows)
+        recent = recent[-49:] + [(float(loss), float(missed))]
         if step % 25 == 0:
-            print(f"step {step} share {share:.3f} loss {sum(recent) / len(recent):.4f} tokens {seen / 1e6:.2f}M "
+            print(f"step {step} share {share:.3f} loss {sum(r[0] for r in recent) / len(recent):.4f} "
+                  f"look {sum(r[1] for r in recent) / len(recent):.4f} tokens {seen / 1e6:.2f}M "
                   f"{seen / max(spent, 1):.0f}/s", flush=True)
         if spent > next_check:
             next_check, before = spent + a.check * 60, time.time()
