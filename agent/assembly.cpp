@@ -98,8 +98,8 @@ Error unknown_input(const Spec& spec, const std::string& name) {
   return fail(Errc::usage, "there is no input '" + name + "'; " + (known.empty() ? "the file declares none" : "the inputs are " + known), "input");
 }
 
-/// Replaces {{secret:NAME}} in every text of a value.
-void fill_secrets(Json& value, const std::map<std::string, std::string>& secrets) {
+/// Replaces {{secret:NAME}} in every text of a value; false when one of them has no value.
+bool fill_secrets(Json& value, const std::map<std::string, std::string>& secrets) {
   if (value.is_string()) {
     std::string text = value.get<std::string>();
     for (const auto& [name, secret] : secrets) {
@@ -107,9 +107,13 @@ void fill_secrets(Json& value, const std::map<std::string, std::string>& secrets
       for (auto at = text.find(handle); at != std::string::npos; at = text.find(handle, at + secret.size())) text.replace(at, handle.size(), secret);
     }
     value = text;
-  } else if (value.is_structured()) {
-    for (auto& member : value) fill_secrets(member, secrets);
+    return text.find("{{secret:") == std::string::npos;
   }
+  bool complete = true;
+  if (value.is_structured()) {
+    for (auto& member : value) complete = fill_secrets(member, secrets) && complete;
+  }
+  return complete;
 }
 
 /// The same path below another folder, when it lies below `from`.
@@ -240,7 +244,13 @@ Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const 
     if (request.settings.contains("config")) {
       auto config = evaluate_templates(request.settings.at("config"), scope);
       if (!config) return fail(Errc::usage, "config of tool '" + entry.name + "': " + config.error().describe(), "config");
-      fill_secrets(*config, secrets);
+      if (!fill_secrets(*config, secrets)) {
+        std::string names;
+        for (const auto& secret : spec.secrets) {
+          if (!secrets.contains(secret.name)) names += (names.empty() ? "" : ", ") + secret.name + " (" + secret.from + ")";
+        }
+        return fail(Errc::not_found, "tool '" + entry.name + "' needs a secret that has no value: " + names, "secret");
+      }
       request.settings["config"] = std::move(*config);
     }
     if (!options.shadow_folder.empty() && request.settings.contains("write") && request.settings.at("write").is_string()) {

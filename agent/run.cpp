@@ -111,7 +111,7 @@ class Execution {
       report.where = error.where;
       report.kind = error.kind;
       report.status = error.kind == kParked ? "parked" : error.kind == kUnknown ? "unknown" : error.kind == kInterrupted ? "interrupted"
-                    : error.kind == kBudget ? "budget" : error.kind == kModelFailed || error.kind == kJournalFailed ? "error"
+                    : error.kind == kBudget ? "budget" : error.kind == kModelFailed || error.kind == kJournalFailed || error.kind == kDiverged ? "error"
                     : error.kind == kEndOfLog ? "end_of_log" : "failed";
     }
     close(report);
@@ -225,7 +225,7 @@ Result<Recorded> read_start(const std::vector<JournalEvent>& events) {
   return recorded;
 }
 
-Result<void> only_finished_remains(const RunRow& row) {
+Result<void> check_open(const RunRow& row) {
   if (row.status == "done" || row.status == "failed" || row.status == "cancelled") return fail(Errc::conflict, "run " + row.id + " is " + row.status);
   return {};
 }
@@ -280,7 +280,7 @@ Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunO
   auto row = journal.find(id);
   if (!row) return row.error();
   History history(*events);
-  if (auto open = only_finished_remains(*row); !open) {
+  if (auto open = check_open(*row); !open) {
     RunReport report;
     report.id = id, report.name = row->name, report.status = row->status, report.note = row->note;
     report.ledger = history.spent();
@@ -329,7 +329,7 @@ Result<PendingItem> decide_approval(Journal& journal, const std::string& id, con
   if (!events) return events.error();
   auto row = journal.find(id);
   if (!row) return row.error();
-  if (auto open = only_finished_remains(*row); !open) return open.error();
+  if (auto open = check_open(*row); !open) return open.error();
   auto item = choose(History(*events).pending(), call, false, id);
   if (!item) return item.error();
   if (item->expires_at_ms > 0 && system_clock().unix_ms() >= item->expires_at_ms) {
@@ -365,7 +365,7 @@ Result<void> cancel_run(Journal& journal, const std::string& id, const std::stri
   if (!log) return log.error();
   auto row = journal.find(id);
   if (!row) return row.error();
-  if (auto open = only_finished_remains(*row); !open) return open.error();
+  if (auto open = check_open(*row); !open) return open.error();
   return log->append("run_cancelled", "", Json{{"by", by}}, "cancelled", "cancelled by " + by);
 }
 

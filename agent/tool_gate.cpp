@@ -97,6 +97,7 @@ Json with_secrets(const RunContext& run, const GateCall& call) {
 /// A tool that repeats a secret must not carry it into journal or prompt.
 void hide_secrets(const RunContext& run, ToolResult& result) {
   constexpr std::size_t kShortest = 4;
+  if (run.secrets.empty()) return;
   bool found = false;
   std::string text = result.text.empty() ? result.value.dump(-1, ' ', false, Json::error_handler_t::replace) : result.text;
   for (const auto& [name, value] : run.secrets) {
@@ -172,7 +173,7 @@ class Gate {
     std::int64_t limit = spec.timeout_ms > 0 ? spec.timeout_ms : 30'000;
     if (call_.timeout_ms > 0) limit = std::min(limit, call_.timeout_ms);
     ToolResult result = execute(run_, call_.tool, with_secrets(run_, call_), context(), limit);
-    ++run_.ledger.tool_calls;
+    executed_ = true;
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
     if (result.is_error && result.error_kind == "cancelled" && run_.stop.stop_requested()) {
       return fail(Errc::cancelled, "interrupted", kInterrupted, call_.place);
@@ -227,7 +228,10 @@ class Gate {
   Result<ToolResult> finish(ToolResult result) {
     hide_secrets(run_, result);
     Json data = to_json(result);
-    data["spent"] = agent::to_json(run_.book());
+    Ledger spent = run_.book();
+    spent.tool_calls = executed_ ? 1 : 0;
+    run_.ledger.tool_calls += spent.tool_calls;
+    data["spent"] = agent::to_json(spent);
     auto recorded = run_.record("call_outcome", call_.place, data);
     if (!recorded) return recorded.error();
     run_.emit("call_result", call_.place, shown(result, false));
@@ -253,6 +257,7 @@ class Gate {
   RunContext& run_;
   const GateCall& call_;
   std::string rule_;
+  bool executed_ = false;
 };
 
 }  // namespace
@@ -305,7 +310,11 @@ Result<ApprovalAnswer> ask_person(RunContext& run, PendingItem item, std::int64_
     return ApprovalAnswer{ApprovalAnswer::Kind::rejected, "expiry", {}};
   }
   ApprovalAnswer answer;
-  if (run.log && run.approver) answer = run.approver(item);
+  if (run.log && run.approver) {
+    const std::int64_t asked = run.clock->steady_ns();
+    answer = run.approver(item);
+    run.booked_ns += run.clock->steady_ns() - asked;  // Waiting for people is not the run's time.
+  }
   if (run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, item.call);
   if (answer.kind == ApprovalAnswer::Kind::later) {
     return fail(Errc::denied, item.call + " waits for approval: " + item.reason, kParked, item.call);

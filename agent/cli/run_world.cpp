@@ -18,6 +18,8 @@
 namespace kontor::agent::cli {
 namespace {
 
+constexpr int kWake = SIGUSR2;  // Ends the watcher; never leaves this process.
+
 using ToolList = std::vector<std::shared_ptr<tools::Tool>>;
 
 /// A library that is not beside the agent file may be one that comes with Kontor: those lie beside the program (build
@@ -90,13 +92,13 @@ Interrupts::Interrupts(std::string hint) : hint_(std::move(hint)) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, kWake);
   // Blocked here, so that all later threads inherit it and only the watcher sees them.
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   watcher_ = std::jthread([this, signals](std::stop_token over) {
     while (!over.stop_requested()) {
-      const timespec pause{0, 100'000'000};
-      if (sigtimedwait(&signals, nullptr, &pause) < 0) continue;
+      if (const int signal = sigwaitinfo(&signals, nullptr); signal < 0 || signal == kWake) continue;
       if (stop_.stop_requested()) _exit(130);
       stop_.request_stop();
       std::fprintf(stderr, "\nstopping after the current step%s; once more ends at once\n", hint_.c_str());
@@ -104,7 +106,10 @@ Interrupts::Interrupts(std::string hint) : hint_(std::move(hint)) {
   });
 }
 
-Interrupts::~Interrupts() = default;
+Interrupts::~Interrupts() {
+  watcher_.request_stop();
+  pthread_kill(watcher_.native_handle(), kWake);
+}
 
 Result<ApproveFlags> parse_approve(const std::vector<std::string>& words) {
   ApproveFlags flags;

@@ -219,6 +219,11 @@ class Walker {
     PendingItem item;
     item.call = place;
     item.reason = "the workflow asks a person";
+    if (step.approval.is_object() && step.approval.contains("message") && step.approval.at("message").is_string()) {
+      auto message = evaluated(step.approval.at("message").get<std::string>(), place);
+      if (!message) return message.error();
+      item.reason = message->is_string() ? message->get<std::string>() : spaced_json(*message);
+    }
     const auto strings = [&](const char* key) {
       std::vector<std::string> list;
       if (step.approval.is_object() && step.approval.contains(key) && step.approval.at(key).is_array()) {

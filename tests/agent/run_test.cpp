@@ -305,7 +305,8 @@ TEST_CASE("an approval given for other arguments does not count", "[agent][run]"
   REQUIRE(log->append("approval_decided", report.pending[0].call, Json{{"decision", "approve"}, {"by", "x"}, {"binding", "something else"}}).has_value());
   log = fail(Errc::none, "");
   report = setup.resume(report.id);
-  CHECK(report.status == "failed");
+  CHECK(report.status == "error");
+  CHECK(report.kind == kDiverged);
   CHECK(payments_of(setup.bank, 300) == 0);
 }
 
