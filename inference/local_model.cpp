@@ -13,6 +13,13 @@ using Time = std::chrono::steady_clock;
 
 double seconds_since(Time::time_point start) { return std::chrono::duration<double>(Time::now() - start).count(); }
 
+/// Whether the token is markup by its id. DeepSeek's files type the call markers and think tags as user-defined, some as
+/// normal tokens; one token with exactly that text is no text that merely looks like it.
+bool is_markup(const Tokenizer& tokenizer, TokenId id) {
+  const std::string_view text = tokenizer.piece(id);
+  return tokenizer.is_control(id) || tokenizer.is_added(id) || text == "<think>" || text == "</think>";
+}
+
 }  // namespace
 
 LocalModel::LocalModel(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), session_(engine_) {}
@@ -54,7 +61,7 @@ Result<void> LocalModel::decode(const GenerateRequest& request, const std::funct
       out.stop_reason = StopReason::end_of_turn;
       return {};
     }
-    const Piece piece{tokenizer.piece(chosen->id), tokenizer.is_control(chosen->id), chosen->id, static_cast<float>(chosen->probability)};
+    const Piece piece{tokenizer.piece(chosen->id), is_markup(tokenizer, chosen->id), chosen->id, static_cast<float>(chosen->probability)};
     out.text += piece.text;
     if (sink && !sink(piece)) {
       out.stop_reason = StopReason::stopped_by_sink;

@@ -3,6 +3,7 @@
 #include "inference/session.hpp"
 
 #include "inference/local_model.hpp"
+#include "inference/model_info.hpp"
 #include "tests/support/catch.hpp"
 
 #include <chrono>
@@ -197,4 +198,23 @@ TEST_CASE("an unknown device is a usage error and a missing one is named") {
   if (test::shared_dir().empty()) return test::count_cases("device", 0, 0, 1);
   CHECK(open_local_model(model_path(kModels[0]), {"abacus", 1, 0}).error().kind == "bad_device");
   if (cuda_device_count() == 0) CHECK(open_local_model(model_path(kModels[0]), {"cuda", 1, 0}).error().kind == "no_device");
+}
+
+TEST_CASE("the prompt format and its call markers are recognised by the vocabulary") {
+  const std::string shared = test::shared_dir();
+  if (shared.empty()) return test::count_cases("dialect", 0, 0, 1);
+  const struct { const char* name; const char* dialect; bool call_tokens; } cases[] = {
+      {"deepseek-v3", "v3", true}, {"deepseek-r1-distill-qwen", "r1-distill", false}, {"qwen2.5", "qwen2.5", true}, {"llama3.1", "plain", false}};
+  for (const auto& expected : cases) {
+    INFO(expected.name);
+    const auto file = WeightFile::open(shared + "/cases/tokenizer/vocab/ggml-vocab-" + expected.name + ".gguf");
+    REQUIRE(file.has_value());
+    const auto config = read_model_config(*file);
+    const auto tokenizer = Tokenizer::create(*file);
+    REQUIRE(config.has_value());
+    REQUIRE(tokenizer.has_value());
+    const ModelInfo info = describe_model(*file, *config, *tokenizer);
+    CHECK(info.dialect == expected.dialect);
+    CHECK(info.has_call_tokens == expected.call_tokens);
+  }
 }
