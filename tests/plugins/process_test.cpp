@@ -37,6 +37,7 @@ struct Plugin {
   tools::ToolResult raw(const std::string& what) { return loaded.tools[1]->call(Json{{"do", what}}, {}); }
   int pid() { return act("hello").value.at("pid").get<int>(); }
   tools::Tool& patient() { return *loaded.tools[2]; }
+  tools::Tool& hasty() { return *loaded.tools[3]; }  // Its time limit is 400 ms.
   LoadedPlugin loaded;
 };
 
@@ -79,7 +80,7 @@ TEST_CASE("a hanging call ends at its time limit and takes its process with it")
   Plugin plugin;
   const int before = plugin.pid();
   const auto start = SteadyClock::now();
-  const auto result = plugin.act("hang");
+  const auto result = plugin.hasty().call(Json{{"do", "hang"}}, {});
   CHECK(result.error_kind == "timeout");
   CHECK(SteadyClock::now() - start < std::chrono::seconds(5));
   CHECK(plugin.pid() != before);
@@ -89,7 +90,7 @@ TEST_CASE("a call that stops when asked keeps its process") {
   for (const auto isolation : {Isolation::process, Isolation::in_process}) {
     Plugin plugin(rude(isolation));
     const int before = plugin.pid();
-    const auto result = plugin.act("wait");
+    const auto result = plugin.hasty().call(Json{{"do", "wait"}}, {});
     CHECK(result.is_error);
     CHECK(result.error_kind == "timeout");
     CHECK(plugin.pid() == before);
@@ -130,7 +131,7 @@ TEST_CASE("the call's context and progress reach both sides") {
   for (const auto isolation : {Isolation::process, Isolation::in_process}) {
     Plugin plugin(rude(isolation));
     tools::CallContext context{"run-1", "call-2", "run-1/pay/3", {}, {}};
-    CHECK(plugin.loaded.tools[0]->call(Json{{"do", "context"}}, context).value ==
+    CHECK(plugin.hasty().call(Json{{"do", "context"}}, context).value ==
           Json{{"run", "run-1"}, {"call", "call-2"}, {"key", "run-1/pay/3"}, {"ms", 400}});
     double seen = 0;
     std::string note;
