@@ -3,7 +3,7 @@
 
     generate.py show [--seed S] [--family NAME]         print one document and its transcript
     generate.py eval --seed S --count N --out DIR       write an evaluation set
-                     [--layouts trained|other|phrasing]
+                     [--layouts trained|other|labels|NAME]   (labels: trained layouts with labels that are never trained)
 
 Every invoice draws fresh names, numbers and amounts, so that a model cannot learn
 any of them by heart and has to copy what the document prints.
@@ -520,6 +520,8 @@ def sideways(inv):
 TRAINED = [(letter, 10), (keyvalue, 3), (pipes, 3), (footer, 3)]
 OTHER = [(national, 2), (columns, 2), (email, 2), (taxed, 2), (stacked, 1), (semicolons, 1), (sideways, 1)]
 TRAINED_LINES = 4
+# How often each is trained: the layout of the example first.
+SHARES = [(letter, 26), (keyvalue, 2), (pipes, 2), (footer, 2)]
 
 
 def make_document(d, families=TRAINED, max_lines=6, family=None, **fixed):
@@ -712,7 +714,7 @@ def copies(text, inv, file):
 def training_transcript(rng, max_lines=6, memory=0.5):
     """Returns (transcript, copies)."""
     d = Draw(rng)
-    inv, document = make_document(d, max_lines=max_lines)
+    inv, document = make_document(d, SHARES, max_lines)
     if d.chance(0.15):
         document = document.rstrip("\n")
     file = d.file()
@@ -821,14 +823,15 @@ def main():
     e.add_argument("--seed", type=int, required=True)
     e.add_argument("--count", type=int, default=200)
     e.add_argument("--out", required=True)
-    e.add_argument("--layouts", choices=["trained", "other", "phrasing"], default="trained")
+    e.add_argument("--layouts", default="trained")
     a = p.parse_args()
     if a.what == "show":
         d = Draw(random.Random(a.seed))
         inv, text = make_document(d, family=globals()[a.family] if a.family else None)
         print(prefix() + "".join(t for _, t in transcript(d, inv, text, d.file(), memory_block(d, inv))))
     else:
-        data = evaluation_set(a.seed, a.count, OTHER if a.layouts == "other" else TRAINED, "held" if a.layouts == "phrasing" else "train")
+        layouts = {"trained": TRAINED, "labels": TRAINED, "other": OTHER}.get(a.layouts) or [(globals()[a.layouts], 1)]
+        data = evaluation_set(a.seed, a.count, layouts, "held" if a.layouts == "labels" else "train")
         write_evaluation_set(a.out, *data)
 
 
