@@ -7,6 +7,7 @@ namespace {
 
 using inference::StopReason;
 
+constexpr std::size_t kLoopCheckPieces = 32;
 constexpr std::string_view kThinkEnd = "</think>";
 
 const char* stop_word(StopReason reason) {
@@ -36,6 +37,19 @@ KeepReasoning keep_of(const std::string& word) {
   return word == "none" ? KeepReasoning::never : word == "all" ? KeepReasoning::all : KeepReasoning::since_last_user;
 }
 
+/// Does the text end in one short piece over and over? Models that lost the thread write until they are stopped.
+bool repeats_itself(const std::string& text) {
+  constexpr std::size_t kPeriodMax = 64, kBytesMin = 384, kTimesMin = 16;
+  for (std::size_t period = 1; period <= kPeriodMax; ++period) {
+    const std::size_t length = std::max(kBytesMin, kTimesMin * period);
+    if (text.size() < length + period) return false;
+    std::size_t same = 0;
+    while (same < length && text[text.size() - 1 - same] == text[text.size() - 1 - same - period]) ++same;
+    if (same == length) return true;
+  }
+  return false;
+}
+
 /// Feeds pieces to the parser, watches the think budget and the clock, and passes deltas on.
 class Listener {
  public:
@@ -52,6 +66,7 @@ class Listener {
       budget_over_ = true;
       return false;
     }
+    if (ends_.size() % kLoopCheckPieces == 0 && repeats_itself(text_)) return false;
     if (request_.deadline_ns > 0 && run_.clock->steady_ns() >= request_.deadline_ns) {
       deadline_over_ = true;
       return false;

@@ -77,7 +77,7 @@ models: {tape: {replay: tape.jsonl}}
 tools: {bank: {use: plugin, library: libbank.so}}
 )";
 
-std::string turn(const std::string& text) { return Json{{"text", text}}.dump() + "\n"; }
+std::string turn(const std::string& text, const std::string& when = "") { return Json{{"text", text}, {"when", when}}.dump() + "\n"; }
 std::string call(const std::string& name, const std::string& arguments) {
   return "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + name + "\n```json\n" + arguments + "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
 }
@@ -158,9 +158,10 @@ workflow:
   - {id: last, tool: bank.balance, with: {amount: 1}}
 )";
   for (const char* amount : {"200", "300"}) {
-    setup.tape += turn("<think>\nLook first.</think>\n\n" + call("bank.balance", std::string("{\"amount\": ") + amount + "}"));
-    setup.tape += turn(call("bank.pay", std::string("{\"amount\": ") + amount + "}"));
-    setup.tape += turn(std::string("paid ") + amount);
+    const std::string when = std::string("amount: ") + amount;
+    setup.tape += turn("<think>\nLook first.</think>\n\n" + call("bank.balance", std::string("{\"amount\": ") + amount + "}"), when);
+    setup.tape += turn(call("bank.pay", std::string("{\"amount\": ") + amount + "}"), when);
+    setup.tape += turn(std::string("paid ") + amount, when);
   }
 }
 
@@ -379,6 +380,19 @@ TEST_CASE("unusable output is repaired, and gives the step up when it does not e
   CHECK(bad.status == "failed");
   CHECK(bad.kind == "invalid_output");
   CHECK(setup.bank.payments.size() == 1);
+}
+
+TEST_CASE("a model that writes the same thing over and over is stopped and told", "[agent][run]") {
+  Setup setup;
+  setup.yaml = std::string(kHead) + "agents:\n  clerk: {model: tape, instruction: Answer.}\n";
+  setup.task = "Say something.";
+  std::string loop = "<think>\nSo.</think>\n\n";
+  for (int i = 0; i < 20000; ++i) loop += "again ";
+  setup.tape = turn(loop) + turn("done");
+  const RunReport report = setup.start();
+  INFO(report.note);
+  CHECK(report.status == "done");
+  CHECK(report.ledger.generated < 300);
 }
 
 TEST_CASE("a token budget stops the run before the next turn", "[agent][run]") {
