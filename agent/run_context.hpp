@@ -82,6 +82,8 @@ struct RunContext {
   EnergyMeter* energy = nullptr;
   double energy_seen = 0;                        ///< Joules already booked.
   std::int64_t booked_ns = 0;                    ///< Wall time already booked.
+  /// Places of calls with effect `once` that took effect: what contains one is not tried again.
+  std::set<std::string> effects_done;
   /// Confidence of the arguments of the call that policy looks at now, by dotted path.
   std::shared_ptr<std::map<std::string, double>> confidence = std::make_shared<std::map<std::string, double>>();
 

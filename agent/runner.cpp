@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMaxDepth = 8;
 constexpr int kMaxTurnTokens = 8192;
+constexpr float kRetryTemperature = 0.2f;
 constexpr std::size_t kQueryBytes = 2000;
 
 const ModelSpec* find_model(const Spec& spec, const std::string& name) {
@@ -175,6 +176,7 @@ class AgentRun {
     request.messages = &planner.messages();
     request.tools = &schemas_;
     request.sampling = sampling_of(model_spec ? model_spec : find_model(*run_.spec, agent_.model), run_.seed, place);
+    if (task_.attempt > 0) request.sampling.temperature = std::max(request.sampling.temperature, kRetryTemperature * static_cast<float>(std::min<std::int64_t>(task_.attempt, 3)));
     if (model_spec) request.think_keep = model_spec->think_keep;
     request.think_tokens = agent_.think_tokens;
     if (model_spec && model_spec->think_budget > 0) {

@@ -118,6 +118,8 @@ class Gate {
   Result<ToolResult> pass() {
     if (const Json* outcome = run_.history.outcome(call_.place)) {
       ToolResult result = result_from_json(*outcome);
+      const Json* intent = run_.history.intent(call_.place);
+      if (!result.is_error && intent && intent->contains("effect") && intent->at("effect") == Json("once")) run_.effects_done.insert(call_.place);
       run_.emit("call_result", call_.place, shown(result, true));
       return result;
     }
@@ -234,6 +236,8 @@ class Gate {
     data["spent"] = agent::to_json(spent);
     auto recorded = run_.record("call_outcome", call_.place, data);
     if (!recorded) return recorded.error();
+    const tools::Tool* tool = run_.registry->find(call_.tool);
+    if (!result.is_error && tool && tool->spec().effect == Effect::once) run_.effects_done.insert(call_.place);
     run_.emit("call_result", call_.place, shown(result, false));
     return result;
   }

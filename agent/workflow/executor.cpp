@@ -83,6 +83,7 @@ class Walker {
       run_.emit("step_started", place + suffix, Json{{"kind", kind_name(step.kind)}, {"target", step.target}});
       const std::int64_t deadline = step.timeout_ms > 0 ? began + step.timeout_ms * 1'000'000 : 0;
       // A fixed call is the same call in every attempt; what an agent calls can differ.
+      attempt_ = retry;
       auto result = one(step, place + suffix, step.kind == Kind::tool ? key : key + suffix, deadline);
       if (result && step.check) {
         if (auto holds = check(step, *result, place); !holds) result = holds.error();
@@ -97,8 +98,19 @@ class Walker {
       if (ends_run(error)) return error;
       run_.emit("step_failed", place + suffix, Json{{"error", error.message}, {"kind", error.kind}, {"seconds", seconds}});
       if (retry >= step.retry_max) return error;
+      if (const auto done = effect_inside(place + suffix); !done.empty() && step.kind != Kind::tool) {
+        error.message += " (not tried again, because " + done + " took effect)";
+        return error;
+      }
       if (auto waited = pause(step.backoff_ms << std::min<std::int64_t>(retry, 10)); !waited) return waited.error();
     }
+  }
+
+  /// A `once` call that took effect inside a step, or "".
+  std::string effect_inside(const std::string& place) const {
+    const auto at = run_.effects_done.lower_bound(place);
+    if (at == run_.effects_done.end() || at->rfind(place, 0) != 0) return {};
+    return at->size() == place.size() || std::string_view("#/").find((*at)[place.size()]) != std::string_view::npos ? *at : std::string();
   }
 
   Result<StepResult> one(const StepSpec& step, const std::string& place, const std::string& key, std::int64_t deadline) {
@@ -146,6 +158,7 @@ class Walker {
     task.text = task_text(*with);
     task.untrusted = scope_.draws_on_untrusted(step.with);
     task.deadline_ns = deadline;
+    task.attempt = attempt_;
     auto answer = run_agent(run_, task, scope_.lookup());
     if (!answer) return answer.error();
     return StepResult{std::move(answer->value), answer->untrusted, true};
@@ -290,6 +303,7 @@ class Walker {
   RunContext& run_;
   StepScope scope_;
   std::size_t failed_items_ = 0;
+  std::int64_t attempt_ = 0;
 };
 
 }  // namespace

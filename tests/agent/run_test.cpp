@@ -395,6 +395,24 @@ TEST_CASE("a model that writes the same thing over and over is stopped and told"
   CHECK(report.ledger.generated < 300);
 }
 
+TEST_CASE("a failed agent is tried again, but not after it has paid", "[agent][run]") {
+  for (const bool pays : {false, true}) {
+    Setup setup;
+    setup.yaml = std::string(kHead) + R"(policy: {allow: ["bank.*"]}
+agents:
+  clerk: {model: tape, instruction: Pay., tools: [bank.pay, bank.balance], on_invalid: {repair: false}}
+workflow:
+  - {id: pay, agent: clerk, with: {amount: 5}, retry: {max: 2, backoff: 1ms}}
+)";
+    setup.tape = turn(call(pays ? "bank.pay" : "bank.balance", "{\"amount\": 5}")) + turn(call("bank.pay", "{\"amount\": ")) + turn(call("bank.pay", "{\"amount\": 5}")) + turn("paid");
+    RunReport report = setup.start();
+    INFO(report.note);
+    CHECK(report.status == (pays ? "failed" : "done"));
+    CHECK(setup.bank.payments.size() == 1);
+    if (pays) CHECK(report.note.find("not tried again") != std::string::npos);
+  }
+}
+
 TEST_CASE("a token budget stops the run before the next turn", "[agent][run]") {
   Setup setup;
   two_payments(setup, "policy: {allow: [\"bank.*\"]}\nbudgets: {run: {tokens: 500}, on_exceed: stop}\n");
