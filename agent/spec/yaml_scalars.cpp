@@ -1,5 +1,7 @@
 #include "agent/spec/yaml_scalars.hpp"
 
+#include <algorithm>
+
 namespace kontor::agent {
 
 bool is_document_marker(std::string_view text, std::size_t at) {
@@ -272,7 +274,7 @@ bool ScalarScanner::block() {
       if (i >= text_.size()) break;
       line = i + (text_[i] == '\r' && i + 1 < text_.size() && text_[i + 1] == '\n' ? 2 : 1);
     }
-    if (content <= indent_) content = indent_ + 1;
+    if (content <= indent_) content = std::max(indent_ + 1, static_cast<int>(deepest));  // nothing but blank lines
   }
 
   std::size_t pending = 0;          // line breaks not written yet
