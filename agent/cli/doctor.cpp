@@ -86,8 +86,8 @@ Finding landlock() {
   const long version = syscall(444, nullptr, 0, 1);
 #endif
   if (version > 0) return {"landlock", true, "ABI " + std::to_string(version), {}};
-  return {"landlock", false, "not offered by this kernel: plugins are confined by rlimits and no_new_privs only",
-          "boot a kernel with CONFIG_SECURITY_LANDLOCK and lsm=landlock"};
+  return {"landlock", false, "not offered by this kernel: plugins in processes of their own are refused",
+          "boot with \"landlock\" among the lsm= modules (Linux 5.13 or later), or accept weaker walls with KONTOR_PLUGIN_SANDBOX=partial"};
 }
 
 Finding seccomp() {

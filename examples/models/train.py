@@ -32,8 +32,8 @@ from model import Pocket, plant_copying
 # Share of the run at which a stage ends: lines per invoice, share of transcripts with a memory block, share of batches
 # behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
 # this rate is too noisy, with larger ones there are too few of them.
-STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.15, 6144), (1.00, 4, 0.3, 0.50, 8192)]
-LOOK = 0.3      # weight of telling one head where to look
+STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.15, 6144), (1.00, 4, 0.3, 0.40, 8192)]
+LOOK = 0.3      # weight of telling two heads where to look
 
 
 def encode(tok, transcript, copies=()):
@@ -41,18 +41,17 @@ def encode(tok, transcript, copies=()):
     ids, mask, parts = [], [], []
     for by_model, text in transcript:
         part = tok.encode(text)
-        parts.append((len(ids), part))
+        parts.append((len(ids), part, {b: n for n, b in enumerate(tok.starts(part))}))
         ids += part
         mask += [by_model] * len(part)
     look = []
-    (base, user), (here, turn) = parts[:2]
-    at, to = ({b: n for n, b in enumerate(tok.starts(p))} for p in (turn, user))
-    for place, source, length in copies:
+    for own, place, origin, source, length in copies:
+        (here, turn, at), (base, given, to) = parts[own], parts[origin]
         place, source, length = (len(s.encode()) for s in (
-            transcript[1][1][:place], transcript[0][1][:source], transcript[0][1][source:source + length]))
+            transcript[own][1][:place], transcript[origin][1][:source], transcript[origin][1][source:source + length]))
         for b in range(length + 1):     # up to the token behind the value, which tells that it ends
             i, j = at.get(place + b), to.get(source + b)
-            if i is not None and j is not None and j < len(user) and (b == length or turn[i] == user[j]):
+            if i is not None and j is not None and j < len(given) and (b == length or turn[i] == given[j]):
                 look.append((here + i - 1, base + j))
     return ids, mask, look
 

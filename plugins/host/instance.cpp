@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <mutex>
@@ -134,7 +135,7 @@ class LocalInstance final : public Instance {
     static constexpr std::string_view kLevels[] = {"debug", "info", "warning", "error"};
     const auto& self = *static_cast<LocalInstance*>(host->host_data);
     if (self.log_ < 0) return;
-    std::string line(kLevels[level <= KONTOR_LOG_ERROR ? level : KONTOR_LOG_ERROR]);
+    std::string line(kLevels[std::min<std::uint32_t>(level, KONTOR_LOG_ERROR)]);
     line += ": " + cut(view(message), kNoteBytesMax);
     for (char& c : line) {
       if (static_cast<unsigned char>(c) < 0x20) c = ' ';  // One message is one line, without terminal controls.

@@ -51,10 +51,13 @@ struct Descriptor {
 };
 
 /// Only what a program needs to find its libraries and speak its language: no tokens, no keys.
-std::vector<std::string> clean_environment() {
+std::vector<std::string> clean_environment(const std::vector<std::string>& permitted) {
   std::vector<std::string> kept;
   for (const char* name : {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name)) kept.push_back(std::string(name) + "=" + value);
+  }
+  for (const auto& name : permitted) {
+    if (const char* value = std::getenv(name.c_str())) kept.push_back(name + "=" + value);
   }
   return kept;
 }
@@ -73,7 +76,7 @@ struct SpawnSettings {
 };
 
 /// Errors: io with the reason of the system.
-Result<pid_t> spawn(const std::string& program, int socket, int library, int log) {
+Result<pid_t> spawn(const std::string& program, int socket, int library, int log, std::vector<std::string> environment) {
   SpawnSettings settings;
   auto* actions = &settings.actions;
   int status = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
@@ -94,7 +97,6 @@ Result<pid_t> spawn(const std::string& program, int socket, int library, int log
   status |= posix_spawnattr_setpgroup(&settings.attributes, 0);
   status |= posix_spawnattr_setflags(&settings.attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
   if (status != 0) return fail(Errc::memory, "not enough memory to start " + program);
-  std::vector<std::string> environment = clean_environment();
   std::vector<char*> environment_pointers;
   for (auto& entry : environment) environment_pointers.push_back(entry.data());
   environment_pointers.push_back(nullptr);
@@ -330,7 +332,7 @@ struct Started {
   Declaration declaration;
 };
 
-Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const ProcessOptions& options) {
+Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("make a socket for plugin", image.path());
   Descriptor ours(pair[0]), theirs(pair[1]);
@@ -341,20 +343,34 @@ Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup,
   // A process that reads nothing any more must not hold up its callers for ever.
   const timeval patience{kSendTimeoutSeconds, 0};
   ::setsockopt(ours.number, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  const auto pid = spawn(options.program, theirs.number, library.number, log.number);
+  const auto pid = spawn(options.program, theirs.number, library.number, log.number, clean_environment(rules.environment));
   if (!pid) return pid.error();
   auto process = std::make_shared<HostProcess>(*pid, ours.release(), image.path(), options);
   ::close(theirs.release());
   auto declaration = process->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),
-                                    setup.declare_only ? "declare" : "create"});
+                                    setup.declare_only ? "declare" : "create", write_rules(rules)});
   if (!declaration) return declaration.error();
   return Started{std::move(process), std::move(*declaration)};
 }
 
+/// The rules for a plugin, with the folders it may write to in place.
+Result<SandboxRules> prepare(const Declaration& declaration, const InstanceSetup& setup, SandboxMode mode) {
+  auto rules = resolve_permissions(declaration.permissions, setup.config, setup.base_dir, setup.data_dir);
+  if (!rules) return rules.error();
+  rules->mode = mode;
+  for (const auto& folder : rules->write) {
+    std::error_code status;
+    std::filesystem::create_directories(folder, status);
+    if (status) return fail(Errc::io, "make folder " + folder + ": " + status.message(), "system");
+  }
+  if (!setup.log_path.empty()) rules->append = setup.log_path;
+  return rules;
+}
+
 class ProcessInstance final : public Instance {
  public:
-  ProcessInstance(LibraryImage image, InstanceSetup setup, ProcessOptions options, Started started)
-      : image_(std::move(image)), setup_(std::move(setup)), options_(std::move(options)),
+  ProcessInstance(LibraryImage image, InstanceSetup setup, SandboxRules rules, ProcessOptions options, Started started)
+      : image_(std::move(image)), setup_(std::move(setup)), rules_(std::move(rules)), options_(std::move(options)),
         declaration_(std::move(started.declaration)), process_(std::move(started.process)) {}
 
   const Declaration& declaration() const override { return declaration_; }
@@ -381,7 +397,7 @@ class ProcessInstance final : public Instance {
     }
     restarts_.push_back(now);
     process_.reset();
-    auto started = start_one(image_, setup_, options_);
+    auto started = start_one(image_, setup_, rules_, options_);
     if (!started) return fail(started.error().code, "plugin could not be started again: " + started.error().message, started.error().kind);
     if (write_declaration(started->declaration) != write_declaration(declaration_)) {
       return fail(Errc::conflict, "plugin " + image_.path() + " declares other tools than before", "declaration");
@@ -392,6 +408,7 @@ class ProcessInstance final : public Instance {
 
   const LibraryImage image_;
   const InstanceSetup setup_;
+  const SandboxRules rules_;
   const ProcessOptions options_;
   const Declaration declaration_;
   std::mutex mutex_;
@@ -420,9 +437,25 @@ Result<std::unique_ptr<Instance>> start_process(LibraryImage image, const Instan
     if (!program) return program.error();
     options.program = std::move(*program);
   }
-  auto started = start_one(image, setup, options);
+  SandboxRules rules;
+  rules.mode = options.sandbox;
+  if (rules.mode == SandboxMode::required) {
+    const auto mode = sandbox_mode_of_environment();
+    if (!mode) return mode.error();
+    rules.mode = *mode;
+  }
+  InstanceSetup reading = setup;
+  reading.declare_only = true;
+  auto started = start_one(image, reading, rules, options);
   if (!started) return started.error();
-  return std::unique_ptr<Instance>(std::make_unique<ProcessInstance>(std::move(image), setup, std::move(options), std::move(*started)));
+  if (!setup.declare_only) {
+    auto resolved = prepare(started->declaration, setup, rules.mode);
+    if (!resolved) return resolved.error();
+    rules = std::move(*resolved);
+    started = start_one(image, setup, rules, options);
+    if (!started) return started.error();
+  }
+  return std::unique_ptr<Instance>(std::make_unique<ProcessInstance>(std::move(image), setup, std::move(rules), std::move(options), std::move(*started)));
 }
 
 }  // namespace kontor::plugins

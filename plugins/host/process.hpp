@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/library.hpp"
+#include "plugins/host/permissions.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -12,6 +13,7 @@
 namespace kontor::plugins {
 
 struct ProcessOptions {
+  SandboxMode sandbox = SandboxMode::required;
   std::string program;                        ///< kontor-plugin-host; "" finds it beside this program.
   std::uint64_t memory_bytes = 4ull << 30;    ///< Address space of the process; 0: unlimited.
   std::int64_t start_timeout_ms = 10'000;
@@ -26,9 +28,11 @@ constexpr int kParallelCallsMax = 8;
 /// Where the host program is: beside this program, in its parent folder, or in ../libexec/kontor. Errors: not_found.
 Result<std::string> find_host_program();
 
-/// Starts a host process with the image and waits until the plugin is ready. The instance keeps the image for restarts.
-/// A crash, a hang or nonsense from the process is an error answer (kinds crashed, timeout, cancelled) and the next
-/// call gets a fresh process. Errors: not_found, io, timeout, and what create_instance reports.
+/// Starts a host process with the image and waits until the plugin is ready. A first process, which may touch nothing, only
+/// says what the plugin declares; the one that stays is confined to that (see resolve_permissions). Folders it
+/// may write to are made. The instance keeps the image for restarts. A crash, a hang or nonsense from the process is an
+/// error answer (kinds crashed, timeout, cancelled) and the next call gets a fresh process.
+/// Errors: not_found, io, timeout, denied (kind sandbox), malformed (kind permission), and what create_instance reports.
 Result<std::unique_ptr<Instance>> start_process(LibraryImage image, const InstanceSetup& setup, const ProcessOptions& options);
 
 }  // namespace kontor::plugins

@@ -1,7 +1,7 @@
 // kontor-plugin-host: one plugin in a process of its own. Started by Kontor, not by people.
 
 #include "plugins/host/frame.hpp"
-#include "plugins/host/serve.hpp"
+#include "plugins/host/program/serve.hpp"
 
 #include <sys/socket.h>
 

@@ -1,12 +1,12 @@
-#include "plugins/host/serve.hpp"
+#include "plugins/host/program/serve.hpp"
 
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/library.hpp"
 #include "plugins/host/process.hpp"
+#include "plugins/host/program/sandbox.hpp"
 
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -44,10 +44,8 @@ bool limit(int resource, rlim_t value) {
   return ::setrlimit(static_cast<__rlimit_resource_t>(resource), &wanted) == 0;
 }
 
-/// Before any code of the plugin runs. What cannot be confined is not started.
-bool confine(std::uint64_t memory_bytes) {
-  bool ok = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
-  ok = limit(RLIMIT_CORE, 0) && ok;
+bool limit_resources(std::uint64_t memory_bytes) {
+  bool ok = limit(RLIMIT_CORE, 0);
   ok = limit(RLIMIT_NOFILE, kOpenFilesMax) && ok;
   ok = limit(RLIMIT_FSIZE, kFileBytesMax) && ok;
 #ifndef KONTOR_SANITIZED
@@ -168,11 +166,15 @@ int serve_plugin() {
   ::fcntl(kLibraryDescriptor, F_SETFD, FD_CLOEXEC);
   FrameReader reader(kSocketDescriptor);
   auto load = reader.next();
-  if (!load || load->kind != FrameKind::load || load->fields.size() != 7) return 2;
+  if (!load || load->kind != FrameKind::load || load->fields.size() != 8) return 2;
   auto& fields = load->fields;
-  if (!confine(number_in<std::uint64_t>(fields[4]))) {
-    return refuse(fail(Errc::denied, "the plugin's process could not be confined (no_new_privs, resource limits)", "confine"));
+  // Before any code of the plugin runs: opening the library already runs its constructors.
+  if (!limit_resources(number_in<std::uint64_t>(fields[4]))) {
+    return refuse(fail(Errc::denied, "the resources of the plugin's process could not be limited", "sandbox"));
   }
+  const auto rules = parse_rules(fields[7]);
+  if (!rules) return refuse(rules.error());
+  if (const auto entered = enter_sandbox(*rules); !entered) return refuse(entered.error());
   const auto entry = open_entry(kLibraryDescriptor, fields[5]);
   if (!entry) return refuse(entry.error());
   if (fields[6] == "declare") {

@@ -1,0 +1,17 @@
+#pragma once
+// The walls around a plugin's process: no new privileges, Landlock for files and sockets, seccomp for the rest.
+//
+// Landlock says which files exist for the process (see landlock(7)); seccomp takes away system calls that Landlock does
+// not cover: starting programs, other processes, sockets, changing owners and modes, mounting, tracing, keys, io_uring.
+// Both are inherited and can only be tightened, so a plugin cannot leave.
+
+#include "base/error.hpp"
+#include "plugins/host/permissions.hpp"
+
+namespace kontor::plugins {
+
+/// Confines the calling thread and all it starts; call it before there are others. Paths that do not exist grant nothing.
+/// Errors: denied (kind sandbox) naming what the kernel lacks; nothing of the plugin may run then.
+Result<void> enter_sandbox(const SandboxRules& rules);
+
+}  // namespace kontor::plugins
