@@ -13,6 +13,8 @@ namespace {
 
 /// Tokens computed together: large enough that weights are read once for many, small enough for the caches.
 constexpr std::int64_t kBatch = 256;
+/// Attention that one thread computes sooner than it is handed to others, in multiply-adds.
+constexpr std::int64_t kAttentionAlone = 300'000;
 
 }  // namespace
 
@@ -179,7 +181,11 @@ void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
   const std::vector<QueryBlock> blocks = query_blocks(rows.size(), [&](std::size_t i) { return rows[i].timeline; },
                                                       config_.heads / config_.kv_heads);
   const std::int64_t units = static_cast<std::int64_t>(blocks.size()) * config_.kv_heads;
-  pool_->parallel_for(units, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+  // Short timelines are done sooner by one thread than handed to another.
+  std::int64_t places = 0;
+  for (const Row& row : rows) places += row.position + 1;
+  const bool alone = places * config_.heads * (config_.key_length + config_.value_length) < kAttentionAlone;
+  pool_->parallel_for(units, alone ? units : 1, [&](std::int64_t begin, std::int64_t end, int thread) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const QueryBlock& block = blocks[static_cast<std::size_t>(unit / config_.kv_heads)];
       attend_block(layer, unit % config_.kv_heads, rows.subspan(block.first, block.count),

@@ -138,11 +138,17 @@ class MatrixProduct {
   }
 };
 
+/// Multiply-adds that one thread does in the time it takes to hand work to another (about 20 microseconds).
+constexpr std::int64_t kOperationsAlone = 300'000;
+
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
-  std::int64_t total = 0;
-  for (const Product& product : products) total += MatrixProduct::tiles(*product.matrix);
+  std::int64_t total = 0, operations = 0;
+  for (const Product& product : products) {
+    total += MatrixProduct::tiles(*product.matrix);
+    operations += product.matrix->rows() * product.matrix->columns() * activations.count;
+  }
   // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  const std::int64_t grain = activations.count >= 8 ? 2 : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= 8 ? 2 : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
   pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
     std::int64_t base = 0;
     for (const Product& product : products) {

@@ -1,6 +1,7 @@
 #pragma once
 // Splits loops over threads. Threads start with the first loop that needs them, spin briefly between loops (a token is
-// some hundred short loops) and sleep when nothing comes.
+// some hundred short loops) and sleep when nothing comes. A thread that the system holds up costs nothing unless it
+// has taken a piece: on a busy machine the others do its work.
 
 #include <atomic>
 #include <condition_variable>
@@ -44,21 +45,23 @@ class ThreadPool {
   void run(std::int64_t count, std::int64_t grain, Call call, const void* context);
   void start();
   void work(int thread);
+  /// Takes pieces of the current loop until none is left.
   void take_pieces(int thread);
 
   const int threads_;
   bool started_ = false;
   std::vector<std::jthread> workers_;
 
-  // The loop in progress; written by the caller before `generation_` moves.
+  // The loop in progress. The caller writes these while no piece is taken; whoever has taken one may read them.
   Call call_ = nullptr;
   const void* context_ = nullptr;
   std::int64_t count_ = 0;
   std::int64_t grain_ = 1;
 
-  alignas(64) std::atomic<std::int64_t> next_{0};
-  alignas(64) std::atomic<std::uint32_t> generation_{0};
-  alignas(64) std::atomic<int> busy_{0};  ///< Workers that have not finished the current loop.
+  /// Loop number (24 bits), its pieces (20), the next piece (20): who moves it from n to n + 1 has taken piece n. In one
+  /// word, so that a thread that was held up since an earlier loop can neither take a piece twice nor miss the change.
+  alignas(64) std::atomic<std::uint64_t> state_{0};
+  alignas(64) std::atomic<std::int64_t> done_{0};  ///< Pieces that are finished. The caller waits for these, not for threads.
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
