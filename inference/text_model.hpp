@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -58,11 +59,14 @@ struct Usage {
   double decode_seconds = 0;
 };
 
+class TokenConstraint;
+
 struct GenerateRequest {
   std::vector<Segment> prompt;  ///< The full prefix; the session works out what it already holds.
   Sampling sampling;
   int max_tokens = 4096;
   std::stop_token stop;         ///< Checked at every token and between prefill chunks.
+  std::shared_ptr<TokenConstraint> constraint;  ///< Null: every token may come. Sources without token ids ignore it.
 };
 
 struct Generation {
