@@ -7,12 +7,27 @@
 #include "inference/text_model.hpp"
 #include "inference/weight_file.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace kontor::inference {
+
+/// Positions in a page of the KV cache.
+inline constexpr std::int64_t kPagePositions = 64;
+
+/// Keys and values of kPagePositions neighbouring positions in all layers, held by whoever has a reference: sequences
+/// that share a prefix, the prefix cache. Never written while more than one holds it.
+class KvPage {
+ public:
+  virtual ~KvPage() = default;
+  /// The content in the backend's own layout, for snapshots: as many bytes as Backend::page_bytes() says.
+  virtual void copy_to(std::span<std::byte> out) const = 0;
+};
+using KvPageRef = std::shared_ptr<KvPage>;
 
 /// The KV cache of one token timeline. Belongs to the backend that made it and dies before it.
 class Sequence {
@@ -22,7 +37,14 @@ class Sequence {
   virtual std::int64_t length() const = 0;
   /// Forgets everything from `length` on. No effect where the sequence is shorter.
   virtual void truncate(std::int64_t length) = 0;
-  /// Bytes of memory held now.
+  /// A sequence that holds the same and goes its own way from here. Pages are shared until one of the two writes.
+  virtual std::unique_ptr<Sequence> fork() const = 0;
+  /// References to the pages that hold length() positions; the last one may be filled in part.
+  virtual std::vector<KvPageRef> pages() const = 0;
+  /// Holds the first `length` positions of these pages from now on, instead of what it held. `pages`: as many as
+  /// `length` needs, made by the same backend.
+  virtual void adopt(std::span<const KvPageRef> pages, std::int64_t length) = 0;
+  /// Bytes of memory held now, shared pages included.
   virtual std::uint64_t bytes() const = 0;
 };
 
@@ -62,6 +84,10 @@ class Backend {
   /// "cpu", "cuda:0".
   virtual std::string device() const = 0;
   virtual std::unique_ptr<Sequence> create_sequence() = 0;
+  virtual std::uint64_t page_bytes() const = 0;
+  /// A page from what KvPage::copy_to wrote, on the same kind of device. `content`: page_bytes() bytes, of any value:
+  /// nonsense gives nonsense, never a fault. Errors: memory (out_of_memory).
+  virtual Result<KvPageRef> load_page(std::span<const std::byte> content) = 0;
 
   /// Appends every extension's tokens. After an error the sequences have the length they had before the call.
   /// Errors: usage (bad_token), limit (context_full), memory (out_of_memory).

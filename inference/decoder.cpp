@@ -31,9 +31,17 @@ void Decoder::set_threads(int threads) {
   if (!pool_ || pool_->threads() != wanted) pool_ = std::make_unique<cpu::ThreadPool>(wanted);
 }
 
-std::unique_ptr<Sequence> Decoder::create_sequence() {
-  const KvShape shape{config_.layers, config_.kv_heads, config_.key_length, config_.value_length, compute_ == Compute::native};
-  return std::make_unique<Timeline>(shape);
+KvShape Decoder::kv_shape() const {
+  return {config_.layers, config_.kv_heads, config_.key_length, config_.value_length, compute_ == Compute::native};
+}
+
+std::unique_ptr<Sequence> Decoder::create_sequence() { return std::make_unique<Timeline>(kv_shape()); }
+
+Result<KvPageRef> Decoder::load_page(std::span<const std::byte> content) {
+  auto page = HostPage::create(page_bytes());
+  if (!page) return fail(Errc::memory, "no memory left for the KV cache", "out_of_memory");
+  std::memcpy(page->data(), content.data(), std::min<std::size_t>(content.size(), page_bytes()));
+  return KvPageRef(std::move(page));
 }
 
 std::uint64_t Decoder::weight_bytes_per_token() const {
@@ -55,7 +63,7 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
     if (end > config_.context)
       return fail(Errc::limit, std::to_string(end) + " tokens do not fit into the context of " + std::to_string(config_.context),
                   "context_full");
-    if (const auto reserved = timeline.cache.reserve(end); !reserved) return reserved.error();
+    if (const auto reserved = timeline.cache.reserve(timeline.length(), end); !reserved) return reserved.error();
   }
   std::vector<Row> rows;
   for (const Extension& extension : extensions) {

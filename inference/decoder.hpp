@@ -27,6 +27,8 @@ class Decoder final : public Backend {
   const ModelConfig& config() const override { return config_; }
   std::string device() const override { return "cpu"; }
   std::unique_ptr<Sequence> create_sequence() override;
+  std::uint64_t page_bytes() const override { return KvCache(kv_shape()).page_bytes(); }
+  Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;
   int threads() const override { return pool_->threads(); }
@@ -75,6 +77,7 @@ class Decoder final : public Backend {
   Result<const float*> vector_of(const std::string& name, std::int64_t length, bool required);
   Result<cpu::Matrix> matrix_of(const std::string& name, std::int64_t columns, std::int64_t rows);
 
+  KvShape kv_shape() const;
   Result<void> run_batch(std::span<const Row> rows);
   void embed(std::span<const Row> rows);
   void attention(const Layer& layer, std::int64_t index, std::span<const Row> rows);

@@ -21,6 +21,14 @@ class Decoder::Timeline final : public Sequence {
     cache.shrink(length);
   }
   std::uint64_t bytes() const override { return cache.bytes(); }
+  std::unique_ptr<Sequence> fork() const override { return std::make_unique<Timeline>(*this); }
+  std::vector<KvPageRef> pages() const override { return {cache.pages().begin(), cache.pages().end()}; }
+  void adopt(std::span<const KvPageRef> pages, std::int64_t length) override {
+    std::vector<std::shared_ptr<HostPage>> own;
+    for (const KvPageRef& page : pages) own.push_back(std::static_pointer_cast<HostPage>(page));
+    cache.adopt(std::move(own));
+    positions = length;
+  }
 
   KvCache cache;
   std::int64_t positions = 0;

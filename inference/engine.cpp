@@ -2,14 +2,28 @@
 
 #include "inference/model_info.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <new>
 
 namespace kontor::inference {
+namespace {
 
-Engine::Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, std::int64_t context)
-    : file_(file), tokenizer_(std::move(tokenizer)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)) {
+std::uint64_t default_cache_bytes() {
+  constexpr std::uint64_t kMost = std::uint64_t{4} << 30, kShare = 8;
+  const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0) return kMost / kShare;
+  return std::min(kMost, static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) / kShare);
+}
+
+}  // namespace
+
+Engine::Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, const EngineOptions& options)
+    : file_(file), tokenizer_(std::move(tokenizer)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)),
+      prefix_cache_bytes_(options.prefix_cache_bytes > 0 ? options.prefix_cache_bytes : default_cache_bytes()) {
   info_.device = backend_->device();
-  if (context > 0 && context < info_.context) info_.context = context;
+  if (options.context > 0 && options.context < info_.context) info_.context = options.context;
 }
 
 Result<std::shared_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& options) {
@@ -27,7 +41,7 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const Eng
     if (!tokenizer) return tokenizer.error();
     auto backend = open_backend(file, options.backend);
     if (!backend) return backend.error();
-    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(*backend), options.context));
+    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(*backend), options));
   } catch (const std::bad_alloc&) {
     return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
   }
@@ -36,6 +50,18 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const Eng
 std::unique_ptr<Sequence> Engine::create_sequence() {
   const std::lock_guard lock(mutex_);
   return backend_->create_sequence();
+}
+
+Result<KvPageRef> Engine::load_page(std::span<const std::byte> content) {
+  const std::lock_guard lock(mutex_);
+  return backend_->load_page(content);
+}
+
+std::shared_ptr<PrefixCache> Engine::prefix_cache(const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  auto& cache = prefix_caches_[tenant];
+  if (!cache) cache = std::make_shared<PrefixCache>(backend_->page_bytes(), prefix_cache_bytes_);
+  return cache;
 }
 
 Result<void> Engine::forward(std::span<const Extension> extensions) {

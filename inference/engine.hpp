@@ -3,9 +3,11 @@
 
 #include "base/error.hpp"
 #include "inference/backend.hpp"
+#include "inference/prefix_cache.hpp"
 #include "inference/text_model.hpp"
 #include "inference/tokenizer.hpp"
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -16,6 +18,8 @@ namespace kontor::inference {
 struct EngineOptions {
   BackendOptions backend;
   std::int64_t context = 0;  ///< Longest timeline; 0 or more than the model's: what the model allows.
+  /// Memory of each tenant's prefix cache at most; 0: an eighth of the machine's memory, at most 4 GiB.
+  std::uint64_t prefix_cache_bytes = 0;
 };
 
 /// Thread-safe: calls are carried out one after the other.
@@ -32,6 +36,10 @@ class Engine {
   std::int64_t context() const { return info_.context; }
 
   std::unique_ptr<Sequence> create_sequence();
+  std::uint64_t page_bytes() const { return backend_->page_bytes(); }
+  /// What the sessions of one tenant share. Made at the first use, lives as long as the engine.
+  std::shared_ptr<PrefixCache> prefix_cache(const std::string& tenant);
+  Result<KvPageRef> load_page(std::span<const std::byte> content);
   Result<void> forward(std::span<const Extension> extensions);
   /// Final states of the tokens in a sequence of their own: tokens x width floats.
   Result<std::vector<float>> hidden_states(std::span<const TokenId> tokens);
@@ -41,12 +49,14 @@ class Engine {
   int threads() const { return backend_->threads(); }
 
  private:
-  Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, std::int64_t context);
+  Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, const EngineOptions& options);
 
   WeightFile file_;
   Tokenizer tokenizer_;
   std::unique_ptr<Backend> backend_;
   ModelInfo info_;
+  std::uint64_t prefix_cache_bytes_;
+  std::map<std::string, std::shared_ptr<PrefixCache>> prefix_caches_;
   std::mutex mutex_;
 };
 

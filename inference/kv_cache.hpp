@@ -1,11 +1,17 @@
 #pragma once
 // Keys and values of one sequence in host memory, in pages of 64 positions. Memory is taken page by page as the
-// sequence grows: a file's claim about its context costs nothing.
+// sequence grows: a file's claim about its context costs nothing. Sequences share pages and copy one before they write
+// to it.
 
 #include "base/error.hpp"
+#include "inference/backend.hpp"
 #include "inference/cpu/buffer.hpp"
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 namespace kontor::inference {
@@ -18,14 +24,30 @@ struct KvShape {
   bool half = true;  ///< Binary16 elements, else float32.
 };
 
+/// A page in host memory.
+class HostPage final : public KvPage {
+ public:
+  /// Null where the system has no memory left. Zeroed: kernels read whole pages, and a stray NaN times weight zero would
+  /// not be zero.
+  static std::shared_ptr<HostPage> create(std::size_t bytes);
+  void copy_to(std::span<std::byte> out) const override;
+  std::byte* data() { return buffer_.data(); }
+  const std::byte* data() const { return buffer_.data(); }
+
+ private:
+  explicit HostPage(cpu::Buffer buffer) : buffer_(std::move(buffer)) {}
+  cpu::Buffer buffer_;
+};
+
 /// A page holds for each layer: keys (kv_heads, key_length, 64), then values (kv_heads, 64, value_length). Keys lie
-/// transposed so that a vector of scores is a sum of vectors, without sums across lanes.
+/// transposed so that a vector of scores is a sum of vectors, without sums across lanes. A copy shares all pages.
 class KvCache {
  public:
   explicit KvCache(const KvShape& shape);
 
-  /// Makes room for positions below `positions`. Errors: memory (out_of_memory).
-  Result<void> reserve(std::int64_t positions);
+  /// Makes positions [begin, end) writable: shared pages among them are copied, missing ones are made. Errors: memory
+  /// (out_of_memory); the content is what it was.
+  Result<void> reserve(std::int64_t begin, std::int64_t end);
   /// Gives back the pages behind `positions`.
   void shrink(std::int64_t positions);
 
@@ -37,6 +59,9 @@ class KvCache {
   /// Stores a position's keys (kv_heads * key_length floats) and values (kv_heads * value_length floats).
   void store(std::int64_t layer, std::int64_t position, const float* keys, const float* values);
 
+  const std::vector<std::shared_ptr<HostPage>>& pages() const { return pages_; }
+  void adopt(std::vector<std::shared_ptr<HostPage>> pages) { pages_ = std::move(pages); }
+  std::size_t page_bytes() const { return page_bytes_; }
   std::uint64_t bytes() const { return pages_.size() * page_bytes_; }
 
  private:
@@ -47,7 +72,7 @@ class KvCache {
   std::size_t element_bytes_;
   std::size_t layer_bytes_;
   std::size_t page_bytes_;
-  std::vector<cpu::Buffer> pages_;
+  std::vector<std::shared_ptr<HostPage>> pages_;
 };
 
 }  // namespace kontor::inference

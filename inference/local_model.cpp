@@ -22,29 +22,48 @@ bool is_markup(const Tokenizer& tokenizer, TokenId id) {
 
 }  // namespace
 
-LocalModel::LocalModel(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), session_(engine_) {}
+LocalModel::LocalModel(std::shared_ptr<Engine> engine, const std::string& tenant)
+    : engine_(std::move(engine)), cache_(engine_->prefix_cache(tenant)) {}
+
+Session LocalModel::take_session() {
+  const std::lock_guard lock(mutex_);
+  if (!idle_) return Session(engine_, cache_);
+  Session session = std::move(*idle_);
+  idle_.reset();
+  return session;
+}
+
+void LocalModel::give_back(Session session) {
+  session.publish();
+  const std::lock_guard lock(mutex_);
+  idle_ = std::move(session);
+}
 
 Result<Generation> LocalModel::generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) {
   const auto prompt = engine_->tokenizer().encode_segments(request.prompt);
   if (!prompt) return prompt.error();
   Generation out;
   const auto start = Time::now();
-  const auto prefill = session_.sync(*prompt, request.stop);
+  Session session = take_session();
+  const auto prefill = session.sync(*prompt, request.stop);
   if (!prefill) return prefill.error();
   out.usage.prompt_tokens_new = prefill->computed;
   out.usage.prompt_tokens_reused = prefill->reused;
   out.usage.prefill_seconds = seconds_since(start);
   if (prefill->stopped) {
     out.stop_reason = StopReason::cancelled;
+    give_back(std::move(session));
     return out;
   }
   const auto decoding = Time::now();
-  if (const auto done = decode(request, sink, out); !done) return done.error();
+  if (const auto done = decode(session, request, sink, out); !done) return done.error();
   out.usage.decode_seconds = seconds_since(decoding);
+  give_back(std::move(session));
   return out;
 }
 
-Result<void> LocalModel::decode(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out) {
+Result<void> LocalModel::decode(Session& session, const GenerateRequest& request, const std::function<bool(const Piece&)>& sink,
+                                Generation& out) {
   const Tokenizer& tokenizer = engine_->tokenizer();
   Sampler sampler(request.sampling);
   out.stop_reason = StopReason::length;
@@ -53,7 +72,7 @@ Result<void> LocalModel::decode(const GenerateRequest& request, const std::funct
       out.stop_reason = StopReason::cancelled;
       return {};
     }
-    const auto chosen = sampler.sample(session_.logits(), session_.tokens());
+    const auto chosen = sampler.sample(session.logits(), session.tokens());
     if (!chosen) return chosen.error();
     ++out.usage.generated;
     out.tokens.push_back(chosen->id);
@@ -68,8 +87,8 @@ Result<void> LocalModel::decode(const GenerateRequest& request, const std::funct
       return {};
     }
     if (step + 1 == request.max_tokens) return {};
-    if (static_cast<std::int64_t>(session_.tokens().size()) >= engine_->context()) return {};
-    if (const auto done = session_.append(chosen->id); !done) return done.error();
+    if (static_cast<std::int64_t>(session.tokens().size()) >= engine_->context()) return {};
+    if (const auto done = session.append(chosen->id); !done) return done.error();
   }
   return {};
 }
@@ -101,7 +120,7 @@ Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, con
   engine_options.context = options.context;
   auto engine = Engine::open(path, engine_options);
   if (!engine) return engine.error();
-  return std::unique_ptr<TextModel>(std::make_unique<LocalModel>(std::move(*engine)));
+  return std::unique_ptr<TextModel>(std::make_unique<LocalModel>(std::move(*engine), options.tenant));
 }
 
 }  // namespace kontor::inference

@@ -7,14 +7,18 @@
 #include "inference/text_model.hpp"
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace kontor::inference {
 
+/// Any number of threads may call generate() at the same time: every call has a session of its own, and all of them
+/// share what was computed before through the tenant's prefix cache.
 class LocalModel final : public TextModel {
  public:
-  explicit LocalModel(std::shared_ptr<Engine> engine);
+  explicit LocalModel(std::shared_ptr<Engine> engine, const std::string& tenant = "");
 
   const ModelInfo& info() const override { return engine_->info(); }
   /// Also: internal (kind nonfinite_logits) where the weights give values that are not numbers, and usage (bad_token,
@@ -26,16 +30,21 @@ class LocalModel final : public TextModel {
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 
  private:
-  Result<void> decode(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out);
+  Result<void> decode(Session& session, const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out);
+  Session take_session();
+  void give_back(Session session);
 
   std::shared_ptr<Engine> engine_;
-  Session session_;
+  std::shared_ptr<PrefixCache> cache_;
+  std::mutex mutex_;
+  std::optional<Session> idle_;  ///< One is kept: it needs nothing of the cache to go on with its own timeline.
 };
 
 struct LocalModelOptions {
   std::string device = "auto";
   int threads = 0;           ///< 0: as many as there are processors.
   std::int64_t context = 0;  ///< 0: what the model allows.
+  std::string tenant;        ///< Whose prefix cache it uses.
 };
 
 /// Loads a model file. Errors: those of Engine::open.

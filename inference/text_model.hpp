@@ -88,8 +88,8 @@ struct ModelInfo {
   bool has_call_tokens = false; ///< The vocabulary has the call markers as control tokens.
 };
 
-/// One token timeline of a model (weights may be shared by several). Used by one thread at a time; different
-/// TextModel objects may be used at the same time.
+/// A language model. Local models may be called by several threads at the same time, each call with a timeline of its
+/// own; tapes by one at a time.
 class TextModel {
  public:
   virtual ~TextModel() = default;

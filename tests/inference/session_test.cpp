@@ -20,11 +20,12 @@ std::string model_path(const std::string& name) {
   return shared.empty() ? "" : shared + name;
 }
 
-std::shared_ptr<Engine> open(const std::string& name, int threads = 1, std::int64_t context = 0) {
+std::shared_ptr<Engine> open(const std::string& name, int threads = 1, std::int64_t context = 0, Compute compute = Compute::native) {
   EngineOptions options;
   options.backend.device = "cpu";
   options.backend.threads = threads;
   options.context = context;
+  options.backend.compute = compute;
   const auto engine = Engine::open(model_path(name), options);
   REQUIRE(engine.has_value());
   return *engine;
