@@ -26,6 +26,7 @@ class LocalModel final : public TextModel {
   Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) override;
   Result<std::vector<float>> embed(std::string_view text) override;
   std::int64_t count_tokens(std::string_view text) const override;
+  const Tokenizer* tokenizer() const override { return &engine_->tokenizer(); }
 
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 
@@ -33,6 +34,9 @@ class LocalModel final : public TextModel {
   Result<void> decode(Session& session, const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out);
   Session take_session();
   void give_back(Session session);
+  bool emit(TokenId id, float probability, const std::function<bool(const Piece&)>& sink, Generation& out);
+  /// False: the output ends here.
+  Result<bool> jump(Session& session, const GenerateRequest& request, int& left, const std::function<bool(const Piece&)>& sink, Generation& out);
 
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<PrefixCache> cache_;

@@ -69,6 +69,17 @@ bool before(const Scored& a, const Scored& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+/// Minus infinity for every token whose bit is not set; words that allow everything or nothing are the usual ones.
+void apply_mask(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
+  for (std::size_t i = 0; i < logits.size(); i += 32) {
+    const std::uint32_t word = i / 32 < mask.size() ? mask[i / 32] : 0;
+    if (word == ~0u) continue;
+    const std::size_t end = std::min(i + 32, logits.size());
+    for (std::size_t id = i; id < end; ++id)
+      if (!(word >> (id - i) & 1u)) logits[id] = -kInfinity;
+  }
+}
+
 }  // namespace
 
 double random_uniform(std::uint64_t seed, std::uint64_t index) {
@@ -82,8 +93,14 @@ Result<TokenId> arg_max(std::span<const float> logits) {
 }
 
 /// Logits, with penalties for what was said lately.
-Result<void> Sampler::load(std::span<const float> logits, std::span<const TokenId> history) {
+Result<void> Sampler::load(std::span<const float> logits, std::span<const TokenId> history,
+                           std::span<const std::uint32_t> mask) {
   logits_.assign(logits.begin(), logits.end());
+  if (!mask.empty()) {
+    if (const auto all = largest(logits_); !all)
+      return all.error();  // A mask must not hide values that are not numbers.
+    apply_mask(logits_, mask);
+  }
   if (settings_.penalty_last_n > 0) {
     const auto last = std::min(history.size(), static_cast<std::size_t>(settings_.penalty_last_n));
     std::unordered_map<TokenId, int> counts;
@@ -138,8 +155,8 @@ void Sampler::keep_most_probable() {
     for (std::size_t i = 0; i < kept_.size(); ++i) {
       if (i == sorted) {  // Few tokens matter: sort a growing head only.
         sorted = std::min(kept_.size(), std::max<std::size_t>(64, sorted * 4));
-        std::partial_sort(kept_.begin() + static_cast<std::ptrdiff_t>(i), kept_.begin() + static_cast<std::ptrdiff_t>(sorted),
-                          kept_.end(), before<Scored>);
+        std::partial_sort(kept_.begin() + static_cast<std::ptrdiff_t>(i),
+                          kept_.begin() + static_cast<std::ptrdiff_t>(sorted), kept_.end(), before<Scored>);
       }
       sum += std::exp(double{kept_[i].logit} - double{top_}) / total;
       if (sum >= share) return kept_.resize(i + 1);
@@ -150,15 +167,18 @@ void Sampler::keep_most_probable() {
   }
 }
 
-Result<std::span<const Candidate>> Sampler::distribution(std::span<const float> logits, std::span<const TokenId> history) {
-  if (const auto loaded = load(logits, history); !loaded) return loaded.error();
+Result<std::span<const Candidate>> Sampler::distribution(std::span<const float> logits,
+                                                         std::span<const TokenId> history,
+                                                         std::span<const std::uint32_t> mask) {
+  if (const auto loaded = load(logits, history, mask); !loaded) return loaded.error();
   candidates_.clear();
   if (settings_.temperature <= 0) {
     const auto best = std::find(logits_.begin(), logits_.end(), top_);
     candidates_.push_back({static_cast<TokenId>(best - logits_.begin()), 1.0});
     return std::span<const Candidate>(candidates_);
   }
-  const float least = settings_.min_p > 0 ? static_cast<float>(double{top_} + std::log(double{settings_.min_p})) : -kInfinity;
+  const float least =
+      settings_.min_p > 0 ? static_cast<float>(double{top_} + std::log(double{settings_.min_p})) : -kInfinity;
   if (settings_.top_k > 0) keep_best();
   if (settings_.top_p < 1.0f) keep_most_probable();
   if (settings_.top_k <= 0 && !(settings_.top_p < 1.0f)) {
@@ -175,9 +195,10 @@ Result<std::span<const Candidate>> Sampler::distribution(std::span<const float> 
   return std::span<const Candidate>(candidates_);
 }
 
-Result<Candidate> Sampler::sample(std::span<const float> logits, std::span<const TokenId> history) {
+Result<Candidate> Sampler::sample(std::span<const float> logits, std::span<const TokenId> history,
+                                  std::span<const std::uint32_t> mask) {
   const double draw = random_uniform(settings_.seed, draws_++);
-  const auto left = distribution(logits, history);
+  const auto left = distribution(logits, history, mask);
   if (!left) return left.error();
   Candidate chosen = left->back();
   double sum = 0;
@@ -190,7 +211,8 @@ Result<Candidate> Sampler::sample(std::span<const float> logits, std::span<const
   }
   const auto top = largest(logits);
   if (!top) return top.error();
-  chosen.probability = std::exp(double{logits[static_cast<std::size_t>(chosen.id)]} - double{*top}) / sum_of_exponentials(logits, *top);
+  chosen.probability =
+      std::exp(double{logits[static_cast<std::size_t>(chosen.id)]} - double{*top}) / sum_of_exponentials(logits, *top);
   return chosen;
 }
 

@@ -31,11 +31,16 @@ class Sampler {
   /// (2) top-k; (3) top-p, up to and including the token at which the sum reaches p; (4) min-p, x >= max + ln(min_p);
   /// (5) x / temperature (at or below 0: arg max with probability 1); (6) softmax. A value of -infinity is never
   /// drawn. Errors: internal (kind nonfinite_logits) for NaN, +infinity, or nothing left.
-  Result<std::span<const Candidate>> distribution(std::span<const float> logits, std::span<const TokenId> history);
+  /// `mask`: bit `id % 32` of word `id / 32` is set where a token may be drawn; empty: all may. Masked tokens count as
+  /// -infinity before step 1.
+  Result<std::span<const Candidate>> distribution(std::span<const float> logits, std::span<const TokenId> history,
+                                                  std::span<const std::uint32_t> mask = {});
 
   /// One draw; consumes one random number. `probability` is the token's share of the softmax of the logits as they
-  /// came (no penalties, truncation or temperature).
-  Result<Candidate> sample(std::span<const float> logits, std::span<const TokenId> history);
+  /// came (no penalties, truncation, temperature or mask): how far the model itself wanted this token, so a mask cannot
+  /// turn a reluctant choice into a confident one.
+  Result<Candidate> sample(std::span<const float> logits, std::span<const TokenId> history,
+                           std::span<const std::uint32_t> mask = {});
 
   const Sampling& settings() const { return settings_; }
 
@@ -44,16 +49,17 @@ class Sampler {
     float logit;
     TokenId id;
   };
-  Result<void> load(std::span<const float> logits, std::span<const TokenId> history);
+  Result<void> load(std::span<const float> logits, std::span<const TokenId> history,
+                    std::span<const std::uint32_t> mask);
   void gather(float least);
   void keep_best();
   void keep_most_probable();
 
   Sampling settings_;
   std::uint64_t draws_ = 0;
-  std::vector<float> logits_;     ///< With penalties.
-  float top_ = 0;                 ///< The largest of them.
-  std::vector<Scored> kept_;      ///< What truncation has left so far, in descending order.
+  std::vector<float> logits_;  ///< With penalties.
+  float top_ = 0;              ///< The largest of them.
+  std::vector<Scored> kept_;   ///< What truncation has left so far, in descending order.
   std::vector<Candidate> candidates_;
 };
 

@@ -42,9 +42,9 @@ struct Sampling {
 /// One token's text as it arrives. `text` holds raw bytes; a UTF-8 character can be split over pieces.
 struct Piece {
   std::string_view text;
-  bool control = false;       ///< The token is a control token of the vocabulary, not text that looks like one.
-  TokenId id = -1;            ///< -1 where the source has no ids (tapes, endpoints).
-  float probability = 1.0f;   ///< Of this token under the sampling distribution before truncation.
+  bool control = false;      ///< The token is a control token of the vocabulary, not text that looks like one.
+  TokenId id = -1;           ///< -1 where the source has no ids (tapes, endpoints).
+  float probability = 1.0f;  ///< Of this token under the sampling distribution before truncation.
 };
 
 enum class StopReason { end_of_turn, length, cancelled, stopped_by_sink };
@@ -60,12 +60,13 @@ struct Usage {
 };
 
 class TokenConstraint;
+class Tokenizer;
 
 struct GenerateRequest {
   std::vector<Segment> prompt;  ///< The full prefix; the session works out what it already holds.
   Sampling sampling;
   int max_tokens = 4096;
-  std::stop_token stop;         ///< Checked at every token and between prefill chunks.
+  std::stop_token stop;                         ///< Checked at every token and between prefill chunks.
   std::shared_ptr<TokenConstraint> constraint;  ///< Null: every token may come. Sources without token ids ignore it.
 };
 
@@ -77,15 +78,15 @@ struct Generation {
 };
 
 struct ModelInfo {
-  std::string name;             ///< general.name or file name.
-  std::string architecture;     ///< "qwen2", "llama", "tape", "endpoint", ...
-  std::string quantization;     ///< "Q8_0", "mixed Q4_K", ...
-  std::string dialect;          ///< Key of formats: "r1", "r1-distill", "r1-0528", "qwen3", ...
-  std::string device;           ///< "cpu", "cuda:0", "tape", host of the endpoint.
+  std::string name;          ///< general.name or file name.
+  std::string architecture;  ///< "qwen2", "llama", "tape", "endpoint", ...
+  std::string quantization;  ///< "Q8_0", "mixed Q4_K", ...
+  std::string dialect;       ///< Key of formats: "r1", "r1-distill", "r1-0528", "qwen3", ...
+  std::string device;        ///< "cpu", "cuda:0", "tape", host of the endpoint.
   std::int64_t parameters = 0;
-  std::int64_t context = 0;     ///< Longest token timeline.
+  std::int64_t context = 0;          ///< Longest token timeline.
   std::int64_t embedding_width = 0;  ///< 0: no embeddings.
-  bool has_call_tokens = false; ///< The vocabulary has the call markers as control tokens.
+  bool has_call_tokens = false;      ///< The vocabulary has the call markers as control tokens.
 };
 
 /// A language model. Local models may be called by several threads at the same time, each call with a timeline of its
@@ -97,7 +98,8 @@ class TextModel {
 
   /// Extends the prompt until the model ends its turn, max_tokens, a stop request, or the sink returns false. Blocks.
   /// Errors: limit (prompt longer than the context; kind context_full), cancelled is a stop reason, not an error.
-  virtual Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) = 0;
+  virtual Result<Generation> generate(const GenerateRequest& request,
+                                      const std::function<bool(const Piece&)>& sink) = 0;
 
   /// Mean-pooled, L2-normalised hidden states of the text; `embedding_width` floats. Does not disturb the timeline.
   /// Errors: unsupported.
@@ -105,6 +107,10 @@ class TextModel {
 
   /// Number of tokens the text would take; an estimate of 4 bytes per token where there is no vocabulary.
   virtual std::int64_t count_tokens(std::string_view text) const = 0;
+
+  /// What a TokenConstraint is compiled against. Null: the source has no token ids and ignores constraints (tapes,
+  /// endpoints).
+  virtual const Tokenizer* tokenizer() const { return nullptr; }
 };
 
 }  // namespace kontor::inference

@@ -42,7 +42,8 @@ std::string judge(const Json& item) {
   if (got->size() != ids.size()) return std::to_string(got->size()) + " candidates, not " + std::to_string(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if ((*got)[i].id != ids[i]) return "candidate " + std::to_string(i) + " is " + std::to_string((*got)[i].id);
-    if (!(std::fabs((*got)[i].probability - probabilities[i]) <= 1e-5)) return "probability of " + std::to_string(ids[i]);
+    if (!(std::fabs((*got)[i].probability - probabilities[i]) <= 1e-5))
+      return "probability of " + std::to_string(ids[i]);
   }
   return "";
 }
@@ -97,6 +98,22 @@ TEST_CASE("draws follow the distribution") {
   CHECK(std::fabs(counts[1] / double{kDraws} - 0.3) < 0.018);
 }
 
+TEST_CASE("a mask restricts the draw, and the probability stays the model's own") {
+  std::vector<float> logits(70, 0.0f);
+  logits[3] = 5, logits[66] = 4;
+  Sampling settings;
+  settings.temperature = 0;
+  Sampler sampler(settings);
+  const std::vector<std::uint32_t> mask{0xFFFFFFF7u, 0u, 0x4u};
+  const auto chosen = sampler.sample(logits, {}, mask);
+  REQUIRE(chosen.has_value());
+  CHECK(chosen->id == 66);
+  CHECK(std::fabs(chosen->probability - std::exp(4.0) / (std::exp(5.0) + std::exp(4.0) + 68)) < 1e-5);
+  CHECK(sampler.sample(logits, {}, std::vector<std::uint32_t>{0u, 0u, 0u}).error().kind == "nonfinite_logits");
+  logits[0] = std::nanf("");
+  CHECK(sampler.sample(logits, {}, mask).error().kind == "nonfinite_logits");
+}
+
 TEST_CASE("a token masked with minus infinity is never drawn, and nothing left is an error") {
   constexpr float kNever = -std::numeric_limits<float>::infinity();
   Sampling settings;
@@ -106,7 +123,8 @@ TEST_CASE("a token masked with minus infinity is never drawn, and nothing left i
   for (int i = 0; i < 50; ++i) CHECK(sampler.sample(std::vector<float>{9, kNever, 1, kNever}, {})->id % 2 == 0);
   CHECK(sampler.sample(std::vector<float>{kNever, kNever}, {}).error().kind == "nonfinite_logits");
   CHECK(sampler.sample(std::vector<float>{0, std::nanf("")}, {}).error().kind == "nonfinite_logits");
-  CHECK(sampler.sample(std::vector<float>{0, std::numeric_limits<float>::infinity()}, {}).error().kind == "nonfinite_logits");
+  CHECK(sampler.sample(std::vector<float>{0, std::numeric_limits<float>::infinity()}, {}).error().kind ==
+        "nonfinite_logits");
   CHECK(arg_max(std::vector<float>{std::nanf(""), 1}).error().kind == "nonfinite_logits");
   CHECK(*arg_max(std::vector<float>{1, 3, 3, kNever}) == 1);
 }

@@ -2,6 +2,7 @@
 
 #include "inference/session.hpp"
 
+#include "inference/constraint.hpp"
 #include "inference/local_model.hpp"
 #include "inference/model_info.hpp"
 #include "tests/support/catch.hpp"
@@ -41,8 +42,34 @@ bool same(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
-constexpr const char* kModels[] = {"/golden/models/qmix.q4_k_m.gguf", "/golden/models/qwen2.f32.gguf", "/golden/models/qbase.q8_0.gguf",
-                                   "/golden/models/llama-linear.f32.gguf"};
+constexpr const char* kModels[] = {"/golden/models/qmix.q4_k_m.gguf", "/golden/models/qwen2.f32.gguf",
+                                   "/golden/models/qbase.q8_0.gguf", "/golden/models/llama-linear.f32.gguf"};
+
+/// Even tokens only, tokens 10, 12 and 14 after three sampled ones, then nothing but `end`.
+class EvenTokens final : public TokenConstraint {
+ public:
+  EvenTokens(std::size_t vocabulary, TokenId end) : mask_((vocabulary + 31) / 32, 0x55555555u), end_(end) {}
+  std::span<const std::uint32_t> mask() override { return mask_; }
+  std::span<const TokenId> forced() override {
+    forced_.clear();
+    if (taken_ == 3) forced_ = {10, 12, 14};
+    if (taken_ == 8) forced_ = {end_};
+    return forced_;
+  }
+  Result<void> accept(TokenId token) override {
+    if (token % 2 != 0 && token != end_) return fail(Errc::usage, "odd", "constraint_violated");
+    ++taken_;
+    return {};
+  }
+  bool finished() const override { return taken_ > 8; }
+  std::unique_ptr<TokenConstraint> fork() const override { return std::make_unique<EvenTokens>(*this); }
+
+ private:
+  std::vector<std::uint32_t> mask_;
+  std::vector<TokenId> forced_;
+  TokenId end_;
+  int taken_ = 0;
+};
 
 }  // namespace
 
@@ -163,6 +190,54 @@ TEST_CASE("generation stops on request, by the sink and by length, and reuses it
   CHECK(stopped->usage.generated == 0);
 }
 
+TEST_CASE(
+    "a constrained generation draws from the mask, appends forced tokens without sampling, and ends where it must") {
+  if (test::shared_dir().empty()) return test::count_cases("constraint", 0, 0, 1);
+  const auto engine = open("/models/stories260K/stories260K.f16.gguf");
+  LocalModel model(engine);
+  REQUIRE(model.tokenizer() == &engine->tokenizer());
+  GenerateRequest request;
+  request.prompt.push_back({"", true, {1}});
+  request.prompt.push_back({"Once upon a time", true, {}});
+  request.sampling.temperature = 0;
+  request.max_tokens = 100;
+  const TokenId end = *engine->tokenizer().eos();
+  request.constraint = std::make_shared<EvenTokens>(engine->tokenizer().size(), end);
+  std::vector<float> probabilities;
+  const auto made = model.generate(request, [&](const Piece& piece) {
+    probabilities.push_back(piece.probability);
+    return true;
+  });
+  REQUIRE(made.has_value());
+  REQUIRE(made->tokens.size() == 9);
+  CHECK(made->stop_reason == StopReason::end_of_turn);
+  CHECK(made->usage.generated == 5);
+  CHECK(made->usage.forced == 4);
+  CHECK(std::vector<TokenId>(made->tokens.begin() + 3, made->tokens.begin() + 6) == std::vector<TokenId>{10, 12, 14});
+  for (std::size_t i = 0; i < 8; ++i) CHECK(made->tokens[i] % 2 == 0);
+  CHECK(probabilities.size() == 8);
+  CHECK(probabilities[3] == 1.0f);
+
+  // The timeline behind forced tokens is the one of a clean prefill.
+  Session clean(engine);
+  std::vector<TokenId> timeline{1};
+  const auto words = engine->tokenizer().encode("Once upon a time", true);
+  timeline.insert(timeline.end(), words.begin(), words.end());
+  timeline.insert(timeline.end(), made->tokens.begin(), made->tokens.begin() + 6);
+  REQUIRE(clean.sync(timeline).has_value());
+  TokenId best = 0;
+  for (TokenId id = 0; id < static_cast<TokenId>(clean.logits().size()); id += 2)
+    if (clean.logits()[static_cast<std::size_t>(id)] > clean.logits()[static_cast<std::size_t>(best)]) best = id;
+  CHECK(made->tokens[6] == best);
+
+  request.constraint = std::make_shared<EvenTokens>(engine->tokenizer().size(), end);
+  request.max_tokens = 5;
+  const auto cut = model.generate(request, nullptr);
+  REQUIRE(cut.has_value());
+  CHECK(cut->tokens.size() == 5);
+  CHECK(cut->stop_reason == StopReason::length);
+}
+
 TEST_CASE("embeddings are unit vectors and do not disturb the timeline") {
   if (test::shared_dir().empty()) return test::count_cases("embed", 0, 0, 1);
   LocalModel model(open("/models/stories260K/stories260K.f16.gguf"));
@@ -198,14 +273,21 @@ TEST_CASE("a small model loads in a tenth of a second") {
 TEST_CASE("an unknown device is a usage error and a missing one is named") {
   if (test::shared_dir().empty()) return test::count_cases("device", 0, 0, 1);
   CHECK(open_local_model(model_path(kModels[0]), {"abacus", 1, 0}).error().kind == "bad_device");
-  if (cuda_device_count() == 0) CHECK(open_local_model(model_path(kModels[0]), {"cuda", 1, 0}).error().kind == "no_device");
+  if (cuda_device_count() == 0)
+    CHECK(open_local_model(model_path(kModels[0]), {"cuda", 1, 0}).error().kind == "no_device");
 }
 
 TEST_CASE("the prompt format and its call markers are recognised by the vocabulary") {
   const std::string shared = test::shared_dir();
   if (shared.empty()) return test::count_cases("dialect", 0, 0, 1);
-  const struct { const char* name; const char* dialect; bool call_tokens; } cases[] = {
-      {"deepseek-v3", "v3", true}, {"deepseek-r1-distill-qwen", "r1-distill", false}, {"qwen2.5", "qwen2.5", true}, {"llama3.1", "plain", false}};
+  const struct {
+    const char* name;
+    const char* dialect;
+    bool call_tokens;
+  } cases[] = {{"deepseek-v3", "v3", true},
+               {"deepseek-r1-distill-qwen", "r1-distill", false},
+               {"qwen2.5", "qwen2.5", true},
+               {"llama3.1", "plain", false}};
   for (const auto& expected : cases) {
     INFO(expected.name);
     const auto file = WeightFile::open(shared + "/cases/tokenizer/vocab/ggml-vocab-" + expected.name + ".gguf");
