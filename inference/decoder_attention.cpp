@@ -59,9 +59,11 @@ void Decoder::attend_block(std::int64_t layer, std::int64_t kv_head, std::span<c
   const KvCache& cache = rows.front().timeline->cache;
   const auto scores_kernel = half ? kernels_->scores_f16 : kernels_->scores_f32;
   const auto mix_kernel = half ? kernels_->mix_f16 : kernels_->mix_f32;
-  for (std::int64_t p = 0; p < pages; ++p)
-    scores_kernel(scratch.queries.data(), key_length, static_cast<int>(queries), cache.keys(layer, p, kv_head),
+  for (std::int64_t p = 0; p < pages; ++p) {
+    const void* next = p + 1 < pages ? cache.keys(layer, p + 1, kv_head) : cache.values(layer, 0, kv_head);
+    scores_kernel(scratch.queries.data(), key_length, static_cast<int>(queries), cache.keys(layer, p, kv_head), next,
                   static_cast<int>(key_length), scratch.scores.data() + p * cpu::kPage, stride);
+  }
   const float scale = 1.0f / std::sqrt(static_cast<float>(key_length));
   for (std::int64_t q = 0; q < queries; ++q) {
     const std::int64_t visible = rows[static_cast<std::size_t>(q / group)].position + 1;
@@ -71,8 +73,9 @@ void Decoder::attend_block(std::int64_t layer, std::int64_t kv_head, std::span<c
   }
   for (std::int64_t p = 0; p < pages; ++p) {
     const std::int64_t count = std::min<std::int64_t>(cpu::kPage, longest - p * cpu::kPage);
+    const void* next = p + 1 < pages ? cache.values(layer, p + 1, kv_head) : nullptr;
     mix_kernel(scratch.scores.data() + p * cpu::kPage, stride, static_cast<int>(queries), cache.values(layer, p, kv_head),
-               static_cast<int>(value_length), static_cast<int>(count), scratch.out.data(), value_length);
+               next, static_cast<int>(value_length), static_cast<int>(count), scratch.out.data(), value_length);
   }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     float* to = scratch_->mixed.data() + (first_row + static_cast<std::int64_t>(i)) * c.heads * value_length + kv_head * group * value_length;

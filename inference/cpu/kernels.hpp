@@ -41,13 +41,14 @@ using DenseKernel = void (*)(const void* weights, std::int64_t rows, std::int64_
                              std::int64_t x_stride, std::int64_t count, float* out, std::int64_t out_stride);
 
 /// scores[i * score_stride + p] = dot(q_i, key p) for `queries` rows of `head` floats against the 64 keys of a page,
-/// which lie transposed: (head, 64).
-using ScoreKernel = void (*)(const float* q, std::int64_t q_stride, int queries, const void* keys, int head,
-                             float* scores, std::int64_t score_stride);
+/// which lie transposed: (head, 64). `next_keys`: the page that is read next (fetched meanwhile), or null.
+using ScoreKernel = void (*)(const float* q, std::int64_t q_stride, int queries, const void* keys, const void* next_keys,
+                             int head, float* scores, std::int64_t score_stride);
 
 /// out_i += sum over p < count of weights[i * weight_stride + p] * value p; the page holds values as (64, head).
-using MixKernel = void (*)(const float* weights, std::int64_t weight_stride, int queries, const void* values, int head,
-                           int count, float* out, std::int64_t out_stride);
+/// `next_values` as above.
+using MixKernel = void (*)(const float* weights, std::int64_t weight_stride, int queries, const void* values,
+                           const void* next_values, int head, int count, float* out, std::int64_t out_stride);
 
 struct KernelSet {
   std::string_view name;

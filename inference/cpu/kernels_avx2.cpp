@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kWidth = 8;
 constexpr int kGroupRows = 2;  // Activations that share one unpacking of a block of weights: 16 registers hold no more.
+constexpr int kDenseTokens = 2;
 using V = __m256;
 inline float half_bits_to_float(std::uint16_t bits) { return _cvtsh_ss(bits); }
 inline V zero() { return _mm256_setzero_ps(); }
@@ -34,6 +35,10 @@ inline float sum(V a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+inline void sum4(const V (&a)[4], float* out) {
+  const V all = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
 inline float largest(V a) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kWidth = 16;
 constexpr int kGroupRows = 8;  // Activations that share one unpacking of a block of weights.
+constexpr int kDenseTokens = 6;  // Activations that share one load of dense weights: 24 accumulators of 32 registers.
 using V = __m512;
 inline float half_bits_to_float(std::uint16_t bits) { return _cvtsh_ss(bits); }
 inline V zero() { return _mm512_setzero_ps(); }
@@ -33,6 +34,14 @@ inline V div(V a, V b) { return _mm512_div_ps(a, b); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
 inline float sum(V a) { return _mm512_reduce_add_ps(a); }
 inline float largest(V a) { return _mm512_reduce_max_ps(a); }
+inline void sum4(const V (&a)[4], float* out) {
+  const V ab = add(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+  const V cd = add(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+  const __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
+  const V all = add(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 /// e^x within 2 ulp: 2^n times a polynomial on [-ln2/2, ln2/2]; 0 and infinity outside the range, NaN stays.
 inline V exp(V x) {
   const V n = _mm512_roundscale_ps(_mm512_mul_ps(x, splat(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

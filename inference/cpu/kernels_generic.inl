@@ -1,7 +1,8 @@
 // Kernels that are the same for every instruction set up to the width of a vector. Included inside the anonymous
 // namespace of each kernels_*.cpp after it has defined
-//   kWidth, V, zero(), splat(f), load(const float*), load_half(const uint16_t*), load_bf16(const uint16_t*),
+//   kWidth, kDenseTokens, V, zero(), splat(f), load(const float*), load_half(const uint16_t*), load_bf16(const uint16_t*),
 //   store(float*, V), fma(a, b, c) = a * b + c, fma(float, float, float), add, sub, mul, div, max, sum(V), largest(V), exp(V),
+//   sum4(const V (&)[4], float*): the sums of four vectors,
 //   half_bits_to_float(uint16_t).
 // No std:: templates here: code compiled for one processor must not be picked by the linker for another.
 
@@ -21,57 +22,132 @@ struct LoadBf16 {
   static float scalar(const std::uint16_t* p) { return __builtin_bit_cast(float, std::uint32_t{*p} << 16); }
 };
 
-/// R weight rows times T activations; one accumulator for each pair, so that the sum of a pair never depends on R, T.
-template <class Load, int R, int T>
-void dense_block(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride, float* out,
-                 std::int64_t out_stride) {
-  V acc[R][T];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[r][t] = zero();
-  std::int64_t i = 0;
-  for (; i + kWidth <= k; i += kWidth) {
-    V activations[T];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) activations[t] = load(x + t * x_stride + i);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const V weights = Load::vector(w + r * k + i);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) acc[r][t] = fma(weights, activations[t], acc[r][t]);
+constexpr int kDenseRows = 4;               // Weight rows that share one load of an activation.
+constexpr std::int64_t kDenseChunk = 1024;  // Columns: a chunk of kDenseTokens activations fits into the first-level cache.
+constexpr std::int64_t kDensePiece = 64;    // Rows whose sums are held between chunks.
+
+/// Adds columns [begin, end) of R weight rows times T activations to `acc`. A pair's sum is that of its own lanes in the
+/// order of columns, whatever R, T and the chunks. Fetch: asks for the next chunk of activations meanwhile.
+template <class Load, int R, int T, bool Fetch>
+inline void dense_chunk(const typename Load::Element* w, std::int64_t k, std::int64_t begin, std::int64_t end, const float* x,
+                        std::int64_t x_stride, V (&acc)[T][kDenseRows]) {
+  constexpr std::int64_t kAhead = 1024 / static_cast<int>(sizeof(typename Load::Element));
+  for (std::int64_t i = begin; i < end; i += kWidth) {
+    // Decoding streams the weights: behind the end of its row a prefetch goes on in the next block of rows.
+    if constexpr (T == 1) {
+      const std::int64_t ahead = i + kAhead < k ? i + kAhead : i + kAhead + (R - 1) * k;
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) __builtin_prefetch(w + r * k + ahead, 0, 2);
     }
-  }
-  for (int r = 0; r < R; ++r) {
+    V weights[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) weights[r] = Load::vector(w + r * k + i);
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      float tail = 0;
-      for (std::int64_t j = i; j < k; ++j) tail = fma(Load::scalar(w + r * k + j), x[t * x_stride + j], tail);
-      out[t * out_stride + r] = sum(acc[r][t]) + tail;
+      if constexpr (Fetch) __builtin_prefetch(x + t * x_stride + i + kDenseChunk, 0, 2);
+      const V activation = load(x + t * x_stride + i);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) acc[t][r] = fma(weights[r], activation, acc[t][r]);
     }
   }
 }
 
-template <class Load, int R>
-void dense_rows(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride,
-                std::int64_t count, float* out, std::int64_t out_stride) {
-  std::int64_t t = 0;
-  for (; t + 4 <= count; t += 4) dense_block<Load, R, 4>(w, k, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
-  for (; t < count; ++t) dense_block<Load, R, 1>(w, k, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+/// Sums of the accumulators, and the columns behind the last whole vector.
+template <class Load, int R, int T>
+inline void dense_finish(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride,
+                         const V (&acc)[T][kDenseRows], float* out, std::int64_t out_stride) {
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    float sums[kDenseRows];
+    sum4(acc[t], sums);
+    for (int r = 0; r < R; ++r) {
+      float tail = 0;
+      for (std::int64_t j = k / kWidth * kWidth; j < k; ++j) tail = fma(Load::scalar(w + r * k + j), x[t * x_stride + j], tail);
+      out[t * out_stride + r] = sums[r] + tail;
+    }
+  }
 }
 
+template <class Load, int R, int T>
+void dense_whole(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride, float* out,
+                 std::int64_t out_stride) {
+  V acc[T][kDenseRows];
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t)
+#pragma GCC unroll 4
+    for (int r = 0; r < kDenseRows; ++r) acc[t][r] = zero();
+  dense_chunk<Load, R, T, false>(w, k, 0, k / kWidth * kWidth, x, x_stride, acc);
+  dense_finish<Load, R, T>(w, k, x, x_stride, acc, out, out_stride);
+}
+
+/// T activations times at most kDensePiece rows, a multiple of kDenseRows.
+template <class Load, int T>
+void dense_piece(const typename Load::Element* w, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
+                 float* out, std::int64_t out_stride) {
+  if (T == 1 || k <= 2 * kDenseChunk) {
+    for (std::int64_t r = 0; r < rows; r += kDenseRows) dense_whole<Load, kDenseRows, T>(w + r * k, k, x, x_stride, out + r, out_stride);
+    return;
+  }
+  V held[kDensePiece / kDenseRows][T][kDenseRows];
+  const std::int64_t whole = k / kWidth * kWidth;
+  for (std::int64_t begin = 0; begin < whole; begin += kDenseChunk) {
+    const std::int64_t end = begin + kDenseChunk < whole ? begin + kDenseChunk : whole;
+    for (std::int64_t r = 0; r < rows; r += kDenseRows) {
+      V acc[T][kDenseRows];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t)
+#pragma GCC unroll 4
+        for (int i = 0; i < kDenseRows; ++i) acc[t][i] = begin == 0 ? zero() : held[r / kDenseRows][t][i];
+      if (r == 0) dense_chunk<Load, kDenseRows, T, true>(w + r * k, k, begin, end, x, x_stride, acc);
+      else dense_chunk<Load, kDenseRows, T, false>(w + r * k, k, begin, end, x, x_stride, acc);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t)
+#pragma GCC unroll 4
+        for (int i = 0; i < kDenseRows; ++i) held[r / kDenseRows][t][i] = acc[t][i];
+    }
+  }
+  for (std::int64_t r = 0; r < rows; r += kDenseRows)
+    dense_finish<Load, kDenseRows, T>(w + r * k, k, x, x_stride, held[r / kDenseRows], out + r, out_stride);
+}
+
+template <class Load, int T>
+void dense_tokens(const typename Load::Element* w, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
+                  float* out, std::int64_t out_stride) {
+  std::int64_t r = 0;
+  for (const std::int64_t whole = rows / kDenseRows * kDenseRows; r < whole; r += kDensePiece) {
+    const std::int64_t n = whole - r < kDensePiece ? whole - r : kDensePiece;
+    dense_piece<Load, T>(w + r * k, n, k, x, x_stride, out + r, out_stride);
+  }
+  for (r = rows / kDenseRows * kDenseRows; r < rows; ++r) dense_whole<Load, 1, T>(w + r * k, k, x, x_stride, out + r, out_stride);
+}
+
+/// Activations outside, rows inside: a group of activations stays in the first-level cache while the weights of a piece
+/// come from the second level. The caller gives so many rows that they fit there.
 template <class Load>
 void dense(const void* weights, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
            std::int64_t count, float* out, std::int64_t out_stride) {
   const auto* w = static_cast<const typename Load::Element*>(weights);
-  std::int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) dense_rows<Load, 4>(w + r * k, k, x, x_stride, count, out + r, out_stride);
-  for (; r < rows; ++r) dense_rows<Load, 1>(w + r * k, k, x, x_stride, count, out + r, out_stride);
+  std::int64_t t = 0;
+  const auto take = [&]<int T>() {
+    for (; t + T <= count; t += T) dense_tokens<Load, T>(w, rows, k, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+  };
+  take.template operator()<kDenseTokens>();
+  if constexpr (kDenseTokens > 4) take.template operator()<4>();
+  if constexpr (kDenseTokens > 2) take.template operator()<2>();
+  take.template operator()<1>();
+}
+
+/// Asks for elements that are needed soon: the pages of a timeline lie apart, which no prefetcher of the hardware sees.
+template <class Load>
+inline void fetch(const typename Load::Element* p, int count) {
+  constexpr int kLine = 64 / static_cast<int>(sizeof(typename Load::Element));
+  for (int i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 2);
 }
 
 /// One pass over the keys for Q queries; P vectors of positions at a time.
 template <class Load, int Q>
-void score_block(const float* q, std::int64_t q_stride, const typename Load::Element* keys, int head, float* scores,
-                 std::int64_t score_stride) {
+void score_block(const float* q, std::int64_t q_stride, const typename Load::Element* keys,
+                 const typename Load::Element* next, int head, float* scores, std::int64_t score_stride) {
   constexpr int P = kWidth >= 16 ? 2 : 1;
   for (int p = 0; p < kPage; p += P * kWidth) {
     V acc[Q][P];
@@ -80,6 +156,7 @@ void score_block(const float* q, std::int64_t q_stride, const typename Load::Ele
 #pragma GCC unroll 2
       for (int j = 0; j < P; ++j) acc[i][j] = zero();
     for (int d = 0; d < head; ++d) {
+      if (next) fetch<Load>(next + d * kPage + p, P * kWidth);
       V key[P];
 #pragma GCC unroll 2
       for (int j = 0; j < P; ++j) key[j] = Load::vector(keys + d * kPage + p + j * kWidth);
@@ -98,25 +175,30 @@ void score_block(const float* q, std::int64_t q_stride, const typename Load::Ele
 }
 
 template <class Load>
-void score(const float* q, std::int64_t q_stride, int queries, const void* keys, int head, float* scores,
-           std::int64_t score_stride) {
+void score(const float* q, std::int64_t q_stride, int queries, const void* keys, const void* next_keys, int head,
+           float* scores, std::int64_t score_stride) {
   const auto* k = static_cast<const typename Load::Element*>(keys);
+  const auto* next = static_cast<const typename Load::Element*>(next_keys);
   int i = 0;
-  for (; i + 6 <= queries; i += 6) score_block<Load, 6>(q + i * q_stride, q_stride, k, head, scores + i * score_stride, score_stride);
-  for (; i + 2 <= queries; i += 2) score_block<Load, 2>(q + i * q_stride, q_stride, k, head, scores + i * score_stride, score_stride);
-  for (; i < queries; ++i) score_block<Load, 1>(q + i * q_stride, q_stride, k, head, scores + i * score_stride, score_stride);
+  for (; i + 6 <= queries; i += 6, next = nullptr)
+    score_block<Load, 6>(q + i * q_stride, q_stride, k, next, head, scores + i * score_stride, score_stride);
+  for (; i + 2 <= queries; i += 2, next = nullptr)
+    score_block<Load, 2>(q + i * q_stride, q_stride, k, next, head, scores + i * score_stride, score_stride);
+  for (; i < queries; ++i, next = nullptr)
+    score_block<Load, 1>(q + i * q_stride, q_stride, k, next, head, scores + i * score_stride, score_stride);
 }
 
 /// Values [d, d + P * kWidth) of Q mixtures.
 template <class Load, int Q, int P>
-inline void mix_span(const float* weights, std::int64_t weight_stride, const typename Load::Element* values, int head,
-                     int count, int d, float* out, std::int64_t out_stride) {
+inline void mix_span(const float* weights, std::int64_t weight_stride, const typename Load::Element* values,
+                     const typename Load::Element* next, int head, int count, int d, float* out, std::int64_t out_stride) {
   V acc[Q][P];
 #pragma GCC unroll 8
   for (int i = 0; i < Q; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < P; ++j) acc[i][j] = load(out + i * out_stride + d + j * kWidth);
   for (int p = 0; p < count; ++p) {
+    if (next) fetch<Load>(next + p * head + d, P * kWidth);
     V value[P];
 #pragma GCC unroll 2
     for (int j = 0; j < P; ++j) value[j] = Load::vector(values + p * head + d + j * kWidth);
@@ -134,14 +216,14 @@ inline void mix_span(const float* weights, std::int64_t weight_stride, const typ
 }
 
 template <class Load, int Q>
-void mix_block(const float* weights, std::int64_t weight_stride, const typename Load::Element* values, int head,
-               int count, float* out, std::int64_t out_stride) {
+void mix_block(const float* weights, std::int64_t weight_stride, const typename Load::Element* values,
+               const typename Load::Element* next, int head, int count, float* out, std::int64_t out_stride) {
   constexpr int P = kWidth >= 16 ? 2 : 1;
   int d = 0;
   for (; d + P * kWidth <= head; d += P * kWidth)
-    mix_span<Load, Q, P>(weights, weight_stride, values, head, count, d, out, out_stride);
+    mix_span<Load, Q, P>(weights, weight_stride, values, next, head, count, d, out, out_stride);
   for (; d + kWidth <= head; d += kWidth)
-    mix_span<Load, Q, 1>(weights, weight_stride, values, head, count, d, out, out_stride);
+    mix_span<Load, Q, 1>(weights, weight_stride, values, next, head, count, d, out, out_stride);
   for (; d < head; ++d)
     for (int i = 0; i < Q; ++i) {
       float total = out[i * out_stride + d];
@@ -151,16 +233,17 @@ void mix_block(const float* weights, std::int64_t weight_stride, const typename 
 }
 
 template <class Load>
-void mix(const float* weights, std::int64_t weight_stride, int queries, const void* values, int head, int count,
-         float* out, std::int64_t out_stride) {
+void mix(const float* weights, std::int64_t weight_stride, int queries, const void* values, const void* next_values,
+         int head, int count, float* out, std::int64_t out_stride) {
   const auto* v = static_cast<const typename Load::Element*>(values);
+  const auto* next = static_cast<const typename Load::Element*>(next_values);
   int i = 0;
-  for (; i + 6 <= queries; i += 6)
-    mix_block<Load, 6>(weights + i * weight_stride, weight_stride, v, head, count, out + i * out_stride, out_stride);
-  for (; i + 2 <= queries; i += 2)
-    mix_block<Load, 2>(weights + i * weight_stride, weight_stride, v, head, count, out + i * out_stride, out_stride);
-  for (; i < queries; ++i)
-    mix_block<Load, 1>(weights + i * weight_stride, weight_stride, v, head, count, out + i * out_stride, out_stride);
+  for (; i + 6 <= queries; i += 6, next = nullptr)
+    mix_block<Load, 6>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
+  for (; i + 2 <= queries; i += 2, next = nullptr)
+    mix_block<Load, 2>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
+  for (; i < queries; ++i, next = nullptr)
+    mix_block<Load, 1>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
 }
 
 void rms_norm(const float* x, const float* weight, float eps, std::int64_t n, float* out) {

@@ -11,6 +11,7 @@ namespace kontor::inference::cpu {
 namespace {
 
 constexpr int kWidth = 8;
+constexpr int kDenseTokens = 2;
 struct V {
   float lane[8];
 };
@@ -38,6 +39,7 @@ inline V exp(V a) { return each([&](int i) { return std::exp(a.lane[i]); }); }
 inline float sum(V a) {
   return ((a.lane[0] + a.lane[4]) + (a.lane[2] + a.lane[6])) + ((a.lane[1] + a.lane[5]) + (a.lane[3] + a.lane[7]));
 }
+inline void sum4(const V (&a)[4], float* out) { for (int i = 0; i < 4; ++i) out[i] = sum(a[i]); }
 inline float largest(V a) {
   float top = a.lane[0];
   for (const float f : a.lane) top = f > top ? f : top;

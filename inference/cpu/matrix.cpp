@@ -106,40 +106,58 @@ void quantize_rows(const Activations& activations, const KernelSet& kernels, Thr
   });
 }
 
-/// The inner loop of `multiply`: 16 output rows of one product for all activations.
+/// The inner loop of `multiply`: some tiles of 16 output rows of one product for all activations.
 class MatrixProduct {
  public:
   static std::int64_t tiles(const Matrix& matrix) { return (matrix.rows_ + kTileRows - 1) / kTileRows; }
 
-  static void tile(const Product& product, std::int64_t index, const Activations& a, const KernelSet& kernels) {
+  static void run(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
+    // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile.
+    const std::int64_t bytes = static_cast<std::int64_t>(product.matrix->bytes()) / tiles(*product.matrix);
+    const std::int64_t step = a.count < kActivations ? end - begin : std::max<std::int64_t>(1, kCachedBytes / std::max<std::int64_t>(1, bytes));
+    for (std::int64_t i = begin; i < end; i += step) run_cached(product, i, std::min(end, i + step), a, kernels);
+  }
+
+ private:
+  static constexpr std::int64_t kActivations = 8;
+  static constexpr std::int64_t kCachedBytes = 640 << 10;
+
+  static void run_cached(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
     const Matrix& m = *product.matrix;
-    const std::int64_t first_row = index * kTileRows, rows = std::min<std::int64_t>(kTileRows, m.rows_ - first_row);
-    float* out = product.out + first_row;
     if (m.form_ != Matrix::Form::packed) {
+      const std::int64_t first = begin * kTileRows, rows = std::min(m.rows_, end * kTileRows) - first;
       const int element = m.form_ == Matrix::Form::f32 ? 4 : 2;
       const DenseKernel kernel = m.form_ == Matrix::Form::f32   ? kernels.dense_f32
                                  : m.form_ == Matrix::Form::f16 ? kernels.dense_f16
                                                                 : kernels.dense_bf16;
-      kernel(m.data_ + first_row * m.columns_ * element, rows, m.columns_, a.values, m.columns_, a.count, out, product.out_stride);
-      return;
+      return kernel(m.data_ + first * m.columns_ * element, rows, m.columns_, a.values, m.columns_, a.count,
+                    product.out + first, product.out_stride);
     }
+    for (std::int64_t t = 0; t < a.count; t += kActivations)
+      for (std::int64_t i = begin; i < end; ++i) tile(product, i, t, std::min(kActivations, a.count - t), a, kernels);
+  }
+
+  static void tile(const Product& product, std::int64_t index, std::int64_t first, std::int64_t count, const Activations& a,
+                   const KernelSet& kernels) {
+    const Matrix& m = *product.matrix;
+    const std::int64_t first_row = index * kTileRows, rows = std::min<std::int64_t>(kTileRows, m.rows_ - first_row);
     const TileKernel kernel = kernels.tile[static_cast<int>(m.format_)];
     const std::byte* data = m.data_ + index * m.tile_bytes_;
-    if (rows == kTileRows) return kernel(data, a.quantized, 0, a.count, out, product.out_stride);
+    float* out = product.out + first * product.out_stride + first_row;
+    if (rows == kTileRows) return kernel(data, a.quantized, first, count, out, product.out_stride);
     // The last tile has fewer rows than the kernel writes.
-    constexpr std::int64_t kGroup = 8;
-    float part[kGroup * kTileRows];
-    for (std::int64_t t = 0; t < a.count; t += kGroup) {
-      const std::int64_t n = std::min(kGroup, a.count - t);
-      kernel(data, a.quantized, t, n, part, kTileRows);
-      for (std::int64_t i = 0; i < n; ++i)
-        std::memcpy(out + (t + i) * product.out_stride, part + i * kTileRows, static_cast<std::size_t>(rows) * sizeof(float));
-    }
+    float part[kActivations * kTileRows];
+    kernel(data, a.quantized, first, count, part, kTileRows);
+    for (std::int64_t t = 0; t < count; ++t)
+      std::memcpy(out + t * product.out_stride, part + t * kTileRows, static_cast<std::size_t>(rows) * sizeof(float));
   }
 };
 
 /// Multiply-adds that one thread does in the time it takes to hand work to another (about 20 microseconds).
 constexpr std::int64_t kOperationsAlone = 300'000;
+
+/// Tiles of a piece when many activations share them.
+constexpr std::int64_t kTilesOfMany = 4;
 
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
   std::int64_t total = 0, operations = 0;
@@ -148,13 +166,13 @@ void multiply(std::span<const Product> products, const Activations& activations,
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
   // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= 8 ? 2 : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= 8 ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
   pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
     std::int64_t base = 0;
     for (const Product& product : products) {
       const std::int64_t tiles = MatrixProduct::tiles(*product.matrix);
-      for (std::int64_t i = std::max(begin, base); i < std::min(end, base + tiles); ++i)
-        MatrixProduct::tile(product, i - base, activations, kernels);
+      const std::int64_t first = std::max(begin, base), last = std::min(end, base + tiles);
+      if (first < last) MatrixProduct::run(product, first - base, last - base, activations, kernels);
       base += tiles;
     }
   });

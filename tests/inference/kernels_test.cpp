@@ -200,7 +200,7 @@ TEST_CASE("attention kernels equal sums in double precision for head sizes that 
         for (const bool is_half : {false, true}) {
           const auto element = [&](std::size_t i) { return is_half ? double{half_to_float(half[i])} : double{keys[i]}; };
           const void* data = is_half ? static_cast<const void*>(half.data()) : keys.data();
-          (is_half ? set->scores_f16 : set->scores_f32)(q.data(), head, queries, data, head, scores.data(), 64);
+          (is_half ? set->scores_f16 : set->scores_f32)(q.data(), head, queries, data, nullptr, head, scores.data(), 64);
           double worst = 0;
           for (std::size_t i = 0; i < static_cast<std::size_t>(queries); ++i)
             for (std::size_t p = 0; p < 64; ++p) {
@@ -211,7 +211,7 @@ TEST_CASE("attention kernels equal sums in double precision for head sizes that 
           CHECK(worst <= 2.0 * head * head * kEpsilon);
           constexpr int kCount = 51;
           std::fill(out.begin(), out.end(), 0.25f);
-          (is_half ? set->mix_f16 : set->mix_f32)(scores.data(), 64, queries, data, head, kCount, out.data(), head);
+          (is_half ? set->mix_f16 : set->mix_f32)(scores.data(), 64, queries, data, data, head, kCount, out.data(), head);
           worst = 0;
           for (std::size_t i = 0; i < static_cast<std::size_t>(queries); ++i)
             for (std::size_t d = 0; d < n; ++d) {
