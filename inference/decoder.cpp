@@ -13,6 +13,22 @@ namespace {
 
 /// Tokens computed together: large enough that weights are read once for many, small enough for the caches.
 constexpr std::int64_t kBatch = 256;
+/// Layer norm of the BERT family. Few and small: kept simple, in double precision.
+void layer_norm(float* x, const float* weight, const float* bias, double epsilon, std::int64_t n) {
+  double mean = 0, variance = 0;
+  for (std::int64_t i = 0; i < n; ++i) mean += double{x[i]};
+  mean /= static_cast<double>(n);
+  for (std::int64_t i = 0; i < n; ++i) variance += (double{x[i]} - mean) * (double{x[i]} - mean);
+  const double scale = 1 / std::sqrt(variance / static_cast<double>(n) + epsilon);
+  for (std::int64_t i = 0; i < n; ++i)
+    x[i] = static_cast<float>((double{x[i]} - mean) * scale * double{weight[i]} + (bias ? double{bias[i]} : 0.0));
+}
+
+/// The exact form, not its tanh approximation.
+void gelu(float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+}
+
 /// Attention that one thread computes sooner than it is handed to others, in multiply-adds.
 constexpr std::int64_t kAttentionAlone = 300'000;
 
@@ -45,16 +61,32 @@ Result<KvPageRef> Decoder::load_page(std::span<const std::byte> content) {
 }
 
 std::uint64_t Decoder::weight_bytes_per_token() const {
+  const auto bytes = [](const FeedForward& f) { return f.gate.bytes() + f.up.bytes() + f.down.bytes(); };
   std::uint64_t total = output_.bytes();
-  for (const Layer& l : layers_)
-    for (const cpu::Matrix* m : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down}) total += m->bytes();
+  for (const Layer& l : layers_) {
+    for (const cpu::Matrix* m : {&l.query, &l.key, &l.value, &l.output}) total += m->bytes();
+    if (l.latent) {
+      total += l.latent->query_down.bytes() + l.latent->keys_down.bytes();
+      for (const cpu::Matrix& m : l.latent->key_heads) total += m.bytes();
+      for (const cpu::Matrix& m : l.latent->value_heads) total += m.bytes();
+    }
+    total += bytes(l.dense);
+    if (l.routed)
+      total += l.routed->router.bytes() + bytes(l.routed->shared) +
+               bytes(l.routed->experts.front()) * static_cast<std::uint64_t>(config_.experts.used);
+  }
   return total;
 }
 
 Result<void> Decoder::forward(std::span<const Extension> extensions) {
   // Everything that can fail is done before the first sequence changes.
+  const bool encoder = config_.architecture->encoder;
   for (const Extension& extension : extensions) {
     auto& timeline = static_cast<Timeline&>(*extension.sequence);
+    if (encoder && (extension.output == Output::last_logits || extension.output == Output::all_logits))
+      return fail(Errc::unsupported, "a model of architecture " + std::string(config_.architecture->name) + " computes embeddings, not next tokens", "no_logits");
+    if (encoder && timeline.length() > 0)
+      return fail(Errc::usage, "an encoder sees its text at once; nothing can be appended", "not_appendable");
     for (const TokenId token : extension.tokens)
       if (token < 0 || token >= config_.vocabulary)
         return fail(Errc::usage, "token " + std::to_string(token) + " is outside the vocabulary of " +
@@ -70,16 +102,18 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
     auto& timeline = static_cast<Timeline&>(*extension.sequence);
     const std::size_t n = extension.tokens.size();
     for (std::size_t i = 0; i < n; ++i) {
-      Row row{&timeline, timeline.length() + static_cast<std::int64_t>(i), extension.tokens[i], nullptr, nullptr};
+      const std::int64_t position = timeline.length() + static_cast<std::int64_t>(i);
+      Row row{&timeline, position, encoder ? static_cast<std::int64_t>(n) : position + 1, extension.tokens[i], nullptr, nullptr};
       if (extension.output == Output::all_hidden) row.hidden = extension.out + static_cast<std::int64_t>(i) * config_.width;
       if (extension.output == Output::all_logits) row.logits = extension.out + static_cast<std::int64_t>(i) * config_.vocabulary;
       if (extension.output == Output::last_logits && i + 1 == n) row.logits = extension.out;
       rows.push_back(row);
     }
   }
-  for (std::size_t at = 0; at < rows.size(); at += kBatch) {
-    const auto done = run_batch(std::span(rows).subspan(at, std::min<std::size_t>(kBatch, rows.size() - at)));
-    if (!done) return done.error();
+  for (std::size_t at = 0, count; at < rows.size(); at += count) {
+    count = std::min<std::size_t>(kBatch, rows.size() - at);
+    if (encoder) count = static_cast<std::size_t>(rows[at].visible);  // The whole text: its tokens need each other.
+    if (const auto done = run_batch(std::span(rows).subspan(at, count)); !done) return done.error();
   }
   for (const Extension& extension : extensions) {
     auto& timeline = static_cast<Timeline&>(*extension.sequence);
@@ -90,7 +124,7 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
 
 Result<void> Decoder::run_batch(std::span<const Row> rows) {
   std::int64_t longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, row.position + 1);
+  for (const Row& row : rows) longest = std::max(longest, row.visible);
   if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), longest, config_, pool_->threads()))
     return fail(Errc::memory, "no memory left for activations", "out_of_memory");
   embed(rows);
@@ -107,7 +141,14 @@ void Decoder::embed(std::span<const Row> rows) {
   Scratch& s = *scratch_;
   const std::int64_t pairs = config_.rope.dimensions / 2;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    (void)dequantize_row(*embedding_, rows[i].token, s.stream.data() + static_cast<std::int64_t>(i) * config_.width);
+    float* state = s.stream.data() + static_cast<std::int64_t>(i) * config_.width;
+    (void)dequantize_row(*embedding_, rows[i].token, state);
+    if (position_vectors_) {
+      (void)dequantize_row(*position_vectors_, rows[i].position, s.step.data());
+      kernels_->add(state, s.step.data(), config_.width);
+    }
+    if (!type_vector_.empty()) kernels_->add(state, type_vector_.data(), config_.width);
+    if (embedding_norm_) layer_norm(state, embedding_norm_, embedding_norm_bias_, config_.norm_epsilon, config_.width);
     float* table = s.rotation.data() + static_cast<std::int64_t>(i) * 2 * pairs;
     for (std::int64_t p = 0; p < pairs; ++p) {
       const double angle = static_cast<double>(rows[i].position) * config_.rope.frequencies[static_cast<std::size_t>(p)];
@@ -127,11 +168,33 @@ cpu::Activations Decoder::prepare(const float* values, std::int64_t count, std::
   return result;
 }
 
+const float* Decoder::normed_input(const float* norm, std::int64_t rows) {
+  Scratch& s = *scratch_;
+  if (config_.architecture->encoder) return s.stream.data();
+  pool_->parallel_for(rows, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i)
+      kernels_->rms_norm(s.stream.data() + i * config_.width, norm, config_.norm_epsilon, config_.width, s.normed.data() + i * config_.width);
+  });
+  return s.normed.data();
+}
+
+void Decoder::add_to_stream(const float* values, const float* bias, const float* norm, const float* norm_bias, std::int64_t rows) {
+  const std::int64_t width = config_.width;
+  pool_->parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      float* state = scratch_->stream.data() + i * width;
+      if (bias) kernels_->add(state, bias, width);
+      kernels_->add(state, values + i * width, width);
+      if (config_.architecture->encoder) layer_norm(state, norm, norm_bias, config_.norm_epsilon, width);
+    }
+  });
+}
+
 void Decoder::rotate(float* head, std::int64_t row) const {
   const std::int64_t pairs = config_.rope.dimensions / 2;
   const float* cosine = scratch_->rotation.data() + row * 2 * pairs;
   const float* sine = cosine + pairs;
-  const bool halves = config_.architecture->rope_pairs == RopePairs::halves;
+  const bool halves = config_.rope_pairs == RopePairs::halves;
   const std::int64_t step = halves ? 1 : 2, gap = halves ? pairs : 1;
   for (std::int64_t p = 0; p < pairs; ++p) {
     float& a = head[p * step];
@@ -145,19 +208,28 @@ void Decoder::rotate(float* head, std::int64_t row) const {
 void Decoder::attention(const Layer& layer, std::int64_t index, std::span<const Row> rows) {
   Scratch& s = *scratch_;
   const auto n = static_cast<std::int64_t>(rows.size());
-  const std::int64_t width = config_.width, length = config_.key_length;
+  const float* input = normed_input(layer.attention_norm, n);
+  if (layer.latent) project_latent(layer, index, rows, input);
+  else project(layer, index, rows, input);
+  attend(index, rows);
+  const float* values = layer.latent ? expand_values(layer, n) : s.mixed.data();
+  const cpu::Activations mixed = prepare(values, n, layer.output.columns(), layer.output.packed());
+  const cpu::Product out[] = {{&layer.output, s.step.data(), config_.width}};
+  cpu::multiply(out, mixed, *kernels_, *pool_);
+  add_to_stream(s.step.data(), layer.output_bias, layer.attention_norm, layer.attention_norm_bias, n);
+}
+
+void Decoder::project(const Layer& layer, std::int64_t index, std::span<const Row> rows, const float* input) {
+  Scratch& s = *scratch_;
+  const auto n = static_cast<std::int64_t>(rows.size());
+  const std::int64_t length = config_.key_length;
   const std::int64_t q_size = config_.heads * length, k_size = config_.kv_heads * length,
                      v_size = config_.kv_heads * config_.value_length, total = q_size + k_size + v_size;
-  pool_->parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i)
-      kernels_->rms_norm(s.stream.data() + i * width, layer.attention_norm, config_.norm_epsilon, width, s.normed.data() + i * width);
-  });
   const bool quantized = layer.query.packed() || layer.key.packed() || layer.value.packed();
-  const cpu::Activations input = prepare(s.normed.data(), n, width, quantized);
   float* projected = s.projected.data();
   const cpu::Product products[] = {
       {&layer.query, projected, total}, {&layer.key, projected + q_size, total}, {&layer.value, projected + q_size + k_size, total}};
-  cpu::multiply(products, input, *kernels_, *pool_);
+  cpu::multiply(products, prepare(input, n, config_.width, quantized), *kernels_, *pool_);
   pool_->parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       float* q = projected + i * total;
@@ -175,14 +247,6 @@ void Decoder::attention(const Layer& layer, std::int64_t index, std::span<const 
       rows[static_cast<std::size_t>(i)].timeline->cache.store(index, rows[static_cast<std::size_t>(i)].position, k, v);
     }
   });
-  attend(index, rows);
-  const cpu::Activations mixed = prepare(s.mixed.data(), n, config_.heads * config_.value_length, layer.output.packed());
-  const cpu::Product out[] = {{&layer.output, s.normed.data(), width}};
-  cpu::multiply(out, mixed, *kernels_, *pool_);
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (layer.output_bias) kernels_->add(s.stream.data() + i * width, layer.output_bias, width);
-    kernels_->add(s.stream.data() + i * width, s.normed.data() + i * width, width);
-  }
 }
 
 void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
@@ -191,7 +255,7 @@ void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
   const std::int64_t units = static_cast<std::int64_t>(blocks.size()) * config_.kv_heads;
   // Short timelines are done sooner by one thread than handed to another.
   std::int64_t places = 0;
-  for (const Row& row : rows) places += row.position + 1;
+  for (const Row& row : rows) places += row.visible;
   const bool alone = places * config_.heads * (config_.key_length + config_.value_length) < kAttentionAlone;
   pool_->parallel_for(units, alone ? units : 1, [&](std::int64_t begin, std::int64_t end, int thread) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
@@ -204,21 +268,28 @@ void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
 
 void Decoder::feed_forward(const Layer& layer, std::int64_t n) {
   Scratch& s = *scratch_;
-  const std::int64_t width = config_.width, inner = config_.feed_forward;
+  const float* input = normed_input(layer.feed_forward_norm, n);
+  if (layer.routed) routed_feed_forward(*layer.routed, n, s.step.data());
+  else feed(layer.dense, prepare(input, n, config_.width, layer.dense.gate.packed() || layer.dense.up.packed()), s.step.data());
+  add_to_stream(s.step.data(), layer.dense.down_bias, layer.feed_forward_norm, layer.feed_forward_norm_bias, n);
+}
+
+void Decoder::feed(const FeedForward& weights, const cpu::Activations& input, float* out) {
+  Scratch& s = *scratch_;
+  const std::int64_t n = input.count, inner = weights.up.rows();
+  const bool gated = weights.gate.rows() > 0;
+  float* active = gated ? s.gate.data() : s.up.data();
+  const cpu::Product products[] = {{&weights.up, s.up.data(), inner}, {&weights.gate, s.gate.data(), inner}};
+  cpu::multiply(std::span(products).first(gated ? 2 : 1), input, *kernels_, *pool_);
   pool_->parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i)
-      kernels_->rms_norm(s.stream.data() + i * width, layer.feed_forward_norm, config_.norm_epsilon, width, s.normed.data() + i * width);
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (weights.up_bias) kernels_->add(s.up.data() + i * inner, weights.up_bias, inner);
+      if (gated) kernels_->silu_mul(active + i * inner, s.up.data() + i * inner, inner);
+      else gelu(active + i * inner, inner);
+    }
   });
-  const cpu::Activations input = prepare(s.normed.data(), n, width, layer.gate.packed() || layer.up.packed());
-  const cpu::Product products[] = {{&layer.gate, s.gate.data(), inner}, {&layer.up, s.up.data(), inner}};
-  cpu::multiply(products, input, *kernels_, *pool_);
-  pool_->parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i) kernels_->silu_mul(s.gate.data() + i * inner, s.up.data() + i * inner, inner);
-  });
-  const cpu::Activations activated = prepare(s.gate.data(), n, inner, layer.down.packed());
-  const cpu::Product out[] = {{&layer.down, s.normed.data(), width}};
-  cpu::multiply(out, activated, *kernels_, *pool_);
-  for (std::int64_t i = 0; i < n; ++i) kernels_->add(s.stream.data() + i * width, s.normed.data() + i * width, width);
+  const cpu::Product product[] = {{&weights.down, out, config_.width}};
+  cpu::multiply(product, prepare(active, n, inner, weights.down.packed()), *kernels_, *pool_);
 }
 
 void Decoder::write_outputs(std::span<const Row> rows) {
@@ -227,7 +298,8 @@ void Decoder::write_outputs(std::span<const Row> rows) {
   std::vector<float*> wanted;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const float* state = s.stream.data() + static_cast<std::int64_t>(i) * width;
-    if (rows[i].hidden) kernels_->rms_norm(state, final_norm_, config_.norm_epsilon, width, rows[i].hidden);
+    if (rows[i].hidden && final_norm_) kernels_->rms_norm(state, final_norm_, config_.norm_epsilon, width, rows[i].hidden);
+    else if (rows[i].hidden) std::copy(state, state + width, rows[i].hidden);
     if (!rows[i].logits) continue;
     kernels_->rms_norm(state, final_norm_, config_.norm_epsilon, width, s.normed.data() + static_cast<std::int64_t>(wanted.size()) * width);
     wanted.push_back(rows[i].logits);

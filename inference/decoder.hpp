@@ -1,6 +1,8 @@
 #pragma once
-// The CPU backend: a transformer decoder (RMS norm, grouped-query attention with rotary positions, gated feed-forward)
-// over the kernels in cpu/. Serves llama, qwen2 and qwen3; what an architecture needs is data in model_config.
+// The CPU backend: a transformer over the kernels in cpu/. One forward pass serves every architecture: decoders (RMS norm
+// before each step) with grouped-query or latent attention and dense or routed feed-forward, and the encoders of the
+// BERT family (layer norm behind each step). What an architecture needs is data in model_config; latent attention is in
+// decoder_mla.cpp, experts are in decoder_moe.cpp.
 
 #include "inference/backend.hpp"
 #include "inference/cpu/buffer.hpp"
@@ -35,58 +37,80 @@ class Decoder final : public Backend {
   void set_threads(int threads) override;
 
  private:
-  /// Null pointers: the model has no such part.
+  // Null pointers and empty matrices: the model has no such part.
+
+  /// down(silu(gate(x)) * up(x)); without a gate down(gelu(up(x))).
+  struct FeedForward {
+    cpu::Matrix gate, up, down;
+    const float* up_bias = nullptr;
+    const float* down_bias = nullptr;
+  };
+  /// See LatentShape. Matrices of heads: one for each.
+  struct LatentWeights {
+    cpu::Matrix query_down, keys_down;      ///< (width) -> (query_rank), (rank + rotary)
+    const float* query_norm = nullptr;      ///< (query_rank)
+    const float* latent_norm = nullptr;     ///< (rank)
+    std::vector<cpu::Matrix> key_heads;     ///< (plain) -> (rank): a head's query into the latent space
+    std::vector<cpu::Matrix> value_heads;   ///< (rank) -> (value)
+  };
+  struct ExpertWeights {
+    cpu::Matrix router;                     ///< (width) -> (experts)
+    const float* selection_bias = nullptr;  ///< (experts)
+    FeedForward shared;
+    std::vector<FeedForward> experts;
+  };
   struct Layer {
     const float* attention_norm = nullptr;  ///< (width)
-    cpu::Matrix query, key, value, output;
+    const float* attention_norm_bias = nullptr;
+    cpu::Matrix query, key, value, output;  ///< With latent attention `query` takes the state or its low-rank form.
     const float* query_bias = nullptr;      ///< (heads * key_length); the others accordingly
     const float* key_bias = nullptr;
     const float* value_bias = nullptr;
     const float* output_bias = nullptr;
     const float* query_norm = nullptr;      ///< (key_length)
     const float* key_norm = nullptr;
+    std::unique_ptr<LatentWeights> latent;
     const float* feed_forward_norm = nullptr;
-    cpu::Matrix gate, up, down;
+    const float* feed_forward_norm_bias = nullptr;
+    FeedForward dense;
+    std::unique_ptr<ExpertWeights> routed;
   };
   struct Row;      ///< One token of a batch.
   struct Scratch;  ///< Activations of a batch.
   class Timeline;  ///< The Sequence of this backend.
-
-  /// The tensors of a layer: name, shape, where they go.
-  struct LayerShapes {
-    struct MatrixShape {
-      const char* name;
-      std::int64_t columns, rows;
-      cpu::Matrix Layer::* member;
-    };
-    struct VectorShape {
-      const char* name;
-      std::int64_t length;
-      bool required;
-      const float* Layer::* member;
-    };
-    std::vector<MatrixShape> matrices;
-    std::vector<VectorShape> vectors;
-  };
+  class Loader;    ///< Checks tensors and binds them to layers.
 
   Decoder(const WeightFile& file, ModelConfig config, const BackendOptions& options);
   Result<void> load();
-  LayerShapes layer_shapes() const;
-  Result<void> check_layer(std::int64_t index);
-  Result<void> load_layer(std::int64_t index, Layer& layer);
-  Result<const float*> vector_of(const std::string& name, std::int64_t length, bool required);
-  Result<cpu::Matrix> matrix_of(const std::string& name, std::int64_t columns, std::int64_t rows);
 
   KvShape kv_shape() const;
   Result<void> run_batch(std::span<const Row> rows);
   void embed(std::span<const Row> rows);
   void attention(const Layer& layer, std::int64_t index, std::span<const Row> rows);
+  void project(const Layer& layer, std::int64_t index, std::span<const Row> rows, const float* input);
   void rotate(float* head, std::int64_t row) const;
   void attend(std::int64_t layer, std::span<const Row> rows);
   void attend_block(std::int64_t layer, std::int64_t kv_head, std::span<const Row> rows, std::int64_t first_row, int thread);
   void feed_forward(const Layer& layer, std::int64_t rows);
+  void feed(const FeedForward& weights, const cpu::Activations& input, float* out);
   void write_outputs(std::span<const Row> rows);
   cpu::Activations prepare(const float* values, std::int64_t count, std::int64_t columns, bool quantized);
+  const float* normed_input(const float* norm, std::int64_t rows);
+  void add_to_stream(const float* values, const float* bias, const float* norm, const float* norm_bias, std::int64_t rows);
+
+  // decoder_mla.cpp
+  void project_latent(const Layer& layer, std::int64_t index, std::span<const Row> rows, const float* input);
+  const float* expand_values(const Layer& layer, std::int64_t rows);
+  /// A place of heads in rows: head h of row i starts at data + i * row + h * head.
+  template <class Float>
+  struct Heads {
+    Float* data;
+    std::int64_t row, head;
+  };
+  void multiply_heads(const std::vector<cpu::Matrix>& matrices, Heads<const float> in, Heads<float> out, std::int64_t rows);
+
+  // decoder_moe.cpp
+  void routed_feed_forward(const ExpertWeights& weights, std::int64_t rows, float* out);
 
   WeightFile file_;
   ModelConfig config_;
@@ -95,6 +119,10 @@ class Decoder final : public Backend {
   std::unique_ptr<cpu::ThreadPool> pool_;
   std::vector<Layer> layers_;
   const Tensor* embedding_ = nullptr;
+  const Tensor* position_vectors_ = nullptr;  ///< (context, width)
+  std::vector<float> type_vector_;            ///< (width): all tokens are of the first type
+  const float* embedding_norm_ = nullptr;
+  const float* embedding_norm_bias_ = nullptr;
   const float* final_norm_ = nullptr;
   cpu::Matrix output_;
   std::unique_ptr<Scratch> scratch_;

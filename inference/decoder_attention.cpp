@@ -1,7 +1,6 @@
 #include "inference/decoder_parts.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <new>
 
@@ -12,15 +11,18 @@ bool Decoder::Scratch::reserve(std::int64_t rows, std::int64_t longest, const Mo
     if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
   };
   const std::int64_t mixed_width = c.heads * c.value_length;
-  const std::int64_t widest = std::max({c.width, mixed_width, c.feed_forward});
+  const LatentShape& latent = c.latent;
+  const std::int64_t inner = std::max({c.feed_forward, c.experts.shared, c.experts.feed_forward});
+  const std::int64_t widest = std::max({c.width, mixed_width, inner, latent.query_rank, c.heads * latent.value});
   try {
     grow(stream, rows * c.width);
     grow(normed, rows * c.width);
     grow(rotation, rows * c.rope.dimensions);
     grow(projected, rows * (c.heads * c.key_length + c.kv_heads * (c.key_length + c.value_length)));
     grow(mixed, rows * mixed_width);
-    grow(gate, rows * c.feed_forward);
-    grow(up, rows * c.feed_forward);
+    grow(gate, rows * inner);
+    grow(up, rows * inner);
+    grow(step, rows * c.width);
     grow(codes, rows * widest);
     grow(scales, rows * widest / cpu::kBlock + 1);
     grow(sums, rows * widest / cpu::kBlock + 1);
@@ -32,6 +34,12 @@ bool Decoder::Scratch::reserve(std::int64_t rows, std::int64_t longest, const Mo
       grow(part.queries, queries * c.key_length);
       grow(part.scores, queries * positions);
       grow(part.out, queries * c.value_length);
+    }
+    if (latent.rank > 0) reserve_latent(rows, c, threads);
+    if (c.experts.count > 0) {
+      grow(router, rows * c.experts.count);
+      grow(gathered, rows * c.width);
+      grow(expert_out, rows * c.width);
     }
   } catch (const std::bad_alloc&) {
     return false;
@@ -46,7 +54,7 @@ void Decoder::attend_block(std::int64_t layer, std::int64_t kv_head, std::span<c
   const bool half = compute_ == Compute::native;
   const std::int64_t group = c.heads / c.kv_heads, key_length = c.key_length, value_length = c.value_length;
   const std::int64_t queries = group * static_cast<std::int64_t>(rows.size());
-  const std::int64_t longest = rows.back().position + 1;
+  const std::int64_t longest = rows.back().visible;
   const std::int64_t pages = (longest + cpu::kPage - 1) / cpu::kPage, stride = pages * cpu::kPage;
   std::fill(scratch.out.begin(), scratch.out.begin() + queries * value_length, 0.0f);
 
@@ -64,11 +72,10 @@ void Decoder::attend_block(std::int64_t layer, std::int64_t kv_head, std::span<c
     scores_kernel(scratch.queries.data(), key_length, static_cast<int>(queries), cache.keys(layer, p, kv_head), next,
                   static_cast<int>(key_length), scratch.scores.data() + p * cpu::kPage, stride);
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(key_length));
   for (std::int64_t q = 0; q < queries; ++q) {
-    const std::int64_t visible = rows[static_cast<std::size_t>(q / group)].position + 1;
+    const std::int64_t visible = rows[static_cast<std::size_t>(q / group)].visible;
     float* scores = scratch.scores.data() + q * stride;
-    kernels_->softmax(scores, scale, visible);
+    kernels_->softmax(scores, c.attention_scale, visible);
     std::fill(scores + visible, scores + longest, 0.0f);
   }
   for (std::int64_t p = 0; p < pages; ++p) {

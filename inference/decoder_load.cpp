@@ -1,4 +1,9 @@
-#include "inference/decoder_parts.hpp"
+// From the tensors of a model file to the layers of a decoder. Every tensor is checked before the first one is packed,
+// so that a file that does not fit together costs no time and no memory.
+
+#include "inference/decoder_loader.hpp"
+
+#include "inference/dequantize.hpp"
 
 #include <new>
 
@@ -14,16 +19,6 @@ std::string shape_of(const Tensor& tensor) {
 Error wrong_shape(const Tensor& tensor, const std::string& expected) {
   return fail(Errc::malformed, printable(tensor.name) + " has shape " + shape_of(tensor) + "; the hyperparameters ask for " + expected,
               "shape_mismatch");
-}
-
-/// Errors of the whole load are reported before the first weight is read or packed.
-Result<void> check_matrix(const WeightFile& file, const std::string& name, std::int64_t columns, std::int64_t rows) {
-  const auto tensor = file.tensor(name);
-  if (!tensor) return tensor.error();
-  const Tensor& t = **tensor;
-  if (t.rank > 2 || t.shape[0] != columns || t.elements != columns * rows)
-    return wrong_shape(t, "[" + std::to_string(columns) + ", " + std::to_string(rows) + "]");
-  return {};
 }
 
 }  // namespace
@@ -44,87 +39,148 @@ Result<std::unique_ptr<Backend>> Decoder::create(const WeightFile& file, const B
   return std::unique_ptr<Backend>(std::move(decoder));
 }
 
-Result<const float*> Decoder::vector_of(const std::string& name, std::int64_t length, bool required) {
-  const Tensor* tensor = file_.find_tensor(name);
-  if (!tensor) {
-    if (!required) return nullptr;
-    return fail(Errc::malformed, "tensor " + name + " is missing", "missing_tensor");
-  }
-  if (tensor->type != TensorType::f32)
-    return fail(Errc::malformed, name + " has type " + std::string(to_string(tensor->type)) + "; norms and biases must be F32",
-                "bad_tensor_type");
-  if (tensor->rank != 1 || tensor->elements != length) return wrong_shape(*tensor, "[" + std::to_string(length) + "]");
-  return reinterpret_cast<const float*>(tensor->data);
-}
-
-Result<cpu::Matrix> Decoder::matrix_of(const std::string& name, std::int64_t columns, std::int64_t rows) {
-  if (const auto checked = check_matrix(file_, name, columns, rows); !checked) return checked.error();
-  return cpu::Matrix::create(*file_.find_tensor(name), compute_ == Compute::f32, *pool_);
-}
-
 Result<void> Decoder::load() {
-  const ModelConfig& c = config_;
-  if (const auto checked = check_matrix(file_, "token_embd.weight", c.width, c.vocabulary); !checked) return checked.error();
-  const bool tied = !file_.find_tensor("output.weight");
-  const std::string output = tied ? "token_embd.weight" : "output.weight";
-  if (const auto checked = check_matrix(file_, output, c.width, c.vocabulary); !checked) return checked.error();
-  for (std::int64_t i = 0; i < c.layers; ++i)
-    if (const auto checked = check_layer(i); !checked) return checked.error();
-
-  embedding_ = file_.find_tensor("token_embd.weight");
-  auto norm = vector_of("output_norm.weight", c.width, true);
-  if (!norm) return norm.error();
-  final_norm_ = *norm;
-  auto matrix = matrix_of(output, c.width, c.vocabulary);
-  if (!matrix) return matrix.error();
-  output_ = std::move(*matrix);
-  layers_.resize(static_cast<std::size_t>(c.layers));
-  for (std::int64_t i = 0; i < c.layers; ++i)
-    if (const auto loaded = load_layer(i, layers_[static_cast<std::size_t>(i)]); !loaded) return loaded.error();
+  layers_.resize(static_cast<std::size_t>(config_.layers));
+  for (const bool only_check : {true, false}) {
+    Loader loader(*this, only_check);
+    loader.whole_model();
+    for (std::int64_t i = 0; i < config_.layers && !loader.failed(); ++i) loader.layer(i, layers_[static_cast<std::size_t>(i)]);
+    if (loader.failed()) return loader.error();
+  }
   scratch_ = std::make_unique<Scratch>();
   return {};
 }
 
-Decoder::LayerShapes Decoder::layer_shapes() const {
-  const ModelConfig& c = config_;
+const Tensor* Decoder::Loader::find(const std::string& name) const { return decoder_.file_.find_tensor(prefix_ + name); }
+
+const Tensor* Decoder::Loader::checked(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  if (failed()) return nullptr;
+  const Tensor* tensor = find(name);
+  if (!tensor) {
+    error_ = fail(Errc::malformed, "tensor " + prefix_ + name + " is missing", "missing_tensor");
+    return nullptr;
+  }
+  std::string expected;
+  std::size_t at = 0;
+  bool same = tensor->rank <= static_cast<int>(shape.size());
+  for (const std::int64_t length : shape) {
+    same = same && tensor->shape[at++] == length;
+    expected += (expected.empty() ? "[" : ", ") + std::to_string(length);
+  }
+  if (!same) error_ = wrong_shape(*tensor, expected + "]");
+  return same ? tensor : nullptr;
+}
+
+void Decoder::Loader::vector(const float*& to, const std::string& name, std::int64_t length, bool required) {
+  if (failed() || (!required && !find(name))) return;
+  const Tensor* tensor = find(name);
+  if (tensor && tensor->type != TensorType::f32)
+    error_ = fail(Errc::malformed, prefix_ + name + " has type " + std::string(to_string(tensor->type)) + "; norms and biases must be F32",
+                  "bad_tensor_type");
+  if ((tensor = checked(name, {length}))) to = reinterpret_cast<const float*>(tensor->data);
+}
+
+void Decoder::Loader::take(cpu::Matrix& to, const Tensor& tensor) {
+  if (failed()) return;
+  if (only_check_) {
+    if (!find_dequantizer(tensor.type))
+      error_ = fail(Errc::unsupported, printable(tensor.name) + " has type " + std::string(to_string(tensor.type)) + ", which cannot be computed with",
+                    "bad_tensor_type");
+    return;
+  }
+  auto matrix = cpu::Matrix::create(tensor, decoder_.compute_ == Compute::f32, *decoder_.pool_);
+  if (matrix) to = std::move(*matrix);
+  else error_ = matrix.error();
+}
+
+void Decoder::Loader::matrix(cpu::Matrix& to, const std::string& name, std::int64_t columns, std::int64_t rows) {
+  if (const Tensor* tensor = checked(name, {columns, rows})) take(to, *tensor);
+}
+
+void Decoder::Loader::whole_model() {
+  const ModelConfig& c = decoder_.config_;
+  const bool encoder = c.architecture->encoder;
+  prefix_.clear();
+  decoder_.embedding_ = checked("token_embd.weight", {c.width, c.vocabulary});
+  if (decoder_.embedding_ && !find_dequantizer(decoder_.embedding_->type)) {
+    cpu::Matrix unused;
+    take(unused, *decoder_.embedding_);
+  }
+  if (encoder) {
+    vector(decoder_.embedding_norm_, "token_embd_norm.weight", c.width, true);
+    vector(decoder_.embedding_norm_bias_, "token_embd_norm.bias", c.width, false);
+    if (c.rope_pairs == RopePairs::none || find("position_embd.weight"))
+      decoder_.position_vectors_ = checked("position_embd.weight", {c.width, c.context});
+    type_vector();
+    return;
+  }
+  matrix(decoder_.output_, find("output.weight") ? "output.weight" : "token_embd.weight", c.width, c.vocabulary);
+  vector(decoder_.final_norm_, "output_norm.weight", c.width, true);
+}
+
+void Decoder::Loader::type_vector() {
+  const Tensor* types = find("token_types.weight");
+  if (failed() || !types) return;
+  const std::int64_t width = decoder_.config_.width;
+  if (types->shape[0] != width || types->rank > 2) {
+    error_ = wrong_shape(*types, "[" + std::to_string(width) + ", types]");
+    return;
+  }
+  decoder_.type_vector_.resize(static_cast<std::size_t>(width));
+  if (const auto read = dequantize_row(*types, 0, decoder_.type_vector_.data()); !read) error_ = read.error();
+}
+
+void Decoder::Loader::layer(std::int64_t index, Layer& layer) {
+  const ModelConfig& c = decoder_.config_;
+  prefix_ = "blk." + std::to_string(index) + ".";
+  const bool encoder = c.architecture->encoder;
+  const std::string attention_norm = encoder ? "attn_output_norm" : "attn_norm", feed_norm = encoder ? "layer_output_norm" : "ffn_norm";
+  vector(layer.attention_norm, attention_norm + ".weight", c.width, true);
+  vector(layer.feed_forward_norm, feed_norm + ".weight", c.width, true);
+  if (encoder) {
+    vector(layer.attention_norm_bias, attention_norm + ".bias", c.width, false);
+    vector(layer.feed_forward_norm_bias, feed_norm + ".bias", c.width, false);
+  }
+  if (c.architecture->latent) latent_attention(layer);
+  else grouped_attention(layer);
+  if (c.is_expert_layer(index)) experts(layer);
+  else feed_forward(layer.dense, "", c.feed_forward);
+}
+
+void Decoder::Loader::grouped_attention(Layer& layer) {
+  const ModelConfig& c = decoder_.config_;
   const std::int64_t q = c.heads * c.key_length, k = c.kv_heads * c.key_length, v = c.kv_heads * c.value_length;
-  return {{
-      {"attn_q.weight", c.width, q, &Layer::query}, {"attn_k.weight", c.width, k, &Layer::key},
-      {"attn_v.weight", c.width, v, &Layer::value}, {"attn_output.weight", c.heads * c.value_length, c.width, &Layer::output},
-      {"ffn_gate.weight", c.width, c.feed_forward, &Layer::gate}, {"ffn_up.weight", c.width, c.feed_forward, &Layer::up},
-      {"ffn_down.weight", c.feed_forward, c.width, &Layer::down},
-  }, {
-      {"attn_norm.weight", c.width, true, &Layer::attention_norm}, {"ffn_norm.weight", c.width, true, &Layer::feed_forward_norm},
-      {"attn_q.bias", q, false, &Layer::query_bias}, {"attn_k.bias", k, false, &Layer::key_bias},
-      {"attn_v.bias", v, false, &Layer::value_bias}, {"attn_output.bias", c.width, false, &Layer::output_bias},
-      {"attn_q_norm.weight", c.key_length, false, &Layer::query_norm}, {"attn_k_norm.weight", c.key_length, false, &Layer::key_norm},
-  }};
+  if (find("attn_qkv.weight")) {
+    if (const Tensor* all = checked("attn_qkv.weight", {c.width, q + k + v})) {
+      take(layer.query, rows_of(*all, 0, q));
+      take(layer.key, rows_of(*all, q, k));
+      take(layer.value, rows_of(*all, q + k, v));
+    }
+    const float* bias = nullptr;
+    vector(bias, "attn_qkv.bias", q + k + v, false);
+    if (bias) layer.query_bias = bias, layer.key_bias = bias + q, layer.value_bias = bias + q + k;
+  } else {
+    matrix(layer.query, "attn_q.weight", c.width, q);
+    matrix(layer.key, "attn_k.weight", c.width, k);
+    matrix(layer.value, "attn_v.weight", c.width, v);
+    vector(layer.query_bias, "attn_q.bias", q, false);
+    vector(layer.key_bias, "attn_k.bias", k, false);
+    vector(layer.value_bias, "attn_v.bias", v, false);
+  }
+  matrix(layer.output, "attn_output.weight", c.heads * c.value_length, c.width);
+  vector(layer.output_bias, "attn_output.bias", c.width, false);
+  vector(layer.query_norm, "attn_q_norm.weight", c.key_length, false);
+  vector(layer.key_norm, "attn_k_norm.weight", c.key_length, false);
 }
 
-Result<void> Decoder::check_layer(std::int64_t index) {
-  const std::string prefix = "blk." + std::to_string(index) + ".";
-  const LayerShapes shapes = layer_shapes();
-  for (const auto& m : shapes.matrices)
-    if (const auto checked = check_matrix(file_, prefix + m.name, m.columns, m.rows); !checked) return checked.error();
-  for (const auto& v : shapes.vectors)
-    if (const auto checked = vector_of(prefix + v.name, v.length, v.required); !checked) return checked.error();
-  return {};
-}
-
-Result<void> Decoder::load_layer(std::int64_t index, Layer& layer) {
-  const std::string prefix = "blk." + std::to_string(index) + ".";
-  const LayerShapes shapes = layer_shapes();
-  for (const auto& m : shapes.matrices) {
-    auto matrix = matrix_of(prefix + m.name, m.columns, m.rows);
-    if (!matrix) return matrix.error();
-    layer.*m.member = std::move(*matrix);
-  }
-  for (const auto& v : shapes.vectors) {
-    const auto vector = vector_of(prefix + v.name, v.length, v.required);
-    if (!vector) return vector.error();
-    layer.*v.member = *vector;
-  }
-  return {};
+void Decoder::Loader::feed_forward(FeedForward& to, const std::string& suffix, std::int64_t inner) {
+  const ModelConfig& c = decoder_.config_;
+  // Encoders have models with and without a gate.
+  if (!c.architecture->encoder || find("ffn_gate" + suffix + ".weight")) matrix(to.gate, "ffn_gate" + suffix + ".weight", c.width, inner);
+  matrix(to.up, "ffn_up" + suffix + ".weight", c.width, inner);
+  matrix(to.down, "ffn_down" + suffix + ".weight", inner, c.width);
+  vector(to.up_bias, "ffn_up" + suffix + ".bias", inner, false);
+  vector(to.down_bias, "ffn_down" + suffix + ".bias", c.width, false);
 }
 
 }  // namespace kontor::inference

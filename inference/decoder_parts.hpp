@@ -37,6 +37,7 @@ class Decoder::Timeline final : public Sequence {
 struct Decoder::Row {
   Timeline* timeline;
   std::int64_t position;
+  std::int64_t visible;  ///< Positions that it attends to: those before it and itself; for encoders all.
   TokenId token;
   float* hidden;  ///< Where to put the final state, or null.
   float* logits;  ///< Where to put the logits, or null.
@@ -50,6 +51,14 @@ struct Decoder::Scratch {
   std::vector<float> projected;  ///< (rows, queries | keys | values)
   std::vector<float> mixed;      ///< (rows, heads * value_length)
   std::vector<float> gate, up;   ///< (rows, feed_forward)
+  std::vector<float> step;       ///< (rows, width): what a step adds to the stream
+  // Latent attention.
+  std::vector<float> low, queries;  ///< (rows, query_rank | rank + rotary), (rows, heads * (plain + rotary))
+  std::vector<float> values;        ///< (rows, heads * value)
+  // Experts.
+  std::vector<float> router;     ///< (rows, experts)
+  std::vector<float> gathered;   ///< (rows of one expert, width)
+  std::vector<float> expert_out; ///< (rows of one expert, width)
   std::vector<std::int8_t> codes;
   std::vector<float> scales, sums;
   std::vector<std::int32_t> half_sums;
@@ -58,10 +67,21 @@ struct Decoder::Scratch {
     std::vector<float> queries, scores, out;
   };
   std::vector<Attention> attention;
+  struct Head {
+    std::vector<float> in;
+    std::vector<std::int8_t> codes;
+    std::vector<float> scales, sums;
+    std::vector<std::int32_t> half_sums;
+  };
+  std::vector<Head> heads;
 
   /// For a batch of `rows` whose timelines hold at most `longest` positions. False where the system has no memory left.
   bool reserve(std::int64_t rows, std::int64_t longest, const ModelConfig& config, int threads);
+  void reserve_latent(std::int64_t rows, const ModelConfig& config, int threads);
 };
+
+/// Rows that one thread multiplies by a head's matrix at a time.
+inline constexpr std::int64_t kHeadRows = 32;
 
 /// Neighbouring rows of one timeline whose queries share a pass over the keys.
 struct QueryBlock {

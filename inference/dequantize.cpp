@@ -192,6 +192,13 @@ Dequantizer find_dequantizer(TensorType type) {
     case TensorType::q6_k: return blocks::q6_k;
     case TensorType::iq4_nl: return blocks::iq4_nl;
     case TensorType::iq4_xs: return blocks::iq4_xs;
+    case TensorType::iq2_xxs: return blocks::iq2_xxs;
+    case TensorType::iq2_xs: return blocks::iq2_xs;
+    case TensorType::iq2_s: return blocks::iq2_s;
+    case TensorType::iq3_xxs: return blocks::iq3_xxs;
+    case TensorType::iq3_s: return blocks::iq3_s;
+    case TensorType::iq1_s: return blocks::iq1_s;
+    case TensorType::iq1_m: return blocks::iq1_m;
     case TensorType::tq1_0: return blocks::tq1_0;
     case TensorType::tq2_0: return blocks::tq2_0;
     case TensorType::mxfp4: return blocks::mxfp4;

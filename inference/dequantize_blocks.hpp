@@ -27,6 +27,14 @@ void q6_k(const std::byte* in, std::int64_t n, float* out);
 // Four-bit codes of a non-linear table.
 void iq4_nl(const std::byte* in, std::int64_t n, float* out);
 void iq4_xs(const std::byte* in, std::int64_t n, float* out);
+// Indices into code books of vectors (codebooks.hpp).
+void iq2_xxs(const std::byte* in, std::int64_t n, float* out);
+void iq2_xs(const std::byte* in, std::int64_t n, float* out);
+void iq2_s(const std::byte* in, std::int64_t n, float* out);
+void iq3_xxs(const std::byte* in, std::int64_t n, float* out);
+void iq3_s(const std::byte* in, std::int64_t n, float* out);
+void iq1_s(const std::byte* in, std::int64_t n, float* out);
+void iq1_m(const std::byte* in, std::int64_t n, float* out);
 
 /// Scale (first) and minimum (second) of sub-block j (0 to 7) of Q4_K and Q5_K: six bits each in twelve bytes.
 struct ScaleMin {

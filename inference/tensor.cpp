@@ -44,4 +44,16 @@ const TensorTypeInfo& info(TensorType type) {
 
 std::string_view to_string(TensorType type) { return info(type).name; }
 
+Tensor rows_of(const Tensor& tensor, std::int64_t first, std::int64_t count) {
+  Tensor part = tensor;
+  part.rank = 2;
+  part.shape = {tensor.shape[0], count, 1, 1};
+  part.elements = tensor.shape[0] * count;
+  part.bytes = tensor.row_bytes() * static_cast<std::uint64_t>(count);
+  const std::uint64_t skipped = tensor.row_bytes() * static_cast<std::uint64_t>(first);
+  part.data += skipped;
+  part.offset += skipped;
+  return part;
+}
+
 }  // namespace kontor::inference

@@ -52,4 +52,8 @@ struct Tensor {
   const std::byte* row(std::int64_t index) const { return data + row_bytes() * static_cast<std::uint64_t>(index); }
 };
 
+/// Rows [first, first + count) of a tensor as a matrix of its own: one of several that lie in one tensor. The range lies
+/// inside the tensor.
+Tensor rows_of(const Tensor& tensor, std::int64_t first, std::int64_t count);
+
 }  // namespace kontor::inference

@@ -53,11 +53,14 @@ Result<void> verify_or_throw(const ModelOptions& options) {
   if (!engine) return engine.error();
   const auto bos = (*engine)->tokenizer().bos();
   const inference::TokenId token[] = {bos ? *bos : 0};
-  std::vector<float> logits(static_cast<std::size_t>((*engine)->config().vocabulary));
+  const inference::ModelConfig& config = (*engine)->config();
+  const bool encoder = config.architecture->encoder;
+  std::vector<float> values(static_cast<std::size_t>(encoder ? config.width : config.vocabulary));
   const auto sequence = (*engine)->create_sequence();
-  const inference::Extension extension[] = {{sequence.get(), token, inference::Output::last_logits, logits.data()}};
+  const auto output = encoder ? inference::Output::all_hidden : inference::Output::last_logits;
+  const inference::Extension extension[] = {{sequence.get(), token, output, values.data()}};
   if (const auto done = (*engine)->forward(extension); !done) return done.error();
-  if (const auto best = inference::arg_max(logits); !best)
+  if (const auto best = inference::arg_max(values); !best)
     return fail(Errc::malformed, "the weights give values that are not numbers", "nonfinite_weights");
   return {};
 }

@@ -89,6 +89,20 @@ Result<Matrix> Matrix::create(const Tensor& tensor, bool expand_to_f32, ThreadPo
   return result;
 }
 
+Result<Matrix> Matrix::of_values(std::span<const float> values, std::int64_t columns, bool as_f16) {
+  Matrix result;
+  result.columns_ = columns;
+  result.rows_ = static_cast<std::int64_t>(values.size()) / columns;
+  const bool half = as_f16 && std::all_of(values.begin(), values.end(), [](float x) { return !(std::fabs(x) > 65504.0f); });
+  result.form_ = half ? Form::f16 : Form::f32;
+  result.owned_ = Buffer::allocate(values.size() * (half ? sizeof(std::uint16_t) : sizeof(float)));
+  if (!result.owned_) return fail(Errc::memory, "no memory left for a matrix", "out_of_memory");
+  if (half) std::transform(values.begin(), values.end(), result.owned_.as<std::uint16_t>(), float_to_half);
+  else std::copy(values.begin(), values.end(), result.owned_.as<float>());
+  result.data_ = result.owned_.data();
+  return result;
+}
+
 std::uint64_t Matrix::bytes() const {
   const auto elements = static_cast<std::uint64_t>(rows_ * columns_);
   switch (form_) {
@@ -176,6 +190,10 @@ void multiply(std::span<const Product> products, const Activations& activations,
       base += tiles;
     }
   });
+}
+
+void multiply_here(const Product& product, const Activations& activations, const KernelSet& kernels) {
+  MatrixProduct::run(product, 0, MatrixProduct::tiles(*product.matrix), activations, kernels);
 }
 
 }  // namespace kontor::inference::cpu

@@ -20,6 +20,10 @@ class Matrix {
   /// (bad_tensor_type).
   static Result<Matrix> create(const Tensor& tensor, bool expand_to_f32, ThreadPool& pool);
 
+  /// From values in memory, row by row: held as float32, or as F16 where that is asked for and every value fits.
+  /// Errors: memory (out_of_memory).
+  static Result<Matrix> of_values(std::span<const float> values, std::int64_t columns, bool as_f16);
+
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
   bool packed() const { return form_ == Form::packed; }
@@ -57,5 +61,8 @@ struct Product {
 };
 
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool);
+
+/// One product on the calling thread: for many small matrices that are shared out among threads whole.
+void multiply_here(const Product& product, const Activations& activations, const KernelSet& kernels);
 
 }  // namespace kontor::inference::cpu
