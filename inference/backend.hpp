@@ -74,6 +74,18 @@ struct BackendOptions {
   int threads = 0;              ///< 0: as many as there are processors.
   Compute compute = Compute::native;
   std::string kernels;          ///< Name of a kernel set (tests); empty: the best.
+  /// Bytes that the experts of a mixture may take in memory; with less than all need they are read from the file as
+  /// they are used. 0: 60 % of the memory that is free when the model is loaded.
+  std::uint64_t expert_bytes = 0;
+};
+
+/// How experts were found, since the model was loaded.
+struct ExpertUse {
+  std::int64_t uses = 0;
+  std::int64_t packed = 0;           ///< In memory, in the form in which they are computed. All, where there is room for all.
+  std::int64_t predicted = 0;        ///< Read ahead for the next layer,
+  std::int64_t predicted_right = 0;  ///< and used there.
+  std::uint64_t packed_bytes = 0;    ///< Held now, where there is no room for all.
 };
 
 /// Used by one thread at a time.
@@ -95,6 +107,7 @@ class Backend {
 
   /// Bytes of weights that one token reads; the lower bound of decode time is this over the memory bandwidth.
   virtual std::uint64_t weight_bytes_per_token() const = 0;
+  virtual ExpertUse expert_use() const { return {}; }
   virtual int threads() const = 0;
   /// Changes the number of threads between two calls.
   virtual void set_threads(int threads) = 0;

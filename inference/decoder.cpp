@@ -1,6 +1,7 @@
 #include "inference/decoder.hpp"
 
 #include "inference/decoder_parts.hpp"
+#include "inference/expert_store.hpp"
 #include "inference/dequantize.hpp"
 
 #include <algorithm>
@@ -35,7 +36,7 @@ constexpr std::int64_t kAttentionAlone = 300'000;
 }  // namespace
 
 Decoder::Decoder(const WeightFile& file, ModelConfig config, const BackendOptions& options)
-    : file_(file), config_(std::move(config)), compute_(options.compute), kernels_(&cpu::best_kernels()) {
+    : file_(file), config_(std::move(config)), compute_(options.compute), kernels_(&cpu::best_kernels()), expert_limit_(options.expert_bytes) {
   if (const cpu::KernelSet* named = cpu::find_kernels(options.kernels)) kernels_ = named;
   set_threads(options.threads);
 }
@@ -131,7 +132,7 @@ Result<void> Decoder::run_batch(std::span<const Row> rows) {
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     attention(layer, i, rows);
-    feed_forward(layer, static_cast<std::int64_t>(rows.size()));
+    feed_forward(layer, i, static_cast<std::int64_t>(rows.size()));
   }
   write_outputs(rows);
   return {};
@@ -196,6 +197,13 @@ void Decoder::rotate(float* head, std::int64_t row) const {
   const float* sine = cosine + pairs;
   const bool halves = config_.rope_pairs == RopePairs::halves;
   const std::int64_t step = halves ? 1 : 2, gap = halves ? pairs : 1;
+  const bool reorder = config_.rope_pairs == RopePairs::halves_to_adjacent;
+  if (reorder) {
+    // Results and cache are then the same, bit for bit, as those of a file whose rows are in the other order.
+    static thread_local std::vector<float> turned;
+    turned.assign(head, head + 2 * pairs);
+    for (std::int64_t p = 0; p < pairs; ++p) head[2 * p] = turned[static_cast<std::size_t>(p)], head[2 * p + 1] = turned[static_cast<std::size_t>(pairs + p)];
+  }
   for (std::int64_t p = 0; p < pairs; ++p) {
     float& a = head[p * step];
     float& b = head[p * step + gap];
@@ -266,10 +274,10 @@ void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
   });
 }
 
-void Decoder::feed_forward(const Layer& layer, std::int64_t n) {
+void Decoder::feed_forward(const Layer& layer, std::int64_t index, std::int64_t n) {
   Scratch& s = *scratch_;
   const float* input = normed_input(layer.feed_forward_norm, n);
-  if (layer.routed) routed_feed_forward(*layer.routed, n, s.step.data());
+  if (layer.routed) routed_feed_forward(index, n, s.step.data());
   else feed(layer.dense, prepare(input, n, config_.width, layer.dense.gate.packed() || layer.dense.up.packed()), s.step.data());
   add_to_stream(s.step.data(), layer.dense.down_bias, layer.feed_forward_norm, layer.feed_forward_norm_bias, n);
 }

@@ -33,6 +33,7 @@ class Decoder final : public Backend {
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;
+  ExpertUse expert_use() const override;
   int threads() const override { return pool_->threads(); }
   void set_threads(int threads) override;
 
@@ -57,8 +58,20 @@ class Decoder final : public Backend {
     cpu::Matrix router;                     ///< (width) -> (experts)
     const float* selection_bias = nullptr;  ///< (experts)
     FeedForward shared;
-    std::vector<FeedForward> experts;
+    std::vector<FeedForward> experts;       ///< Packed, or mapped where there is no room for all; then also:
+    struct Source {
+      Tensor gate, up, down;
+    };
+    struct Use {
+      double score = 0;
+      std::int64_t last = 0;
+    };
+    std::vector<Source> sources;
+    std::vector<Use> uses;
+    std::vector<std::unique_ptr<FeedForward>> packed;  ///< Null: not held.
+    std::vector<std::int32_t> predicted;    ///< Experts that were read ahead for the coming step; ascending.
   };
+  class ExpertStore;  ///< Which experts are held in memory.
   struct Layer {
     const float* attention_norm = nullptr;  ///< (width)
     const float* attention_norm_bias = nullptr;
@@ -91,7 +104,7 @@ class Decoder final : public Backend {
   void rotate(float* head, std::int64_t row) const;
   void attend(std::int64_t layer, std::span<const Row> rows);
   void attend_block(std::int64_t layer, std::int64_t kv_head, std::span<const Row> rows, std::int64_t first_row, int thread);
-  void feed_forward(const Layer& layer, std::int64_t rows);
+  void feed_forward(const Layer& layer, std::int64_t index, std::int64_t rows);
   void feed(const FeedForward& weights, const cpu::Activations& input, float* out);
   void write_outputs(std::span<const Row> rows);
   cpu::Activations prepare(const float* values, std::int64_t count, std::int64_t columns, bool quantized);
@@ -110,7 +123,9 @@ class Decoder final : public Backend {
   void multiply_heads(const std::vector<cpu::Matrix>& matrices, Heads<const float> in, Heads<float> out, std::int64_t rows);
 
   // decoder_moe.cpp
-  void routed_feed_forward(const ExpertWeights& weights, std::int64_t rows, float* out);
+  void routed_feed_forward(std::int64_t layer, std::int64_t rows, float* out);
+  void route(const ExpertWeights& weights, const float* input, std::int64_t rows);
+  void read_ahead(std::int64_t layer, std::int64_t rows, const std::vector<std::int32_t>& active);
 
   WeightFile file_;
   ModelConfig config_;
@@ -126,6 +141,8 @@ class Decoder final : public Backend {
   const float* final_norm_ = nullptr;
   cpu::Matrix output_;
   std::unique_ptr<Scratch> scratch_;
+  std::uint64_t expert_limit_;
+  std::unique_ptr<ExpertStore> experts_;  ///< Null without experts.
 };
 
 }  // namespace kontor::inference

@@ -4,6 +4,7 @@
 #include "inference/decoder_loader.hpp"
 
 #include "inference/dequantize.hpp"
+#include "inference/expert_store.hpp"
 
 #include <new>
 
@@ -46,6 +47,9 @@ Result<void> Decoder::load() {
     loader.whole_model();
     for (std::int64_t i = 0; i < config_.layers && !loader.failed(); ++i) loader.layer(i, layers_[static_cast<std::size_t>(i)]);
     if (loader.failed()) return loader.error();
+    if (only_check && config_.experts.count > 0)
+      experts_ = std::make_unique<ExpertStore>(loader.expert_bytes(), expert_limit_,
+                                               (config_.layers - config_.experts.first_layer) * config_.experts.used);
   }
   scratch_ = std::make_unique<Scratch>();
   return {};
@@ -83,7 +87,7 @@ void Decoder::Loader::vector(const float*& to, const std::string& name, std::int
 void Decoder::Loader::take(cpu::Matrix& to, const Tensor& tensor) {
   if (failed()) return;
   if (only_check_) {
-    if (!find_dequantizer(tensor.type))
+    if (!can_expand(tensor.type))
       error_ = fail(Errc::unsupported, printable(tensor.name) + " has type " + std::string(to_string(tensor.type)) + ", which cannot be computed with",
                     "bad_tensor_type");
     return;
@@ -102,7 +106,7 @@ void Decoder::Loader::whole_model() {
   const bool encoder = c.architecture->encoder;
   prefix_.clear();
   decoder_.embedding_ = checked("token_embd.weight", {c.width, c.vocabulary});
-  if (decoder_.embedding_ && !find_dequantizer(decoder_.embedding_->type)) {
+  if (decoder_.embedding_ && !can_expand(decoder_.embedding_->type)) {
     cpu::Matrix unused;
     take(unused, *decoder_.embedding_);
   }

@@ -14,6 +14,8 @@ class Decoder::Loader {
  public:
   Loader(Decoder& decoder, bool only_check) : decoder_(decoder), only_check_(only_check) {}
 
+  /// What all experts would take in memory; after the check of every layer.
+  std::uint64_t expert_bytes() const { return expert_bytes_; }
   bool failed() const { return error_.code != Errc::none; }
   const Error& error() const { return error_; }
 
@@ -42,6 +44,9 @@ class Decoder::Loader {
 
   // decoder_moe.cpp
   void experts(Layer& layer);
+  /// The tensors of one expert, one in all three; false after an error.
+  bool expert_source(ExpertWeights::Source& to, std::int64_t expert);
+  std::uint64_t expert_bytes_ = 0;  ///< Of all experts seen so far, packed.
 
   Decoder& decoder_;
   const bool only_check_;

@@ -2,9 +2,11 @@
 
 #include "inference/dequantize_blocks.hpp"
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 
 namespace kontor::inference {
@@ -207,7 +209,37 @@ Dequantizer find_dequantizer(TensorType type) {
   }
 }
 
+namespace {
+
+/// E4M3 without infinities (OCP 8-bit floating point, 2023): bias 7, 0x7f is not a number.
+float e4m3(unsigned bits) {
+  const int exponent = static_cast<int>((bits >> 3) & 15), fraction = static_cast<int>(bits & 7);
+  if ((bits & 0x7f) == 0x7f) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9) : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
+  return bits & 0x80 ? -magnitude : magnitude;
+}
+
+void f8_row(const Tensor& tensor, std::int64_t row, float* out) {
+  static const auto kValues = [] {
+    std::array<float, 256> values{};
+    for (unsigned i = 0; i < 256; ++i) values[i] = e4m3(i);
+    return values;
+  }();
+  const std::int64_t k = tensor.row_elements();
+  const float* scales = tensor.scales ? tensor.scales + (tensor.first_row + row) / kScaleBlock * ((k + kScaleBlock - 1) / kScaleBlock) : nullptr;
+  const std::byte* in = tensor.row(row);
+  for (std::int64_t i = 0; i < k; ++i) out[i] = kValues[std::to_integer<std::size_t>(in[i])] * (scales ? scales[i / kScaleBlock] : 1.0f);
+}
+
+}  // namespace
+
+bool can_expand(TensorType type) { return type == TensorType::f8_e4m3 || find_dequantizer(type) != nullptr; }
+
 Result<void> dequantize_row(const Tensor& tensor, std::int64_t row, float* out) {
+  if (tensor.type == TensorType::f8_e4m3) {
+    f8_row(tensor, row, out);
+    return {};
+  }
   const Dequantizer expand = find_dequantizer(tensor.type);
   if (!expand)
     return fail(Errc::unsupported, "tensor '" + std::string(tensor.name) + "' has type " + std::string(to_string(tensor.type)) + ", which this build cannot expand",

@@ -13,8 +13,11 @@ namespace kontor::inference {
 /// Reads `elements` values (a multiple of the type's block) from `blocks` (no alignment needed) into `out`.
 using Dequantizer = void (*)(const std::byte* blocks, std::int64_t elements, float* out);
 
-/// Null where the type cannot be expanded by this build (integer types, and what docs/model-files.md lists).
+/// Null where the blocks alone cannot be expanded (integer types, F8_E4M3, and what docs/model-files.md lists).
 Dequantizer find_dequantizer(TensorType type);
+
+/// Whether dequantize_row expands the type.
+bool can_expand(TensorType type);
 
 /// Expands a whole row of a tensor; `out` has room for row_elements(). Errors: unsupported (kind bad_tensor_type).
 Result<void> dequantize_row(const Tensor& tensor, std::int64_t row, float* out);

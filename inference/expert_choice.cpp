@@ -44,7 +44,7 @@ void drop_groups(const ExpertShape& shape, std::vector<double>& scores) {
   for (std::int64_t g = 0; g < shape.groups; ++g) {
     const std::vector<double> members(scores.begin() + g * size, scores.begin() + (g + 1) * size);
     double sum = 0;
-    for (const std::int32_t best : best_of(members, std::min<std::int64_t>(2, size))) sum += members[static_cast<std::size_t>(best)];
+    for (const std::int32_t best : best_of(members, std::min(shape.group_leaders, size))) sum += members[static_cast<std::size_t>(best)];
     groups.push_back(sum);
   }
   std::vector<bool> kept(groups.size());

@@ -33,6 +33,39 @@ std::uint64_t scalar_bytes(MetadataType type) {
 
 namespace {
 
+template <class T>
+T load(const char* at) {
+  T value;
+  std::memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+}  // namespace
+
+bool read_integer(MetadataType type, const char* at, std::int64_t& out) {
+  switch (type) {
+    case MetadataType::u8: out = load<std::uint8_t>(at); return true;
+    case MetadataType::i8: out = load<std::int8_t>(at); return true;
+    case MetadataType::u16: out = load<std::uint16_t>(at); return true;
+    case MetadataType::i16: out = load<std::int16_t>(at); return true;
+    case MetadataType::u32: out = load<std::uint32_t>(at); return true;
+    case MetadataType::i32: out = load<std::int32_t>(at); return true;
+    case MetadataType::i64: out = load<std::int64_t>(at); return true;
+    case MetadataType::u64: {
+      const auto value = load<std::uint64_t>(at);
+      out = static_cast<std::int64_t>(value);
+      return value <= static_cast<std::uint64_t>(INT64_MAX);
+    }
+    default: return false;
+  }
+}
+
+bool read_integer(const MetadataEntry& entry, std::int64_t& out) {
+  return entry.type != MetadataType::array && read_integer(entry.type, entry.payload.data(), out);
+}
+
+namespace {
+
 constexpr std::uint32_t kLastMetadataType = 12;
 constexpr std::uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;           // key length, key, type, value
 constexpr std::uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;  // name length, name, rank, dimension, type, offset
@@ -230,10 +263,9 @@ Result<void> Reader::read_tensor() {
 }
 
 Result<void> Reader::find_alignment() {
-  const auto found = std::lower_bound(out_.by_key.begin(), out_.by_key.end(), std::string_view("general.alignment"),
-                                      [&](std::uint32_t i, std::string_view key) { return out_.metadata[i].key < key; });
-  if (found == out_.by_key.end() || out_.metadata[*found].key != "general.alignment") return {};
-  const MetadataEntry& entry = out_.metadata[*found];
+  const MetadataEntry* found = out_.find("general.alignment");
+  if (!found) return {};
+  const MetadataEntry& entry = *found;
   std::uint64_t value = 0;
   switch (entry.type) {
     case MetadataType::u8: case MetadataType::i8: case MetadataType::u16: case MetadataType::i16:
@@ -289,12 +321,7 @@ Result<GgufDirectory> Reader::read() {
   for (std::uint64_t i = 0; i < entry_count_; ++i)
     if (auto done = read_entry(); !done) return done.error();
 
-  out_.by_key.resize(out_.metadata.size());
-  std::iota(out_.by_key.begin(), out_.by_key.end(), 0u);
-  std::sort(out_.by_key.begin(), out_.by_key.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const int order = out_.metadata[a].key.compare(out_.metadata[b].key);
-    return order != 0 ? order < 0 : a < b;
-  });
+  out_.sort();
   for (std::size_t i = 1; i < out_.by_key.size(); ++i) {
     const MetadataEntry& again = out_.metadata[out_.by_key[i]];
     if (again.key == out_.metadata[out_.by_key[i - 1]].key)
@@ -305,12 +332,7 @@ Result<GgufDirectory> Reader::read() {
   out_.tensors.reserve(std::min(tensor_count_, left() / kMinTensorBytes));
   for (std::uint64_t i = 0; i < tensor_count_; ++i)
     if (auto done = read_tensor(); !done) return done.error();
-  out_.by_name.resize(out_.tensors.size());
-  std::iota(out_.by_name.begin(), out_.by_name.end(), 0u);
-  std::sort(out_.by_name.begin(), out_.by_name.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const int order = out_.tensors[a].name.compare(out_.tensors[b].name);
-    return order != 0 ? order < 0 : a < b;
-  });
+  out_.sort();
   for (std::size_t i = 1; i < out_.by_name.size(); ++i)
     if (out_.tensors[out_.by_name[i]].name == out_.tensors[out_.by_name[i - 1]].name)
       return malformed("duplicate_tensor", "tensor '" + printable(out_.tensors[out_.by_name[i]].name) + "' occurs twice in the directory");
@@ -319,6 +341,24 @@ Result<GgufDirectory> Reader::read() {
 }
 
 }  // namespace
+
+void GgufDirectory::sort() {
+  const auto fill = [](std::vector<std::uint32_t>& order, const auto& items, const auto& name_of) {
+    order.resize(items.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      const int difference = name_of(items[a]).compare(name_of(items[b]));
+      return difference != 0 ? difference < 0 : a < b;
+    });
+  };
+  fill(by_key, metadata, [](const MetadataEntry& entry) { return entry.key; });
+  fill(by_name, tensors, [](const Tensor& tensor) { return tensor.name; });
+}
+
+const MetadataEntry* GgufDirectory::find(std::string_view key) const {
+  const auto at = std::lower_bound(by_key.begin(), by_key.end(), key, [&](std::uint32_t i, std::string_view k) { return metadata[i].key < k; });
+  return at != by_key.end() && metadata[*at].key == key ? &metadata[*at] : nullptr;
+}
 
 Result<GgufDirectory> read_gguf(std::span<const std::byte> bytes, const std::string& name) { return Reader(bytes, name).read(); }
 

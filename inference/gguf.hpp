@@ -30,11 +30,20 @@ struct GgufDirectory {
   std::vector<std::uint32_t> by_key;     ///< Indices into `metadata`, sorted by key.
   std::vector<Tensor> tensors;           ///< In file order; `data` points into `bytes`.
   std::vector<std::uint32_t> by_name;    ///< Indices into `tensors`, sorted by name.
+
+  /// Fills by_key and by_name. Equal keys and names stay in file order.
+  void sort();
+  /// Null where the key does not exist; by_key must be filled.
+  const MetadataEntry* find(std::string_view key) const;
 };
 
 /// Views in the result point into `bytes`. `name` goes into Error::where. Takes time linear in the size of header and
 /// directory (times a logarithm) and allocates less than a small multiple of it. Throws std::bad_alloc only.
 Result<GgufDirectory> read_gguf(std::span<const std::byte> bytes, const std::string& name);
+
+/// The integer at `at`. False where the type is no integer or the value is not below 2^63.
+bool read_integer(MetadataType type, const char* at, std::int64_t& out);
+bool read_integer(const MetadataEntry& entry, std::int64_t& out);
 
 /// Size of a scalar in the file; 0 for texts and arrays.
 std::uint64_t scalar_bytes(MetadataType type);

@@ -80,6 +80,12 @@ class Reader {
     return *value;
   }
 
+  /// Experts whose scores make up a group's: two, unless the file says one.
+  std::int64_t leaders() const {
+    const auto value = file_.integer_or("kontor.expert_group_leaders", 2);
+    return value && *value == 1 ? 1 : 2;
+  }
+
   std::string_view text_or(std::string_view name, std::string_view fallback) {
     if (failed()) return fallback;
     const auto value = file_.text_or(key(name), fallback);
@@ -213,6 +219,7 @@ void read_experts(ModelConfig& config, Reader& keys) {
   if (experts.used > experts.count / experts.groups * experts.groups_used)
     keys.refuse("expert_used_count", "is larger than the groups that are considered");
   if (experts.shared > 4 * kMaxWidth) keys.refuse("expert_shared_count", "is too large");
+  experts.group_leaders = keys.leaders();
   // What qwen3moe does is not in its files.
   const bool fixed = config.architecture->name == "qwen3moe";
   const std::int64_t gating = keys.integer_or("expert_gating_func", 0, 3, 1);
@@ -244,19 +251,13 @@ const Architecture* find_architecture(std::string_view name) {
 }
 
 Result<ModelConfig> read_model_config(const WeightFile& file) {
+  if (const auto whole = file.complete(); !whole) return whole.error();
   const auto architecture = file.text("general.architecture");
   if (!architecture) return architecture.error();
   ModelConfig config;
   config.architecture = find_architecture(*architecture);
   if (!config.architecture)
     return fail(Errc::unsupported, "architecture '" + printable(*architecture) + "' is not supported", "unsupported_arch");
-  const auto parts = file.integer_or("split.count", 1), part = file.integer_or("split.no", 0);
-  if (!parts) return parts.error();
-  if (!part) return part.error();
-  if (*parts > 1 || *part != 0)
-    return fail(Errc::unsupported, "the model is split over " + std::to_string(*parts) +
-                " files; merge them into one file first", "missing_split");
-
   Reader keys(file, std::string(*architecture));
   config.layers = keys.integer("block_count", 1, kMaxLayers);
   config.width = keys.integer("embedding_length", 1, kMaxWidth);
@@ -269,6 +270,9 @@ Result<ModelConfig> read_model_config(const WeightFile& file) {
   if (keys.failed()) return keys.error();
   if (!(config.norm_epsilon >= 0) || config.norm_epsilon > 1) keys.refuse(epsilon, "must lie between 0 and 1");
   config.rope_pairs = config.architecture->rope_pairs;
+  const auto rows = file.text_or("kontor.rope_rows", "");
+  if (!rows) return rows.error();
+  if (*rows == "halves" && config.rope_pairs == RopePairs::adjacent) config.rope_pairs = RopePairs::halves_to_adjacent;
   if (config.architecture->latent) read_latent(config, keys);
   else read_heads(config, keys);
   if (config.architecture->experts) read_experts(config, keys);

@@ -59,6 +59,7 @@ struct ExpertShape {
   std::int64_t first_layer = 0;    ///< Layers before it are dense.
   std::int64_t groups = 1;         ///< Experts form groups of equal size,
   std::int64_t groups_used = 1;    ///< of which only the best are considered.
+  std::int64_t group_leaders = 2;  ///< A group is as good as its best two experts together; DeepSeek-V2: its best one.
   bool sigmoid = false;            ///< Scores are sigmoids, else a softmax over all experts.
   bool normalize = false;          ///< The chosen scores are divided by their sum.
   float scale = 1.0f;              ///< Factor on the chosen scores.

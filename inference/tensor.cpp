@@ -20,12 +20,15 @@ constexpr TensorTypeInfo kTypes[] = {
     {TensorType::f64, "F64", 1, 8},           {TensorType::iq1_m, "IQ1_M", 256, 56},
     {TensorType::bf16, "BF16", 1, 2},         {TensorType::tq1_0, "TQ1_0", 256, 54},
     {TensorType::tq2_0, "TQ2_0", 256, 66},    {TensorType::mxfp4, "MXFP4", 32, 17},
-    {TensorType::nvfp4, "NVFP4", 64, 36},
+    {TensorType::nvfp4, "NVFP4", 64, 36},     {TensorType::f8_e4m3, "F8_E4M3", 1, 1},
 };
+
+constexpr std::uint32_t kFirstOutsideGguf = 0x10000;
 
 }  // namespace
 
 const TensorTypeInfo* find_tensor_type(std::uint32_t number) {
+  if (number >= kFirstOutsideGguf) return nullptr;
   for (const TensorTypeInfo& entry : kTypes)
     if (static_cast<std::uint32_t>(entry.type) == number) return &entry;
   return nullptr;
@@ -38,8 +41,9 @@ const TensorTypeInfo* find_tensor_type(std::string_view name) {
 }
 
 const TensorTypeInfo& info(TensorType type) {
-  const TensorTypeInfo* found = find_tensor_type(static_cast<std::uint32_t>(type));
-  return found ? *found : kTypes[0];
+  for (const TensorTypeInfo& entry : kTypes)
+    if (entry.type == type) return entry;
+  return kTypes[0];
 }
 
 std::string_view to_string(TensorType type) { return info(type).name; }
@@ -53,6 +57,7 @@ Tensor rows_of(const Tensor& tensor, std::int64_t first, std::int64_t count) {
   const std::uint64_t skipped = tensor.row_bytes() * static_cast<std::uint64_t>(first);
   part.data += skipped;
   part.offset += skipped;
+  part.first_row += first;
   return part;
 }
 

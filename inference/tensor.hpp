@@ -8,13 +8,14 @@
 
 namespace kontor::inference {
 
-/// Element types with the numbers that GGUF gives them. Numbers 4, 5, 31-33 and 36-38 belonged to removed types.
+/// Element types with the numbers that GGUF gives them. Numbers 4, 5, 31-33 and 36-38 belonged to removed types. Types
+/// from 0x10000 on have no GGUF number; they come from safetensors files.
 enum class TensorType : std::uint32_t {
   f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9,
   q2_k = 10, q3_k = 11, q4_k = 12, q5_k = 13, q6_k = 14, q8_k = 15,
   iq2_xxs = 16, iq2_xs = 17, iq3_xxs = 18, iq1_s = 19, iq4_nl = 20, iq3_s = 21, iq2_s = 22, iq4_xs = 23,
   i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, iq1_m = 29, bf16 = 30, tq1_0 = 34, tq2_0 = 35,
-  mxfp4 = 39, nvfp4 = 40,
+  mxfp4 = 39, nvfp4 = 40, f8_e4m3 = 0x10000,
 };
 
 /// A type stores `block_elements` consecutive values of a row in `block_bytes` bytes.
@@ -25,7 +26,7 @@ struct TensorTypeInfo {
   std::int32_t block_bytes;
 };
 
-/// Null where the number is not a known type.
+/// Null where the number is not a type of GGUF.
 const TensorTypeInfo* find_tensor_type(std::uint32_t number);
 /// Null where no type has this name (upper case, "Q4_K").
 const TensorTypeInfo* find_tensor_type(std::string_view name);
@@ -44,6 +45,9 @@ struct Tensor {
   std::uint64_t bytes = 0;
   std::uint64_t offset = 0;                       ///< Of `data` from the start of the file.
   std::int64_t elements = 0;
+  /// F8_E4M3 only: a factor for each block of 128 rows and 128 columns, in rows of ceil(row_elements / 128).
+  const float* scales = nullptr;
+  std::int64_t first_row = 0;                     ///< Of this tensor among the rows that `scales` belongs to.
 
   std::int64_t row_elements() const { return shape[0]; }
   std::int64_t rows() const { return elements / shape[0]; }
@@ -51,6 +55,8 @@ struct Tensor {
   std::uint64_t row_bytes() const { return bytes / static_cast<std::uint64_t>(rows()); }
   const std::byte* row(std::int64_t index) const { return data + row_bytes() * static_cast<std::uint64_t>(index); }
 };
+
+inline constexpr std::int64_t kScaleBlock = 128;
 
 /// Rows [first, first + count) of a tensor as a matrix of its own: one of several that lie in one tensor. The range lies
 /// inside the tensor.

@@ -105,6 +105,7 @@ void Tokenizer::State::flush(std::string& plain, bool& first, std::vector<TokenI
 Tokenizer::Tokenizer(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 Result<Tokenizer> Tokenizer::create(const WeightFile& file) try {
+  if (file.is_folder()) return fail(Errc::unsupported, "the vocabulary of a folder cannot be read yet", "unsupported_tokenizer", file.path());
   const auto model = file.text("tokenizer.ggml.model");
   if (!model) return model.error();
   const auto pre = file.text_or("tokenizer.ggml.pre", "default");

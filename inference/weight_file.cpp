@@ -1,57 +1,17 @@
 #include "inference/weight_file.hpp"
 
 #include "base/hash.hpp"
-#include "inference/gguf.hpp"
+#include "inference/model_source.hpp"
 #include "inference/unicode.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <new>
 
 namespace kontor::inference {
 namespace {
-
-/// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-/// A read-only private mapping; empty when default-constructed.
-class Mapping {
- public:
-  Mapping() = default;
-  Mapping(void* start, std::size_t bytes) : start_(start), bytes_(bytes) {}
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() {
-    if (start_) ::munmap(start_, bytes_);
-  }
-  void reset(void* start, std::size_t bytes) {
-    start_ = start;
-    bytes_ = bytes;
-  }
-
- private:
-  void* start_ = nullptr;
-  std::size_t bytes_ = 0;
-};
 
 // Short enough for the small-string buffers, so reporting exhausted memory needs none.
 Error out_of_memory() { return fail(Errc::memory, "out of memory", "out_of_memory"); }
@@ -61,25 +21,6 @@ T load(const char* at) {
   T value;
   std::memcpy(&value, at, sizeof(T));
   return value;
-}
-
-/// False where the type is no integer or the value does not fit.
-bool read_integer(MetadataType type, const char* at, std::int64_t& out) {
-  switch (type) {
-    case MetadataType::u8: out = load<std::uint8_t>(at); return true;
-    case MetadataType::i8: out = load<std::int8_t>(at); return true;
-    case MetadataType::u16: out = load<std::uint16_t>(at); return true;
-    case MetadataType::i16: out = load<std::int16_t>(at); return true;
-    case MetadataType::u32: out = load<std::uint32_t>(at); return true;
-    case MetadataType::i32: out = load<std::int32_t>(at); return true;
-    case MetadataType::i64: out = load<std::int64_t>(at); return true;
-    case MetadataType::u64: {
-      const auto value = load<std::uint64_t>(at);
-      out = static_cast<std::int64_t>(value);
-      return value <= static_cast<std::uint64_t>(INT64_MAX);
-    }
-    default: return false;
-  }
 }
 
 bool read_number(MetadataType type, const char* at, double& out) {
@@ -106,9 +47,9 @@ std::string describe_type(const MetadataEntry& entry) {
 
 struct WeightFile::State {
   std::string path;
-  Mapping mapping;
-  std::span<const std::byte> bytes;
-  GgufDirectory directory;
+  ModelSource source;
+  std::vector<std::span<const std::byte>> parts;  ///< The bytes of every file.
+  const GgufDirectory& directory = source.directory;
 
   Error missing(std::string_view key) const { return fail(Errc::malformed, "metadata key '" + printable(key) + "' is missing", "missing_key", path); }
   Error wrong(const MetadataEntry& entry, std::string_view wanted) const {
@@ -141,32 +82,13 @@ std::string_view to_string(MetadataType type) {
 WeightFile::WeightFile(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 Result<WeightFile> WeightFile::open(const std::string& path) try {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer.
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (fd.get() < 0) {
-    const int code = errno;
-    Error error = fail_errno("open", path);
-    if (code == ENOENT) error.kind = "not_found";
-    if (code == EACCES || code == EPERM) {
-      error.code = Errc::denied;
-      error.kind = "permission_denied";
-    }
-    return error;
-  }
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return fail_errno("stat", path);
-  if (!S_ISREG(status.st_mode)) return fail(Errc::malformed, "not a regular file", "not_regular_file", path);
+  std::error_code ignored;
+  auto source = std::filesystem::is_directory(path, ignored) ? open_safetensors_folder(path) : open_gguf(path);
+  if (!source) return source.error();
   auto state = std::make_shared<State>();
   state->path = path;
-  if (const auto size = static_cast<std::size_t>(status.st_size); size > 0) {
-    void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-    if (start == MAP_FAILED) return errno == ENOMEM ? out_of_memory() : fail_errno("map", path);
-    state->mapping.reset(start, size);
-    state->bytes = {static_cast<const std::byte*>(start), size};
-  }
-  auto directory = read_gguf(state->bytes, state->path);
-  if (!directory) return directory.error();
-  state->directory = std::move(*directory);
+  state->source = std::move(*source);
+  for (const FileMapping& mapping : state->source.mappings) state->parts.push_back(mapping.bytes());
   return WeightFile(std::move(state));
 } catch (const std::bad_alloc&) {
   return out_of_memory();
@@ -175,10 +97,10 @@ Result<WeightFile> WeightFile::open(const std::string& path) try {
 Result<WeightFile> WeightFile::parse(std::span<const std::byte> bytes, std::string name) try {
   auto state = std::make_shared<State>();
   state->path = std::move(name);
-  state->bytes = bytes;
+  state->parts.push_back(bytes);
   auto directory = read_gguf(bytes, state->path);
   if (!directory) return directory.error();
-  state->directory = std::move(*directory);
+  state->source.directory = std::move(*directory);
   return WeightFile(std::move(state));
 } catch (const std::bad_alloc&) {
   return out_of_memory();
@@ -187,8 +109,27 @@ Result<WeightFile> WeightFile::parse(std::span<const std::byte> bytes, std::stri
 const std::string& WeightFile::path() const { return state_->path; }
 std::uint32_t WeightFile::version() const { return state_->directory.version; }
 std::uint64_t WeightFile::alignment() const { return state_->directory.alignment; }
-std::uint64_t WeightFile::size_bytes() const { return state_->bytes.size(); }
-std::string WeightFile::sha256() const { return sha256_hex({reinterpret_cast<const char*>(state_->bytes.data()), state_->bytes.size()}); }
+bool WeightFile::is_folder() const { return state_->source.folder; }
+
+Result<void> WeightFile::complete() const {
+  if (state_->source.incomplete.code != Errc::none) return state_->source.incomplete;
+  return {};
+}
+
+std::uint64_t WeightFile::size_bytes() const {
+  std::uint64_t total = 0;
+  for (const auto& part : state_->parts) total += part.size();
+  return total;
+}
+
+std::string WeightFile::sha256() const {
+  const auto digest = [](std::span<const std::byte> bytes) { return sha256_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()}); };
+  if (state_->parts.size() == 1) return digest(state_->parts.front());
+  std::string lines;
+  for (const auto& part : state_->parts) lines += digest(part) + "\n";
+  return sha256_hex(lines);
+}
+
 std::span<const MetadataEntry> WeightFile::metadata() const { return state_->directory.metadata; }
 std::span<const Tensor> WeightFile::tensors() const { return state_->directory.tensors; }
 

@@ -1,6 +1,8 @@
 #pragma once
-// A model file (GGUF version 2 or 3, little-endian) mapped into memory: metadata and the directory of tensors.
-// Everything that can be judged without knowing the architecture is checked while opening; see docs/model-files.md.
+// A model mapped into memory: metadata and the directory of tensors. It comes from a GGUF file (version 2 or 3,
+// little-endian), from the parts of a split one, or from a Hugging Face folder, which is presented under the keys and
+// names that the same model has as GGUF. Everything that can be judged without knowing the architecture is checked
+// while opening; see docs/model-files.md.
 
 #include "base/error.hpp"
 #include "inference/tensor.hpp"
@@ -38,10 +40,11 @@ struct MetadataEntry {
 /// (the kernel sends SIGBUS), renaming or unlinking it is harmless.
 class WeightFile {
  public:
-  /// Maps and checks the file. Errors carry a stable kind: not_found, permission_denied, not_regular_file, truncated,
+  /// Maps and checks a file, with the other parts where it is split, or a folder. Errors carry a stable kind: not_found, permission_denied, not_regular_file, truncated,
   /// bad_magic, unsupported_version, unsupported_endianness, bad_count, limit_exceeded, bad_key, duplicate_key,
   /// bad_value_type, bad_string, bad_alignment, wrong_key_type (general.alignment), bad_tensor_name, duplicate_tensor,
-  /// bad_ndims, bad_dims, bad_tensor_type, size_overflow, bad_offset, overlap, data_out_of_range, out_of_memory.
+  /// bad_ndims, bad_dims, bad_tensor_type, size_overflow, bad_offset, overlap, data_out_of_range, out_of_memory; for
+  /// folders also those of open_safetensors_folder (model_source.hpp).
   static Result<WeightFile> open(const std::string& path);
 
   /// The same over bytes that the caller keeps alive and unchanged, aligned to 64; `name` stands in for the path.
@@ -51,7 +54,13 @@ class WeightFile {
   std::uint32_t version() const;
   std::uint64_t alignment() const;
   std::uint64_t size_bytes() const;
+  /// Whether this is a Hugging Face folder: the vocabulary is in its tokenizer.json.
+  bool is_folder() const;
+  /// Parts of a split model that are not there are no error while the first part is opened. Errors: unsupported
+  /// (missing_split), malformed (bad_split), and those of reading a part.
+  Result<void> complete() const;
   /// Digest of exactly the bytes that are mapped, so a pin cannot be checked against another file. Reads everything.
+  /// Of several files: the digest of their digests (lower-case hexadecimal, each with a line feed).
   std::string sha256() const;
 
   std::span<const MetadataEntry> metadata() const;

@@ -93,7 +93,7 @@ int print_verify(const ModelOptions& options) {
 void add_info(CLI::App& verb) {
   add_leaf(verb, "info", "architecture, size, vocabulary and prompt format of a model file", [](CLI::App& app) -> Action {
     auto options = std::make_shared<ModelOptions>();
-    app.add_option("FILE", options->file, "model file (GGUF)")->required();
+    app.add_option("FILE", options->file, "model file (GGUF) or Hugging Face folder")->required();
     app.add_flag("--json", options->json, "print one JSON document");
     return [options] { return print_info(*options); };
   });
@@ -115,6 +115,9 @@ const Verb verb{"model", "look at, check and run model files", [](CLI::App& app)
   add_model_embed(app);
   add_model_bench(app);
   add_model_golden(app);
+  add_model_perplexity(app);
+  add_model_pull(app);
+  add_model_quantize(app);
   return {};
 }};
 
@@ -122,20 +125,25 @@ const Verb verb{"model", "look at, check and run model files", [](CLI::App& app)
 
 std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
   auto options = std::make_shared<ModelOptions>();
-  app.add_option("FILE", options->file, "model file (GGUF)")->required();
+  app.add_option("FILE", options->file, "model file (GGUF) or Hugging Face folder")->required();
   app.add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--threads", options->threads, "threads to compute with (default: one for each processor)")
       ->check(CLI::Range(0, 256));
   app.add_option("--context", options->context, "longest token timeline (default: what the model allows)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--expert-memory", options->expert_bytes,
+                 "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free)")
+      ->transform(CLI::AsSizeValue(true));
   app.add_flag("--json", options->json, "print one JSON document");
   return options;
 }
 
-Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& options) {
+Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& options, inference::Compute compute) {
   inference::EngineOptions engine;
   engine.backend.device = options.device;
   engine.backend.threads = options.threads;
+  engine.backend.compute = compute;
+  engine.backend.expert_bytes = options.expert_bytes;
   engine.context = options.context;
   return inference::Engine::open(options.file, engine);
 }

@@ -42,10 +42,11 @@ inference::GoldenInput input_of(const Json& model) {
   return input;
 }
 
-/// Computes and writes one model; the differences that were found between one call and several.
-Result<std::vector<std::string>> run_model(const GoldenOptions& options, const Json& model) {
+/// Computes the file (or folder) with an entry's inputs and writes it under `id`; the differences that were found
+/// between one call and several.
+Result<std::vector<std::string>> run_model(const GoldenOptions& options, const Json& model, const std::string& id, const std::string& path) {
   const fs::path folder = fs::path(options.manifest).parent_path();
-  const auto file = inference::WeightFile::open((folder / model.at("file").get<std::string>()).string());
+  const auto file = inference::WeightFile::open((folder / path).string());
   if (!file) return file.error();
   inference::BackendOptions backend_options;
   backend_options.device = options.device;
@@ -54,11 +55,12 @@ Result<std::vector<std::string>> run_model(const GoldenOptions& options, const J
   backend_options.kernels = options.kernels;
   auto backend = inference::open_backend(*file, backend_options);
   if (!backend) return backend.error();
-  const auto id = model.at("id").get<std::string>();
   const bool text = model.contains("greedy");
   const auto output = text ? inference::run_golden(**backend, input_of(model))
                            : inference::run_golden_embedding(**backend, *file, input_of(model));
   if (!output) return output.error();
+  std::error_code ignored;
+  fs::create_directories((fs::path(options.out) / id).parent_path(), ignored);
   if (const auto written = write_file(fs::path(options.out) / (id + ".npy"), inference::npy_of(output->rows)); !written) return written.error();
   if (text) {
     const auto written = write_file(fs::path(options.out) / (id + ".greedy.json"), Json(output->greedy).dump());
@@ -72,26 +74,29 @@ int golden(const GoldenOptions& options) {
   if (!text) return report_model_error(text.error());
   const auto manifest = parse_json(*text);
   if (!manifest) return report_model_error(fail(Errc::usage, manifest.error().message, "", options.manifest + ":" + manifest.error().where));
-  std::error_code ignored;
-  fs::create_directories(options.out, ignored);
   Json written = Json::array(), skipped = Json::array(), failed = Json::array();
-  try {
-    for (const Json& model : manifest->at("models")) {
-      const auto id = model.at("id").get<std::string>();
-      if (id.find(options.only) == std::string::npos) continue;
-      const auto done = run_model(options, model);
-      if (!done) {
-        const Error error = done.error();
-        (error.code == Errc::unsupported ? skipped : failed).push_back({{"id", id}, {"reason", error.message}});
-        if (!options.json) std::cout << (error.code == Errc::unsupported ? "cannot run " : "failed ") << id << ": " << error.message << "\n";
-        continue;
-      }
-      written.push_back(id);
-      for (const std::string& difference : *done) {
-        failed.push_back({{"id", id}, {"reason", difference + " has other bits than one call"}});
-        if (!options.json) std::cout << "differs " << id << ": " << difference << "\n";
-      }
+  const auto run = [&](const Json& model, const std::string& id, const std::string& path) {
+    if (id.find(options.only) == std::string::npos) return;
+    const auto done = run_model(options, model, id, path);
+    if (!done) {
+      const Error error = done.error();
+      (error.code == Errc::unsupported ? skipped : failed).push_back({{"id", id}, {"reason", error.message}});
+      if (!options.json) std::cout << (error.code == Errc::unsupported ? "cannot run " : "failed ") << id << ": " << error.message << "\n";
+      return;
     }
+    written.push_back(id);
+    for (const std::string& difference : *done) {
+      failed.push_back({{"id", id}, {"reason", difference + " has other bits than one call"}});
+      if (!options.json) std::cout << "differs " << id << ": " << difference << "\n";
+    }
+  };
+  try {
+    const Json& models = manifest->at("models");
+    for (const Json& model : models) run(model, model.at("id").get<std::string>(), model.at("file").get<std::string>());
+    // The same weights as Hugging Face folders.
+    for (const Json& folder : manifest->value("hf", Json::array()))
+      for (const Json& model : models)
+        if (model.at("id") == folder.at("same_weights_as")) run(model, folder.at("id").get<std::string>(), folder.at("directory").get<std::string>());
   } catch (const nlohmann::json::exception& error) {
     print_error(options.manifest + ": " + error.what());
     return kUsage;

@@ -18,13 +18,15 @@ struct ModelOptions {
   std::string device = "auto";
   int threads = 0;
   std::int64_t context = 0;
+  std::uint64_t expert_bytes = 0;  ///< See BackendOptions.
   bool json = false;
 };
 
 /// Declares FILE, --device, --threads, --context and --json.
 std::shared_ptr<ModelOptions> add_model_options(CLI::App& app);
 
-Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& options);
+Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& options,
+                                                       inference::Compute compute = inference::Compute::native);
 
 /// Prints the error; returns the exit code that belongs to it (2 for usage, else 5).
 int report_model_error(const Error& error);
@@ -38,5 +40,8 @@ void add_model_generate(CLI::App& verb);
 void add_model_embed(CLI::App& verb);
 void add_model_bench(CLI::App& verb);
 void add_model_golden(CLI::App& verb);
+void add_model_perplexity(CLI::App& verb);
+void add_model_pull(CLI::App& verb);
+void add_model_quantize(CLI::App& verb);
 
 }  // namespace kontor::agent::cli

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace kontor::inference::cpu {
@@ -50,7 +51,7 @@ bool expand_f16(const Tensor& tensor, Buffer& out, ThreadPool& pool, bool& fits)
 }  // namespace
 
 Result<Matrix> Matrix::create(const Tensor& tensor, bool expand_to_f32, ThreadPool& pool) {
-  if (!find_dequantizer(tensor.type))
+  if (!can_expand(tensor.type))
     return fail(Errc::unsupported, std::string(tensor.name) + " has type " + std::string(to_string(tensor.type)) +
                 ", which cannot be computed with", "bad_tensor_type");
   Matrix result;
@@ -89,6 +90,39 @@ Result<Matrix> Matrix::create(const Tensor& tensor, bool expand_to_f32, ThreadPo
   return result;
 }
 
+std::uint64_t Matrix::bytes_in_memory(const Tensor& tensor, bool expand_to_f32) {
+  const auto elements = static_cast<std::uint64_t>(tensor.elements);
+  if (tensor.type == TensorType::f32) return 0;
+  if (expand_to_f32) return elements * sizeof(float);
+  if (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16) return 0;
+  const auto format = packed_format(tensor.type);
+  if (!format) return elements * sizeof(std::uint16_t);
+  return static_cast<std::uint64_t>((tensor.rows() + kTileRows - 1) / kTileRows * cpu::tile_bytes(*format, tensor.row_elements()));
+}
+
+Result<Matrix> Matrix::mapped(const Tensor& tensor, bool expand_to_f32) {
+  if (!can_expand(tensor.type))
+    return fail(Errc::unsupported, std::string(tensor.name) + " has type " + std::string(to_string(tensor.type)) +
+                ", which cannot be computed with", "bad_tensor_type");
+  Matrix result;
+  result.rows_ = tensor.rows();
+  result.columns_ = tensor.row_elements();
+  result.data_ = tensor.data;
+  result.form_ = Form::mapped;
+  result.as_f32_ = expand_to_f32;
+  if (tensor.type == TensorType::f32) result.form_ = Form::f32;
+  if (!expand_to_f32 && tensor.type == TensorType::f16) result.form_ = Form::f16;
+  if (!expand_to_f32 && tensor.type == TensorType::bf16) result.form_ = Form::bf16;
+  if (result.form_ != Form::mapped) return result;
+  result.source_ = std::make_unique<const Tensor>(tensor);
+  if (const auto format = packed_format(tensor.type); format && !expand_to_f32) {
+    result.packs_ = true;
+    result.format_ = *format;
+    result.tile_bytes_ = cpu::tile_bytes(*format, result.columns_);
+  }
+  return result;
+}
+
 Result<Matrix> Matrix::of_values(std::span<const float> values, std::int64_t columns, bool as_f16) {
   Matrix result;
   result.columns_ = columns;
@@ -108,6 +142,7 @@ std::uint64_t Matrix::bytes() const {
   switch (form_) {
     case Form::f32: return elements * 4;
     case Form::f16: case Form::bf16: return elements * 2;
+    case Form::mapped: return source_->bytes;
     case Form::packed: return static_cast<std::uint64_t>((rows_ + kTileRows - 1) / kTileRows * tile_bytes_);
   }
   return 0;
@@ -138,6 +173,10 @@ class MatrixProduct {
 
   static void run_cached(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
     const Matrix& m = *product.matrix;
+    if (m.form_ == Matrix::Form::mapped) {
+      for (std::int64_t i = begin; i < end; ++i) run_mapped(product, i, a, kernels);
+      return;
+    }
     if (m.form_ != Matrix::Form::packed) {
       const std::int64_t first = begin * kTileRows, rows = std::min(m.rows_, end * kTileRows) - first;
       const int element = m.form_ == Matrix::Form::f32 ? 4 : 2;
@@ -148,15 +187,46 @@ class MatrixProduct {
                     product.out + first, product.out_stride);
     }
     for (std::int64_t t = 0; t < a.count; t += kActivations)
-      for (std::int64_t i = begin; i < end; ++i) tile(product, i, t, std::min(kActivations, a.count - t), a, kernels);
+      for (std::int64_t i = begin; i < end; ++i)
+        tile(product, i, m.data_ + i * m.tile_bytes_, t, std::min(kActivations, a.count - t), a, kernels);
   }
 
-  static void tile(const Product& product, std::int64_t index, std::int64_t first, std::int64_t count, const Activations& a,
-                   const KernelSet& kernels) {
+  /// Converts one tile into memory of this thread and multiplies by it.
+  static void run_mapped(const Product& product, std::int64_t index, const Activations& a, const KernelSet& kernels) {
+    const Matrix& m = *product.matrix;
+    const std::int64_t k = m.columns_, first = index * kTileRows, rows = std::min<std::int64_t>(kTileRows, m.rows_ - first);
+    static thread_local Buffer scratch;
+    const auto needed = static_cast<std::size_t>(std::max(m.tile_bytes_, kTileRows * k * 6));
+    if (scratch.size() < needed) scratch = Buffer::allocate(needed);
+    if (!scratch) {
+      // Bodies of loops must not throw; what is not a number is reported by whoever reads the result.
+      for (std::int64_t t = 0; t < a.count; ++t) std::fill_n(product.out + t * product.out_stride + first, rows, std::numeric_limits<float>::quiet_NaN());
+      return;
+    }
+    if (m.packs_) {
+      pack_tile(m.format_, *m.source_, first, scratch.data());
+      for (std::int64_t t = 0; t < a.count; t += kActivations)
+        tile(product, index, scratch.data(), t, std::min(kActivations, a.count - t), a, kernels);
+      return;
+    }
+    auto* expanded = scratch.as<float>();
+    for (std::int64_t r = 0; r < rows; ++r) (void)dequantize_row(*m.source_, first + r, expanded + r * k);
+    float* out = product.out + first;
+    auto* halves = reinterpret_cast<std::uint16_t*>(expanded + kTileRows * k);
+    bool fits = !m.as_f32_;
+    for (std::int64_t i = 0; i < rows * k && fits; ++i) {
+      fits = !(std::fabs(expanded[i]) > 65504.0f);
+      halves[i] = float_to_half(expanded[i]);
+    }
+    if (fits) kernels.dense_f16(halves, rows, k, a.values, k, a.count, out, product.out_stride);
+    else kernels.dense_f32(expanded, rows, k, a.values, k, a.count, out, product.out_stride);
+  }
+
+  static void tile(const Product& product, std::int64_t index, const std::byte* data, std::int64_t first, std::int64_t count,
+                   const Activations& a, const KernelSet& kernels) {
     const Matrix& m = *product.matrix;
     const std::int64_t first_row = index * kTileRows, rows = std::min<std::int64_t>(kTileRows, m.rows_ - first_row);
     const TileKernel kernel = kernels.tile[static_cast<int>(m.format_)];
-    const std::byte* data = m.data_ + index * m.tile_bytes_;
     float* out = product.out + first * product.out_stride + first_row;
     if (rows == kTileRows) return kernel(data, a.quantized, first, count, out, product.out_stride);
     // The last tile has fewer rows than the kernel writes.

@@ -1,0 +1,108 @@
+#include "inference/expert_store.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <string>
+
+namespace kontor::inference {
+namespace {
+
+constexpr double kHalfLifeTokens = 16;
+
+/// Memory that the system could give without swapping.
+std::uint64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string key;
+  for (std::uint64_t kib = 0; in >> key >> kib; in.ignore(64, '\n'))
+    if (key == "MemAvailable:") return kib << 10;
+  return std::numeric_limits<std::uint64_t>::max();
+}
+
+/// Advice for whole pages: of a range that is to be read all that it touches, of one to be dropped only what lies inside.
+void advise(const Tensor& tensor, int advice, bool inside) {
+  if (!tensor.data) return;
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  auto begin = reinterpret_cast<std::uintptr_t>(tensor.data), end = begin + tensor.bytes;
+  begin = inside ? (begin + page - 1) / page * page : begin / page * page;
+  end = inside ? end / page * page : (end + page - 1) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // A refusal costs speed only.
+}
+
+}  // namespace
+
+Decoder::ExpertStore::ExpertStore(std::uint64_t needed_bytes, std::uint64_t limit_bytes, std::int64_t uses_per_token)
+    : half_life_(kHalfLifeTokens * static_cast<double>(std::max<std::int64_t>(1, uses_per_token))) {
+  const std::uint64_t available = available_bytes();
+  // What is packed is read from the page cache first: leave room for that, for the cache of keys and for others.
+  limit_ = limit_bytes > 0 ? limit_bytes : available / 10 * 6;
+  all_resident_ = needed_bytes <= limit_;
+}
+
+void Decoder::ExpertStore::read_ahead(const ExpertWeights& weights, std::span<const std::int32_t> experts) {
+  for (const std::int32_t e : experts) {
+    const auto at = static_cast<std::size_t>(e);
+    if (weights.packed[at]) continue;
+    for (const Tensor* tensor : {&weights.sources[at].gate, &weights.sources[at].up, &weights.sources[at].down}) advise(*tensor, MADV_WILLNEED, false);
+  }
+}
+
+void Decoder::ExpertStore::release(const ExpertWeights& weights, std::int32_t expert) {
+  const auto& source = weights.sources[static_cast<std::size_t>(expert)];
+  for (const Tensor* tensor : {&source.gate, &source.up, &source.down}) advise(*tensor, MADV_DONTNEED, true);
+}
+
+double Decoder::ExpertStore::score(const ExpertWeights& weights, std::int32_t expert) const {
+  const auto& use = weights.uses[static_cast<std::size_t>(expert)];
+  return use.score * std::exp2(-static_cast<double>(clock_ - use.last) / half_life_);
+}
+
+bool Decoder::ExpertStore::make_room(std::uint64_t bytes, double wanted) {
+  while (counts.packed_bytes + bytes > limit_) {
+    const auto least = std::min_element(held_.begin(), held_.end(), [&](const Held& a, const Held& b) {
+      return score(*a.weights, a.expert) < score(*b.weights, b.expert);
+    });
+    // A use more than the other: packing an expert takes about as long as using it twice.
+    if (least == held_.end() || score(*least->weights, least->expert) + 1 > wanted) return false;
+    least->weights->packed[static_cast<std::size_t>(least->expert)].reset();
+    counts.packed_bytes -= least->bytes;
+    *least = held_.back();
+    held_.pop_back();
+  }
+  return true;
+}
+
+const Decoder::FeedForward& Decoder::ExpertStore::use(ExpertWeights& weights, std::int32_t expert, bool as_f32, cpu::ThreadPool& pool) {
+  const auto at = static_cast<std::size_t>(expert);
+  ++counts.uses;
+  if (all_resident_) return weights.experts[at];
+  ++clock_;
+  auto& use = weights.uses[at];
+  use = {score(weights, expert) + 1, clock_};
+  if (weights.packed[at]) {
+    ++counts.packed;
+    return *weights.packed[at];
+  }
+  const FeedForward& mapped = weights.experts[at];
+  // Types without a packed form gain nothing from a copy.
+  const std::uint64_t bytes = mapped.gate.packed_bytes() + mapped.up.packed_bytes() + mapped.down.packed_bytes();
+  if (bytes == 0 || use.score < 1.5 || !make_room(bytes, use.score)) return mapped;
+  auto packed = std::make_unique<FeedForward>();
+  const auto& source = weights.sources[at];
+  for (const auto& [to, tensor] : {std::pair{&packed->gate, &source.gate}, {&packed->up, &source.up}, {&packed->down, &source.down}}) {
+    auto matrix = cpu::Matrix::create(*tensor, as_f32, pool);
+    if (!matrix) return mapped;  // No memory: the mapped one does as well.
+    *to = std::move(*matrix);
+  }
+  counts.packed_bytes += bytes;
+  held_.push_back({&weights, expert, bytes});
+  weights.packed[at] = std::move(packed);
+  release(weights, expert);
+  return *weights.packed[at];
+}
+
+}  // namespace kontor::inference
