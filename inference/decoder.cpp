@@ -1,13 +1,13 @@
 #include "inference/decoder.hpp"
 
+#include "inference/cpu/cores.hpp"
 #include "inference/decoder_parts.hpp"
-#include "inference/expert_store.hpp"
 #include "inference/dequantize.hpp"
+#include "inference/expert_store.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
 namespace kontor::inference {
 namespace {
@@ -30,9 +30,6 @@ void gelu(float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
 }
 
-/// Attention that one thread computes sooner than it is handed to others, in multiply-adds.
-constexpr std::int64_t kAttentionAlone = 300'000;
-
 }  // namespace
 
 Decoder::Decoder(const WeightFile& file, ModelConfig config, const BackendOptions& options)
@@ -44,7 +41,7 @@ Decoder::Decoder(const WeightFile& file, ModelConfig config, const BackendOption
 Decoder::~Decoder() = default;
 
 void Decoder::set_threads(int threads) {
-  const int wanted = threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int wanted = threads > 0 ? threads : cpu::available_cores();
   if (!pool_ || pool_->threads() != wanted) pool_ = std::make_unique<cpu::ThreadPool>(wanted);
 }
 
@@ -124,9 +121,7 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
 }
 
 Result<void> Decoder::run_batch(std::span<const Row> rows) {
-  std::int64_t longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, row.visible);
-  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), longest, config_, pool_->threads()))
+  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads()))
     return fail(Errc::memory, "no memory left for activations", "out_of_memory");
   embed(rows);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -253,23 +248,6 @@ void Decoder::project(const Layer& layer, std::int64_t index, std::span<const Ro
         rotate(head, i);
       }
       rows[static_cast<std::size_t>(i)].timeline->cache.store(index, rows[static_cast<std::size_t>(i)].position, k, v);
-    }
-  });
-}
-
-void Decoder::attend(std::int64_t layer, std::span<const Row> rows) {
-  const std::vector<QueryBlock> blocks = query_blocks(rows.size(), [&](std::size_t i) { return rows[i].timeline; },
-                                                      config_.heads / config_.kv_heads);
-  const std::int64_t units = static_cast<std::int64_t>(blocks.size()) * config_.kv_heads;
-  // Short timelines are done sooner by one thread than handed to another.
-  std::int64_t places = 0;
-  for (const Row& row : rows) places += row.visible;
-  const bool alone = places * config_.heads * (config_.key_length + config_.value_length) < kAttentionAlone;
-  pool_->parallel_for(units, alone ? units : 1, [&](std::int64_t begin, std::int64_t end, int thread) {
-    for (std::int64_t unit = begin; unit < end; ++unit) {
-      const QueryBlock& block = blocks[static_cast<std::size_t>(unit / config_.kv_heads)];
-      attend_block(layer, unit % config_.kv_heads, rows.subspan(block.first, block.count),
-                   static_cast<std::int64_t>(block.first), thread);
     }
   });
 }

@@ -90,6 +90,7 @@ class Decoder final : public Backend {
   };
   struct Row;      ///< One token of a batch.
   struct Scratch;  ///< Activations of a batch.
+  struct AttentionUnit;
   class Timeline;  ///< The Sequence of this backend.
   class Loader;    ///< Checks tensors and binds them to layers.
 
@@ -103,7 +104,10 @@ class Decoder final : public Backend {
   void project(const Layer& layer, std::int64_t index, std::span<const Row> rows, const float* input);
   void rotate(float* head, std::int64_t row) const;
   void attend(std::int64_t layer, std::span<const Row> rows);
-  void attend_block(std::int64_t layer, std::int64_t kv_head, std::span<const Row> rows, std::int64_t first_row, int thread);
+  void attend_unit(std::int64_t layer, const AttentionUnit& unit, int thread);
+  void attend_split(std::int64_t layer, std::span<const AttentionUnit> units);
+  void attend_span(std::int64_t layer, const AttentionUnit& unit, std::int64_t span, int thread, float* out);
+  void finish_unit(const AttentionUnit& unit, const float* merged);
   void feed_forward(const Layer& layer, std::int64_t index, std::int64_t rows);
   void feed(const FeedForward& weights, const cpu::Activations& input, float* out);
   void write_outputs(std::span<const Row> rows);

@@ -64,9 +64,10 @@ struct Decoder::Scratch {
   std::vector<std::int32_t> half_sums;
   /// For each thread.
   struct Attention {
-    std::vector<float> queries, scores, out;
+    std::vector<float> queries, scores, partials;
   };
   std::vector<Attention> attention;
+  std::vector<float> split;  ///< Partial results of spans that are shared out among threads.
   struct Head {
     std::vector<float> in;
     std::vector<std::int8_t> codes;
@@ -75,35 +76,13 @@ struct Decoder::Scratch {
   };
   std::vector<Head> heads;
 
-  /// For a batch of `rows` whose timelines hold at most `longest` positions. False where the system has no memory left.
-  bool reserve(std::int64_t rows, std::int64_t longest, const ModelConfig& config, int threads);
+  /// For a batch of `rows`. False where the system has no memory left.
+  bool reserve(std::int64_t rows, const ModelConfig& config, int threads);
   void reserve_latent(std::int64_t rows, const ModelConfig& config, int threads);
 };
 
 /// Rows that one thread multiplies by a head's matrix at a time.
 inline constexpr std::int64_t kHeadRows = 32;
-
-/// Neighbouring rows of one timeline whose queries share a pass over the keys.
-struct QueryBlock {
-  std::size_t first;
-  std::size_t count;
-};
-
-/// About this many query heads pass over the keys together.
-inline constexpr std::int64_t kQueriesPerBlock = 24;
-
-template <class TimelineOf>
-std::vector<QueryBlock> query_blocks(std::size_t rows, const TimelineOf& timeline_of, std::int64_t heads_per_row) {
-  const auto limit = static_cast<std::size_t>(std::max<std::int64_t>(1, kQueriesPerBlock / heads_per_row));
-  std::vector<QueryBlock> blocks;
-  for (std::size_t first = 0; first < rows;) {
-    std::size_t count = 1;
-    while (first + count < rows && count < limit && timeline_of(first + count) == timeline_of(first)) ++count;
-    blocks.push_back({first, count});
-    first += count;
-  }
-  return blocks;
-}
 
 inline cpu::Activations slice(const cpu::Activations& all, std::int64_t first, std::int64_t count, std::int64_t columns) {
   cpu::Activations part = all;

@@ -9,14 +9,18 @@ namespace kontor::inference::cpu {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kHugeFrom = std::size_t{4} << 20;
+/// Large enough for whole huge pages, of which rounding up wastes at most a sixth.
+bool huge(std::size_t bytes) {
+  const std::size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  return bytes > 0 && rounded - bytes <= rounded / 6;
+}
 
 }  // namespace
 
 Buffer Buffer::allocate(std::size_t bytes) {
   Buffer result;
   if (bytes > std::numeric_limits<std::size_t>::max() / 2) return result;
-  const std::size_t alignment = bytes >= kHugeFrom ? kHugePage : 64;
+  const std::size_t alignment = huge(bytes) ? kHugePage : 64;
   const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment + (bytes == 0 ? alignment : 0);
   void* memory = std::aligned_alloc(alignment, rounded);
   if (!memory) return result;

@@ -7,7 +7,7 @@
 
 namespace kontor::inference::cpu {
 
-/// Owns `size()` bytes aligned to 64 (to 2 MiB from 4 MiB up). Movable. Empty after a failed allocation.
+/// Owns `size()` bytes aligned to 64, to 2 MiB where huge pages are asked for. Movable. Empty after a failed allocation.
 class Buffer {
  public:
   Buffer() = default;

@@ -3,6 +3,11 @@
 #include <algorithm>
 #include <vector>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace kontor::inference::cpu {
 namespace {
 
@@ -18,6 +23,8 @@ std::vector<const KernelSet*> detect() {
     add(avx512_kernels());
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
     add(avx2_kernels());
+#elif defined(__aarch64__) && defined(__linux__)
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(neon_kernels());
 #endif
   add(scalar_kernels());
   return sets;

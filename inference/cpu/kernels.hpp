@@ -20,8 +20,16 @@ inline constexpr float kTiniest = 1e-36f;  ///< Blocks with nothing larger are z
 inline constexpr int kPage = 64;          ///< Positions in a page of the KV cache.
 
 /// How a tile stores its weights; see packed.hpp.
-enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
-inline constexpr int kPackedFormats = 8;
+enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4, wide_k };
+inline constexpr int kPackedFormats = 14;
+
+/// What 4-bit codes stand for: themselves, or the values of a table.
+enum class CodeTable { none, non_linear, e2m1_doubled };
+inline constexpr signed char kCodeTables[3][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+    {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113},
+    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12},
+};
 
 /// n rows of k activations, quantised in blocks of 32: value = scales[block] * values[i]. k is a multiple of 32.
 struct QuantizedRows {
@@ -64,8 +72,10 @@ struct KernelSet {
   void (*silu_mul)(float* gate, const float* up, std::int64_t n);
   /// x += y.
   void (*add)(float* x, const float* y, std::int64_t n);
-  /// x = softmax(scale * x).
-  void (*softmax)(float* x, float scale, std::int64_t n);
+  /// x = e^(scale * x - top) with top = scale * the largest x, which must not be negative infinity for all; returns the sum.
+  float (*exp_weights)(float* x, float scale, std::int64_t n, float* top);
+  /// Sum of n values (in no particular order; for measuring how fast memory is read).
+  float (*sum)(const float* x, std::int64_t n);
 };
 
 /// Null where the processor (or this build) lacks the instructions.
@@ -78,5 +88,6 @@ inline const KernelSet& best_kernels() { return *available_kernels().front(); }
 const KernelSet* scalar_kernels();
 const KernelSet* avx2_kernels();
 const KernelSet* avx512_kernels();
+const KernelSet* neon_kernels();
 
 }  // namespace kontor::inference::cpu

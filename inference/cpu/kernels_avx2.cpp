@@ -120,16 +120,29 @@ inline __m256i word_of(const std::int8_t* x, int g) {
   return _mm256_set1_epi32(value);
 }
 inline V halves(const u8* p) { return load_half(reinterpret_cast<const std::uint16_t*>(p)); }
+inline V bfloats(const u8* p) { return load_bf16(reinterpret_cast<const std::uint16_t*>(p)); }
 inline __m256i bytes_u(const u8* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 inline __m256i bytes_s(const u8* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 
 /// Codes of word g for the 8 rows whose codes begin at p (32 * half into the vectors).
-template <int Bits>
+template <int Bits, CodeTable Table = CodeTable::none>
 inline __m256i codes_of(const u8* p, int g) {
+  if (Bits < 4) {
+    const __m256i four = load_i(p + 64 * (g / 4));
+    const __m256i low = _mm256_and_si256(_mm256_srli_epi16(four, 2 * (g % 4)), _mm256_set1_epi8(3));
+    if (Bits == 2) return low;
+    const __m256i high = load_i(p + 128);
+    const __m256i moved = g <= 2 ? _mm256_slli_epi16(high, 2 - g) : _mm256_srli_epi16(high, g - 2);
+    return _mm256_or_si256(low, _mm256_and_si256(moved, _mm256_set1_epi8(4)));
+  }
   if (Bits == 8) return _mm256_xor_si256(load_i(p + 64 * g), _mm256_set1_epi8(-128));  // Signed again: 255 * 127 * 2 would saturate.
   __m256i low = load_i(p + 64 * (g % 4));
   if (g >= 4) low = _mm256_srli_epi16(low, 4);
   low = _mm256_and_si256(low, _mm256_set1_epi8(15));
+  if (Table != CodeTable::none) {
+    const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kCodeTables[static_cast<int>(Table)]));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(row), low);
+  }
   if (Bits == 5) {
     const __m256i high = load_i(p + 256);
     const __m256i moved = g < 4 ? _mm256_slli_epi16(high, 4 - g) : _mm256_srli_epi16(high, g - 4);
@@ -144,9 +157,12 @@ inline __m256i codes_of(const u8* p, int g) {
   return low;
 }
 
-template <int Bits>
+/// Signed codes are widened first.
+inline constexpr bool is_signed(int bits, CodeTable table) { return bits == 8 || table != CodeTable::none; }
+
+template <bool Signed>
 inline __m256i multiply(__m256i w, __m256i x) {
-  if (Bits == 8) {  // Even and odd bytes as 16-bit numbers.
+  if (Signed) {  // Even and odd bytes as 16-bit numbers.
     const __m256i even = _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
     return _mm256_add_epi32(even, _mm256_madd_epi16(_mm256_srai_epi16(w, 8), _mm256_srai_epi16(x, 8)));
   }
@@ -154,17 +170,17 @@ inline __m256i multiply(__m256i w, __m256i x) {
 }
 
 /// sums[t] = start[t] + words [From, To) of the 8 rows times activations of T rows.
-template <int Bits, int From, int To, int T>
+template <int Bits, CodeTable Table, int From, int To, int T>
 inline void dots(const u8* p, const std::int8_t* const (&x)[T], __m256i (&sums)[T]) {
 #pragma GCC unroll 8
   for (int g = From; g < To; ++g) {
-    const __m256i w = codes_of<Bits>(p, g);
+    const __m256i w = codes_of<Bits, Table>(p, g);
 #pragma GCC unroll 2
-    for (int t = 0; t < T; ++t) sums[t] = _mm256_add_epi32(sums[t], multiply<Bits>(w, word_of(x[t], g)));
+    for (int t = 0; t < T; ++t) sums[t] = _mm256_add_epi32(sums[t], multiply<is_signed(Bits, Table)>(w, word_of(x[t], g)));
   }
 }
 
-template <int Bits, int Offset, bool Minimum, int T>
+template <int Bits, int Offset, bool Minimum, CodeTable Table, bool Bf16, int T>
 void simple_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
   constexpr int kHeader = Minimum ? 64 : 32, kGroup = kHeader + Bits * 64;
   const std::int64_t blocks = a.k / kBlock;
@@ -178,10 +194,10 @@ void simple_block(const u8* p, const QuantizedRows& a, std::int64_t first, float
       for (int t = 0; t < T; ++t) {
         const std::int64_t at = (first + t) * blocks + b;
         x[t] = a.values + at * kBlock;
-        sums[t] = Bits == 8 ? _mm256_setzero_si256() : _mm256_set1_epi32(-Offset * (a.half_sums[2 * at] + a.half_sums[2 * at + 1]));
+        sums[t] = is_signed(Bits, Table) ? _mm256_setzero_si256() : _mm256_set1_epi32(-Offset * (a.half_sums[2 * at] + a.half_sums[2 * at + 1]));
       }
-      dots<Bits, 0, 8, T>(q + kHeader + 32 * half, x, sums);
-      const V scale = halves(q + 16 * half);
+      dots<Bits, Table, 0, 8, T>(q + kHeader + 32 * half, x, sums);
+      const V scale = Bf16 ? bfloats(q + 16 * half) : halves(q + 16 * half);
       for (int t = 0; t < T; ++t) {
         const std::int64_t at = (first + t) * blocks + b;
         acc[t] = fma(mul(_mm256_cvtepi32_ps(sums[t]), splat(a.scales[at])), scale, acc[t]);
@@ -211,7 +227,7 @@ void k_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out
           x[t] = a.values + (((first + t) * groups + g) * 8 + j) * kBlock;
           sums[t] = _mm256_setzero_si256();
         }
-        dots<Bits, 0, 8, T>(q + kHeader + j * kCodes + 32 * half, x, sums);
+        dots<Bits, CodeTable::none, 0, 8, T>(q + kHeader + j * kCodes + 32 * half, x, sums);
         const __m256i scale = bytes_u(scales);
         const V minimum = _mm256_cvtepi32_ps(bytes_u(scales + 16));
         for (int t = 0; t < T; ++t) {
@@ -227,37 +243,51 @@ void k_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out
   }
 }
 
-template <int T>
-void six_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
-  constexpr int kHeader = 32 + 16 * 16, kCodes = 6 * 64;
+template <int Bits, int Offset, CodeTable Table, bool Minimum, bool Wide, int T>
+void fine_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  constexpr int kFloats = (Wide ? 64 : 32) + (Minimum ? 32 : 0), kMinima = kFloats + 16 * 16;
+  constexpr int kHeader = kMinima + (Minimum ? 16 * 16 : 0), kCodes = Bits * 64;
+  constexpr int kOffset = is_signed(Bits, Table) ? 0 : Offset;
   const std::int64_t groups = a.k / kSuperBlock;
   for (int half = 0; half < 2; ++half) {
     V acc[T];
     for (int t = 0; t < T; ++t) acc[t] = zero();
     const u8* q = p;
     for (std::int64_t g = 0; g < groups; ++g, q += kHeader + 8 * kCodes) {
-      V products[T];
-      for (int t = 0; t < T; ++t) products[t] = zero();
+      V products[T], minima[T];
+      for (int t = 0; t < T; ++t) products[t] = minima[t] = zero();
       for (int j = 0; j < 8; ++j) {
         const std::int8_t* x[T];
         __m256i sums0[T], sums1[T];
         for (int t = 0; t < T; ++t) {
           const std::int64_t at = ((first + t) * groups + g) * 8 + j;
           x[t] = a.values + at * kBlock;
-          sums0[t] = _mm256_set1_epi32(-32 * a.half_sums[2 * at]);
-          sums1[t] = _mm256_set1_epi32(-32 * a.half_sums[2 * at + 1]);
+          sums0[t] = _mm256_set1_epi32(-kOffset * a.half_sums[2 * at]);
+          sums1[t] = _mm256_set1_epi32(-kOffset * a.half_sums[2 * at + 1]);
         }
         const u8* codes = q + kHeader + j * kCodes + 32 * half;
-        dots<6, 0, 4, T>(codes, x, sums0);
-        dots<6, 4, 8, T>(codes, x, sums1);
-        const __m256i scale0 = bytes_s(q + 32 + 2 * j * 16 + 8 * half), scale1 = bytes_s(q + 32 + (2 * j + 1) * 16 + 8 * half);
+        dots<Bits, Table, 0, 4, T>(codes, x, sums0);
+        dots<Bits, Table, 4, 8, T>(codes, x, sums1);
+        const u8* scales = q + kFloats + 2 * j * 16 + 8 * half;
+        const __m256i scale0 = bytes_s(scales), scale1 = bytes_s(scales + 16);
         for (int t = 0; t < T; ++t) {
+          const std::int64_t at = ((first + t) * groups + g) * 8 + j;
           const __m256i sum = _mm256_add_epi32(_mm256_mullo_epi32(sums0[t], scale0), _mm256_mullo_epi32(sums1[t], scale1));
-          products[t] = fma(_mm256_cvtepi32_ps(sum), splat(a.scales[((first + t) * groups + g) * 8 + j]), products[t]);
+          products[t] = fma(_mm256_cvtepi32_ps(sum), splat(a.scales[at]), products[t]);
+          if (Minimum) {
+            const u8* least = q + kMinima + 2 * j * 16 + 8 * half;
+            const __m256i low = _mm256_add_epi32(_mm256_mullo_epi32(bytes_u(least), _mm256_set1_epi32(a.half_sums[2 * at])),
+                                                 _mm256_mullo_epi32(bytes_u(least + 16), _mm256_set1_epi32(a.half_sums[2 * at + 1])));
+            minima[t] = fma(_mm256_cvtepi32_ps(low), splat(a.scales[at]), minima[t]);
+          }
         }
       }
-      const V d = halves(q + 16 * half);
+      const V d = Wide ? load(reinterpret_cast<const float*>(q) + 8 * half) : halves(q + 16 * half);
       for (int t = 0; t < T; ++t) acc[t] = fma(d, products[t], acc[t]);
+      if (Minimum) {
+        const V dmin = halves(q + kFloats - 32 + 16 * half);
+        for (int t = 0; t < T; ++t) acc[t] = _mm256_fnmadd_ps(dmin, minima[t], acc[t]);
+      }
     }
     for (int t = 0; t < T; ++t) store(out + t * out_stride + 8 * half, acc[t]);
   }
@@ -267,11 +297,10 @@ void six_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* o
 
 constexpr KernelSet kSet{
     "avx2",
-    {tile_simple<4, 8, false>, tile_simple<4, 0, true>, tile_simple<5, 16, false>, tile_simple<5, 0, true>,
-     tile_simple<8, 128, false>, tile_k<4>, tile_k<5>, tile_6k},
+    KONTOR_TILE_KERNELS,
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, softmax};
+    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

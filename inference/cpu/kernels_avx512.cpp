@@ -102,9 +102,34 @@ inline V halves(const u8* p) { return load_half(reinterpret_cast<const std::uint
 inline __m512i bytes_u(const u8* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline __m512i bytes_s(const u8* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
+inline V bfloats(const u8* p) { return load_bf16(reinterpret_cast<const std::uint16_t*>(p)); }
+
+/// Tables hold signed values; codes are unsigned.
+inline constexpr int offset_of(CodeTable table, int offset) { return table == CodeTable::none ? offset : 128; }
+
 /// Codes of a block as 8 vectors of 16 row words.
-template <int Bits>
+template <int Bits, CodeTable Table = CodeTable::none>
 inline void unpack(const u8* p, __m512i (&w)[8]) {
+  if constexpr (Bits < 4) {
+    const __m512i low = _mm512_set1_epi8(3);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const __m512i four = load_i(p + 64 * half);
+      w[4 * half] = _mm512_and_si512(four, low);
+      w[4 * half + 1] = _mm512_and_si512(_mm512_srli_epi16(four, 2), low);
+      w[4 * half + 2] = _mm512_and_si512(_mm512_srli_epi16(four, 4), low);
+      w[4 * half + 3] = _mm512_and_si512(_mm512_srli_epi16(four, 6), low);
+    }
+    if constexpr (Bits == 3) {
+      const __m512i high = load_i(p + 128), third = _mm512_set1_epi8(4);
+      w[0] = _mm512_ternarylogic_epi32(w[0], _mm512_slli_epi16(high, 2), third, 0xf8);
+      w[1] = _mm512_ternarylogic_epi32(w[1], _mm512_slli_epi16(high, 1), third, 0xf8);
+      w[2] = _mm512_ternarylogic_epi32(w[2], high, third, 0xf8);
+#pragma GCC unroll 5
+      for (int g = 3; g < 8; ++g) w[g] = _mm512_ternarylogic_epi32(w[g], _mm512_srli_epi16(high, g - 2), third, 0xf8);
+    }
+    return;
+  }
   if constexpr (Bits == 8) {
 #pragma GCC unroll 8
     for (int g = 0; g < 8; ++g) w[g] = load_i(p + 64 * g);
@@ -116,6 +141,12 @@ inline void unpack(const u8* p, __m512i (&w)[8]) {
     const __m512i both = load_i(p + 64 * g);
     w[g] = _mm512_and_si512(both, nibble);
     w[g + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+  }
+  if constexpr (Table != CodeTable::none) {
+    const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kCodeTables[static_cast<int>(Table)]));
+    const __m512i values = _mm512_xor_si512(_mm512_broadcast_i32x4(row), _mm512_set1_epi8(-128));
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; ++g) w[g] = _mm512_shuffle_epi8(values, w[g]);
   }
   if constexpr (Bits == 5) {
     const __m512i high = load_i(p + 256), bit = _mm512_set1_epi8(16);
@@ -159,9 +190,9 @@ inline void prefetch(const u8* p, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + 1024 + i, 0, 2);
 }
 
-template <int Bits, int Offset, bool Minimum, int T>
+template <int Bits, int Offset, bool Minimum, CodeTable Table, bool Bf16, int T>
 void simple_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
-  constexpr int kHeader = Minimum ? 64 : 32, kGroup = kHeader + Bits * 64;
+  constexpr int kHeader = Minimum ? 64 : 32, kGroup = kHeader + Bits * 64, kOffset = offset_of(Table, Offset);
   const std::int64_t blocks = a.k / kBlock;
   V acc[T];
 #pragma GCC unroll 8
@@ -169,13 +200,13 @@ void simple_block(const u8* p, const QuantizedRows& a, std::int64_t first, float
   for (std::int64_t b = 0; b < blocks; ++b, p += kGroup) {
     if constexpr (T == 1) prefetch(p, kGroup);
     __m512i w[8];
-    unpack<Bits>(p + kHeader, w);
-    const V scale = halves(p);
+    unpack<Bits, Table>(p + kHeader, w);
+    const V scale = Bf16 ? bfloats(p) : halves(p);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const std::int64_t at = (first + t) * blocks + b;
       __m512i start = _mm512_setzero_si512();
-      if constexpr (Offset != 0) start = _mm512_set1_epi32(-Offset * (a.half_sums[2 * at] + a.half_sums[2 * at + 1]));
+      if constexpr (kOffset != 0) start = _mm512_set1_epi32(-kOffset * (a.half_sums[2 * at] + a.half_sums[2 * at + 1]));
       const V sum = _mm512_cvtepi32_ps(dot<0, 8>(w, a.values + at * kBlock, start));
       acc[t] = fma(mul(sum, splat(a.scales[at])), scale, acc[t]);
       if constexpr (Minimum) acc[t] = fma(halves(p + 32), splat(a.sums[at]), acc[t]);
@@ -222,9 +253,11 @@ void k_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out
   for (int t = 0; t < T; ++t) store(out + t * out_stride, acc[t]);
 }
 
-template <int T>
-void six_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
-  constexpr int kHeader = 32 + 16 * 16, kCodes = 6 * 64;
+/// Blocks of 256 with a scale for 16 values (q6_k and those like it).
+template <int Bits, int Offset, CodeTable Table, bool Minimum, bool Wide, int T>
+void fine_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  constexpr int kFloats = (Wide ? 64 : 32) + (Minimum ? 32 : 0), kMinima = kFloats + 16 * 16;
+  constexpr int kHeader = kMinima + (Minimum ? 16 * 16 : 0), kCodes = Bits * 64, kOffset = offset_of(Table, Offset);
   const std::int64_t groups = a.k / kSuperBlock;
   V acc[T];
 #pragma GCC unroll 8
@@ -237,21 +270,43 @@ void six_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* o
       const u8* codes = p + kHeader + j * kCodes;
       if constexpr (T == 1) prefetch(codes, kCodes);
       __m512i w[8];
-      unpack<6>(codes, w);
-      const __m512i scale0 = bytes_s(p + 32 + 2 * j * 16), scale1 = bytes_s(p + 32 + (2 * j + 1) * 16);
+      unpack<Bits, Table>(codes, w);
+      const __m512i scale0 = bytes_s(p + kFloats + 2 * j * 16), scale1 = bytes_s(p + kFloats + (2 * j + 1) * 16);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         const std::int64_t at = ((first + t) * groups + g) * 8 + j;
         const std::int8_t* x = a.values + at * kBlock;
-        const __m512i sum0 = dot<0, 4>(w, x, _mm512_set1_epi32(-32 * a.half_sums[2 * at]));
-        const __m512i sum1 = dot<4, 8>(w, x, _mm512_set1_epi32(-32 * a.half_sums[2 * at + 1]));
+        __m512i start0 = _mm512_setzero_si512(), start1 = start0;
+        if constexpr (kOffset != 0) {
+          start0 = _mm512_set1_epi32(-kOffset * a.half_sums[2 * at]);
+          start1 = _mm512_set1_epi32(-kOffset * a.half_sums[2 * at + 1]);
+        }
+        const __m512i sum0 = dot<0, 4>(w, x, start0), sum1 = dot<4, 8>(w, x, start1);
         const __m512i sum = _mm512_add_epi32(_mm512_mullo_epi32(sum0, scale0), _mm512_mullo_epi32(sum1, scale1));
         products[t] = fma(_mm512_cvtepi32_ps(sum), splat(a.scales[at]), products[t]);
       }
     }
-    const V d = halves(p);
+    const V d = Wide ? load(reinterpret_cast<const float*>(p)) : halves(p);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = fma(d, products[t], acc[t]);
+    if constexpr (Minimum) {
+      V minima[T];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) minima[t] = zero();
+      for (int j = 0; j < 8; ++j) {
+        const __m512i minimum0 = bytes_u(p + kMinima + 2 * j * 16), minimum1 = bytes_u(p + kMinima + (2 * j + 1) * 16);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          const std::int64_t at = ((first + t) * groups + g) * 8 + j;
+          const __m512i sum = _mm512_add_epi32(_mm512_mullo_epi32(minimum0, _mm512_set1_epi32(a.half_sums[2 * at])),
+                                               _mm512_mullo_epi32(minimum1, _mm512_set1_epi32(a.half_sums[2 * at + 1])));
+          minima[t] = fma(_mm512_cvtepi32_ps(sum), splat(a.scales[at]), minima[t]);
+        }
+      }
+      const V dmin = halves(p + kFloats - 32);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) acc[t] = _mm512_fnmadd_ps(dmin, minima[t], acc[t]);
+    }
   }
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) store(out + t * out_stride, acc[t]);
@@ -261,11 +316,10 @@ void six_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* o
 
 constexpr KernelSet kSet{
     "avx512",
-    {tile_simple<4, 8, false>, tile_simple<4, 0, true>, tile_simple<5, 16, false>, tile_simple<5, 0, true>,
-     tile_simple<8, 128, false>, tile_k<4>, tile_k<5>, tile_6k},
+    KONTOR_TILE_KERNELS,
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, softmax};
+    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

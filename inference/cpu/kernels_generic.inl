@@ -246,6 +246,23 @@ void mix(const float* weights, std::int64_t weight_stride, int queries, const vo
     mix_block<Load, 1>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
 }
 
+/// Eight vectors at a time, with the same prefetch as the matrix kernels: reads as fast as the memory gives.
+float sum_all(const float* x, std::int64_t n) {
+  V acc[8];
+  for (V& a : acc) a = zero();
+  std::int64_t i = 0;
+  for (; i + 8 * kWidth <= n; i += 8 * kWidth) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8 * kWidth; j += 16) __builtin_prefetch(x + i + 256 + j, 0, 2);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) acc[j] = add(acc[j], load(x + i + j * kWidth));
+  }
+  float total = 0;
+  for (const V& a : acc) total += sum(a);
+  for (; i < n; ++i) total += x[i];
+  return total;
+}
+
 void rms_norm(const float* x, const float* weight, float eps, std::int64_t n, float* out) {
   V squares = zero();
   std::int64_t i = 0;
@@ -277,13 +294,14 @@ void add_rows(float* x, const float* y, std::int64_t n) {
   for (; i < n; ++i) x[i] += y[i];
 }
 
-void softmax(float* x, float scale, std::int64_t n) {
+float exp_weights(float* x, float scale, std::int64_t n, float* shift_out) {
   V top = splat(-__builtin_inff());
   std::int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) top = max(top, load(x + i));
   float highest = largest(top);
   for (; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
-  const V factor = splat(scale), shift = splat(-highest * scale);
+  highest *= scale;
+  const V factor = splat(scale), shift = splat(-highest);
   V sums = zero();
   for (i = 0; i + kWidth <= n; i += kWidth) {
     const V e = exp(fma(load(x + i), factor, shift));
@@ -291,9 +309,15 @@ void softmax(float* x, float scale, std::int64_t n) {
     store(x + i, e);
   }
   float total = sum(sums);
-  for (; i < n; ++i) total += x[i] = __builtin_expf((x[i] - highest) * scale);
-  const float inverse = 1.0f / total;
-  const V share = splat(inverse);
-  for (i = 0; i + kWidth <= n; i += kWidth) store(x + i, mul(load(x + i), share));
-  for (; i < n; ++i) x[i] *= inverse;
+  for (; i < n; ++i) total += x[i] = __builtin_expf(x[i] * scale - highest);
+  *shift_out = highest;
+  return total;
 }
+
+/// The tile kernels of a KernelSet, in the order of PackedFormat.
+#define KONTOR_TILE_KERNELS                                                                                             \
+  {tile_simple<4, 8, false>, tile_simple<4, 0, true>, tile_simple<5, 16, false>, tile_simple<5, 0, true>,               \
+   tile_simple<8, 128, false>, tile_k<4>, tile_k<5>, tile_fine<6, 32>,                                                  \
+   tile_fine<2, 0, CodeTable::none, true>, tile_fine<3, 4>, tile_simple<4, 0, false, CodeTable::non_linear>,            \
+   tile_fine<4, 0, CodeTable::non_linear>, tile_simple<4, 0, false, CodeTable::e2m1_doubled, true>,                     \
+   tile_fine<8, 128, CodeTable::none, false, true>}

@@ -81,16 +81,23 @@ template <int Bits>
 int code_at(const u8* codes, int row, int i) {
   const int g = i / 4, byte = row * 4 + i % 4;
   if constexpr (Bits == 8) return codes[g * 64 + byte];
+  if constexpr (Bits < 4) {
+    const int low = (codes[(g / 4) * 64 + byte] >> (2 * (g % 4))) & 3;
+    return Bits == 3 ? low | (((codes[2 * 64 + byte] >> g) & 1) << 2) : low;
+  }
   const int low = (codes[(g % 4) * 64 + byte] >> (g / 4 * 4)) & 15;
   if constexpr (Bits == 5) return low | (((codes[4 * 64 + byte] >> g) & 1) << 4);
   if constexpr (Bits == 6) return low | (((codes[(4 + g / 4) * 64 + byte] >> (g % 4 * 2)) & 3) << 4);
   return low;
 }
 
-template <int Bits>
+template <int Bits, CodeTable Table = CodeTable::none>
 std::int32_t dot(const u8* codes, int row, const std::int8_t* x, int begin, int end) {
   std::int32_t total = 0;
-  for (int i = begin; i < end; ++i) total += code_at<Bits>(codes, row, i) * x[i];
+  for (int i = begin; i < end; ++i) {
+    const int code = code_at<Bits>(codes, row, i);
+    total += (Table == CodeTable::none ? code : kCodeTables[static_cast<int>(Table)][code]) * x[i];
+  }
   return total;
 }
 
@@ -100,8 +107,14 @@ float half_at(const u8* p, int row) {
   return half_to_float(bits);
 }
 
+float bfloat_at(const u8* p, int row) {
+  std::uint16_t bits;
+  __builtin_memcpy(&bits, p + row * 2, 2);
+  return bfloat16_to_float(bits);
+}
+
 /// value = scale * (code - Offset), or scale * code + minimum.
-template <int Bits, int Offset, bool Minimum>
+template <int Bits, int Offset, bool Minimum, CodeTable Table = CodeTable::none, bool Bf16 = false>
 void tile_simple(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out,
                  std::int64_t out_stride) {
   constexpr int kHeader = Minimum ? 64 : 32, kGroup = kHeader + Bits * 64;
@@ -113,8 +126,8 @@ void tile_simple(const std::byte* tile, const QuantizedRows& a, std::int64_t fir
       for (std::int64_t b = 0; b < blocks; ++b, p += kGroup) {
         const std::int64_t at = (first + t) * blocks + b;
         const std::int32_t offset = Offset * (a.half_sums[2 * at] + a.half_sums[2 * at + 1]);
-        const std::int32_t sum = dot<Bits>(p + kHeader, row, a.values + at * kBlock, 0, kBlock) - offset;
-        acc += static_cast<float>(sum) * a.scales[at] * half_at(p, row);
+        const std::int32_t sum = dot<Bits, Table>(p + kHeader, row, a.values + at * kBlock, 0, kBlock) - offset;
+        acc += static_cast<float>(sum) * a.scales[at] * (Bf16 ? bfloat_at(p, row) : half_at(p, row));
         if (Minimum) acc += half_at(p + 32, row) * a.sums[at];
       }
       out[t * out_stride + row] = acc;
@@ -148,28 +161,36 @@ void tile_k(const std::byte* tile, const QuantizedRows& a, std::int64_t first, s
   }
 }
 
-void tile_6k(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out,
-             std::int64_t out_stride) {
-  constexpr int kHeader = 32 + 16 * 16, kGroup = kHeader + 8 * 6 * 64;
+/// A scale for 16 values.
+template <int Bits, int Offset, CodeTable Table = CodeTable::none, bool Minimum = false, bool Wide = false>
+void tile_fine(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out,
+               std::int64_t out_stride) {
+  constexpr int kFloats = (Wide ? 64 : 32) + (Minimum ? 32 : 0), kMinima = kFloats + 16 * 16;
+  constexpr int kHeader = kMinima + (Minimum ? 16 * 16 : 0), kGroup = kHeader + 8 * Bits * 64;
   const std::int64_t groups = a.k / kSuperBlock;
   for (std::int64_t t = 0; t < count; ++t) {
     for (int row = 0; row < kTileRows; ++row) {
       const u8* p = reinterpret_cast<const u8*>(tile);
       float acc = 0;
       for (std::int64_t g = 0; g < groups; ++g, p += kGroup) {
-        float products = 0;
+        float products = 0, minima = 0;
         for (int j = 0; j < 8; ++j) {
           const std::int64_t at = ((first + t) * groups + g) * 8 + j;
-          std::int32_t sum = 0;
+          std::int32_t sum = 0, low = 0;
           for (int half = 0; half < 2; ++half) {
-            const auto scale = static_cast<std::int8_t>(p[32 + (2 * j + half) * 16 + row]);
+            const auto scale = static_cast<std::int8_t>(p[kFloats + (2 * j + half) * 16 + row]);
             const std::int32_t part =
-                dot<6>(p + kHeader + j * 6 * 64, row, a.values + at * kBlock, 16 * half, 16 * half + 16);
-            sum += scale * (part - 32 * a.half_sums[2 * at + half]);
+                dot<Bits, Table>(p + kHeader + j * Bits * 64, row, a.values + at * kBlock, 16 * half, 16 * half + 16);
+            sum += scale * (part - Offset * a.half_sums[2 * at + half]);
+            if (Minimum) low += p[kMinima + (2 * j + half) * 16 + row] * a.half_sums[2 * at + half];
           }
           products += static_cast<float>(sum) * a.scales[at];
+          minima += static_cast<float>(low) * a.scales[at];
         }
-        acc += half_at(p, row) * products;
+        float d;
+        __builtin_memcpy(&d, p + row * 4, 4);
+        acc += (Wide ? d : half_at(p, row)) * products;
+        if (Minimum) acc -= half_at(p + kFloats - 32, row) * minima;
       }
       out[t * out_stride + row] = acc;
     }
@@ -178,11 +199,10 @@ void tile_6k(const std::byte* tile, const QuantizedRows& a, std::int64_t first, 
 
 constexpr KernelSet kSet{
     "scalar",
-    {tile_simple<4, 8, false>, tile_simple<4, 0, true>, tile_simple<5, 16, false>, tile_simple<5, 0, true>,
-     tile_simple<8, 128, false>, tile_k<4>, tile_k<5>, tile_6k},
+    KONTOR_TILE_KERNELS,
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, softmax};
+    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

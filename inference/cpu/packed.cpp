@@ -1,64 +1,66 @@
-#include "inference/cpu/packed.hpp"
+#include "inference/cpu/packed_parts.hpp"
 
 #include <algorithm>
 #include <cstring>
 
 namespace kontor::inference::cpu {
-namespace {
 
-using u8 = std::uint8_t;
+using namespace packing;
 
-constexpr int kVector = 64;  // 16 rows x 4 bytes
-
-int code_bytes(PackedFormat format) {
+int packing::code_bytes(PackedFormat format) {
   switch (format) {
-    case PackedFormat::q4_0: case PackedFormat::q4_1: case PackedFormat::q4_k: return 4 * kVector;
+    case PackedFormat::q2_k: return 2 * kVector;
+    case PackedFormat::q3_k: return 3 * kVector;
+    case PackedFormat::q4_0: case PackedFormat::q4_1: case PackedFormat::q4_k: case PackedFormat::iq4_nl: case PackedFormat::iq4_xs:
+    case PackedFormat::mxfp4: return 4 * kVector;
     case PackedFormat::q5_0: case PackedFormat::q5_1: case PackedFormat::q5_k: return 5 * kVector;
     case PackedFormat::q6_k: return 6 * kVector;
-    case PackedFormat::q8_0: return 8 * kVector;
+    case PackedFormat::q8_0: case PackedFormat::wide_k: return 8 * kVector;
   }
   return 0;
 }
 
-/// Bytes of scales in front of a group's codes.
-int header_bytes(PackedFormat format) {
+int packing::header_bytes(PackedFormat format) {
   switch (format) {
-    case PackedFormat::q4_0: case PackedFormat::q5_0: case PackedFormat::q8_0: return 32;
+    case PackedFormat::q4_0: case PackedFormat::q5_0: case PackedFormat::q8_0: case PackedFormat::iq4_nl: case PackedFormat::mxfp4: return 32;
     case PackedFormat::q4_1: case PackedFormat::q5_1: return 64;
     case PackedFormat::q4_k: case PackedFormat::q5_k: return 64 + 8 * 32;
-    case PackedFormat::q6_k: return 32 + 16 * 16;
+    case PackedFormat::q3_k: case PackedFormat::q6_k: case PackedFormat::iq4_xs: return 32 + 16 * 16;
+    case PackedFormat::q2_k: return 64 + 2 * 16 * 16;
+    case PackedFormat::wide_k: return 64 + 16 * 16;
   }
   return 0;
 }
 
-std::uint32_t word(const u8* p) {
-  std::uint32_t value;
-  std::memcpy(&value, p, 4);
-  return value;
-}
-
-/// Writes the codes of one row's block of 32.
-void put_codes(const u8* codes, int bits, int row, u8* out) {
+void packing::put_codes(const u8* codes, int bits, int row, u8* out) {
   if (bits == 8) {
     for (int g = 0; g < 8; ++g) std::memcpy(out + g * kVector + row * 4, codes + g * 4, 4);
     return;
   }
-  for (int p = 0; p < 4; ++p) {
-    const std::uint32_t packed = (word(codes + 4 * p) & 0x0f0f0f0fu) | ((word(codes + 16 + 4 * p) & 0x0f0f0f0fu) << 4);
-    std::memcpy(out + p * kVector + row * 4, &packed, 4);
+  const auto put = [&](int vector, std::uint32_t packed) { std::memcpy(out + vector * kVector + row * 4, &packed, 4); };
+  // Bit `shift` of every byte of the eight words, gathered in one.
+  const auto bit_of_words = [&](int shift) {
+    std::uint32_t all = 0;
+    for (int g = 0; g < 8; ++g) all |= ((word(codes + 4 * g) >> shift) & 0x01010101u) << g;
+    return all;
+  };
+  const auto pairs_of_words = [&](int half, int shift) {
+    std::uint32_t all = 0;
+    for (int g = 0; g < 4; ++g) all |= ((word(codes + 16 * half + 4 * g) >> shift) & 0x03030303u) << (2 * g);
+    return all;
+  };
+  if (bits < 4) {
+    for (int half = 0; half < 2; ++half) put(half, pairs_of_words(half, 0));
+    if (bits == 3) put(2, bit_of_words(2));
+    return;
   }
-  if (bits == 5) {
-    std::uint32_t high = 0;
-    for (int g = 0; g < 8; ++g) high |= ((word(codes + 4 * g) >> 4) & 0x01010101u) << g;
-    std::memcpy(out + 4 * kVector + row * 4, &high, 4);
-  } else if (bits == 6) {
-    for (int half = 0; half < 2; ++half) {
-      std::uint32_t high = 0;
-      for (int g = 0; g < 4; ++g) high |= ((word(codes + 16 * half + 4 * g) >> 4) & 0x03030303u) << (2 * g);
-      std::memcpy(out + (4 + half) * kVector + row * 4, &high, 4);
-    }
-  }
+  for (int p = 0; p < 4; ++p) put(p, (word(codes + 4 * p) & 0x0f0f0f0fu) | ((word(codes + 16 + 4 * p) & 0x0f0f0f0fu) << 4));
+  if (bits == 5) put(4, bit_of_words(4));
+  if (bits == 6)
+    for (int half = 0; half < 2; ++half) put(4 + half, pairs_of_words(half, 4));
 }
+
+namespace {
 
 /// Two 6-bit numbers of K-quant scales: eight scales and eight minima in 12 bytes.
 void unpack_scales(const u8* in, u8* scales, u8* minima) {
@@ -145,13 +147,23 @@ std::optional<PackedFormat> packed_format(TensorType type) {
     case TensorType::q4_k: return PackedFormat::q4_k;
     case TensorType::q5_k: return PackedFormat::q5_k;
     case TensorType::q6_k: return PackedFormat::q6_k;
+    case TensorType::q2_k: return PackedFormat::q2_k;
+    case TensorType::q3_k: return PackedFormat::q3_k;
+    case TensorType::iq4_nl: return PackedFormat::iq4_nl;
+    case TensorType::iq4_xs: return PackedFormat::iq4_xs;
+    case TensorType::mxfp4: return PackedFormat::mxfp4;
+    case TensorType::iq1_s: case TensorType::iq1_m: case TensorType::iq2_xxs: case TensorType::iq2_xs: case TensorType::iq2_s:
+    case TensorType::iq3_xxs: case TensorType::iq3_s: return PackedFormat::wide_k;
     default: return std::nullopt;
   }
 }
 
 GroupSize group_size(PackedFormat format) {
-  const bool super = format == PackedFormat::q4_k || format == PackedFormat::q5_k || format == PackedFormat::q6_k;
-  return {super ? kSuperBlock : kBlock, header_bytes(format) + (super ? 8 : 1) * code_bytes(format)};
+  switch (format) {
+    case PackedFormat::q4_0: case PackedFormat::q4_1: case PackedFormat::q5_0: case PackedFormat::q5_1: case PackedFormat::q8_0:
+    case PackedFormat::iq4_nl: case PackedFormat::mxfp4: return {kBlock, header_bytes(format) + code_bytes(format)};
+    default: return {kSuperBlock, header_bytes(format) + 8 * code_bytes(format)};
+  }
 }
 
 std::int64_t tile_bytes(PackedFormat format, std::int64_t k) {
@@ -170,9 +182,17 @@ void pack_tile(PackedFormat format, const Tensor& tensor, std::int64_t first_row
     const auto* in = reinterpret_cast<const u8*>(tensor.row(first_row + row));
     auto* to = reinterpret_cast<u8*>(out);
     for (std::int64_t g = 0; g < groups; ++g, in += block_bytes, to += group.bytes) {
-      if (format == PackedFormat::q6_k) pack_6k(in, row, to);
-      else if (format == PackedFormat::q4_k || format == PackedFormat::q5_k) pack_k(format, in, row, to);
-      else pack_simple(format, in, row, to);
+      switch (format) {
+        case PackedFormat::q6_k: pack_6k(in, row, to); break;
+        case PackedFormat::q4_k: case PackedFormat::q5_k: pack_k(format, in, row, to); break;
+        case PackedFormat::q2_k: pack_2k(in, row, to); break;
+        case PackedFormat::q3_k: pack_3k(in, row, to); break;
+        case PackedFormat::iq4_nl: pack_4nl(in, row, to); break;
+        case PackedFormat::iq4_xs: pack_4xs(in, row, to); break;
+        case PackedFormat::mxfp4: pack_mxfp4(in, row, to); break;
+        case PackedFormat::wide_k: pack_wide(tensor.type, in, row, to); break;
+        default: pack_simple(format, in, row, to);
+      }
     }
   }
 }

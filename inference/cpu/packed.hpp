@@ -3,6 +3,8 @@
 // kernel ever sums across lanes. A tile is a sequence of groups along k, each with its scales before its codes.
 //
 // Codes of a block of 32 (words are 32 bit and hold the codes of four neighbouring k; word g covers k = 4g..4g+3):
+//   2 bit  128 bytes: 2 vectors; bits 2i and 2i + 1 of vector v belong to word 4v + i
+//   3 bit  192 bytes: the 2-bit part, then 1 vector whose bit g of byte i is the third bit of code 4g + i
 //   4 bit  256 bytes: 4 vectors of 16 row words; low nibbles are word p, high nibbles word p + 4
 //   5 bit  320 bytes: the 4-bit part, then 1 vector whose bit g of byte i is the fifth bit of code 4g + i
 //   6 bit  384 bytes: the 4-bit part, then 2 vectors with two bits each for words 0..3 and 4..7
@@ -12,7 +14,13 @@
 //   q4_1 q5_1        block of 32:  h16 scale, h16 minimum, codes     value = scale * code + minimum
 //   q4_k q5_k        256: h16 d, h16 dmin, 8 x (16 u8 scale, 16 u8 minimum), 8 blocks of codes
 //                    value = d * scale * code - dmin * minimum
+//   iq4_nl           block of 32:  h16 scale, codes           value = scale * table[code]
+//   mxfp4            block of 32:  bfloat16 scale, codes      value = scale * table[code]
 //   q6_k             256: h16 d, 16 x 16 i8 scale (one for 16 values), 8 blocks of codes;  value = d * scale * (code - 32)
+//   q3_k iq4_xs      as q6_k with 3 bits (code - 4) and with 4 bits (table[code])
+//   q2_k             256: h16 d, h16 dmin, 16 x 16 i8 scale, 16 x 16 u8 minimum, 8 blocks of codes
+//   wide_k           256: 16 float32 d, 16 x 16 i8 scale, 8 blocks of 8-bit codes;  value = d * scale * (code - 128)
+// The IQ1, IQ2 and IQ3 types are held as wide_k, which represents them exactly.
 
 #include "inference/cpu/kernels.hpp"
 #include "inference/tensor.hpp"

@@ -51,6 +51,9 @@ struct RandomTensor {
     std::vector<int> scales{0};
     if (type == TensorType::q4_1 || type == TensorType::q5_1 || type == TensorType::q4_k || type == TensorType::q5_k) scales = {0, 2};
     if (type == TensorType::q6_k) scales = {208};
+    if (type == TensorType::q2_k) scales = {80, 82};
+    if (type == TensorType::q3_k) scales = {108};
+    if (type == TensorType::mxfp4) scales = {};
     const bool whole = kind.block_elements == 1;
     for (std::int64_t b = 0; b < blocks; ++b) {
       for (const int at : scales) {
@@ -64,6 +67,11 @@ struct RandomTensor {
         if (type == TensorType::bf16) half = static_cast<std::uint16_t>(__builtin_bit_cast(std::uint32_t, value) >> 16);
         std::memcpy(&bytes[static_cast<std::size_t>(b * kind.block_bytes + at)], &half, 2);
       }
+      std::uint8_t* block = &bytes[static_cast<std::size_t>(b * kind.block_bytes)];
+      if (type == TensorType::mxfp4) block[0] = static_cast<std::uint8_t>(110 + b % 20);
+      // The scale of IQ1_M lies in the top nibbles of four words.
+      if (type == TensorType::iq1_m)
+        for (int i = 0; i < 4; ++i) block[49 + 2 * i] = static_cast<std::uint8_t>((block[49 + 2 * i] & 15) | (0x2345 >> (4 * i) & 15) << 4);
     }
     tensor.name = "test";
     tensor.type = type;
@@ -101,7 +109,9 @@ std::vector<float> multiply_with(const KernelSet& set, const Matrix& matrix, con
 }
 
 constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q4_0, TensorType::q4_1, TensorType::q5_0,
-                                 TensorType::q5_1, TensorType::q8_0, TensorType::q4_k, TensorType::q5_k, TensorType::q6_k};
+                                 TensorType::q5_1, TensorType::q8_0, TensorType::q4_k, TensorType::q5_k, TensorType::q6_k, TensorType::q2_k,
+                                 TensorType::q3_k, TensorType::iq4_nl, TensorType::iq4_xs, TensorType::mxfp4, TensorType::iq2_xxs, TensorType::iq2_xs,
+                                 TensorType::iq2_s, TensorType::iq3_xxs, TensorType::iq3_s, TensorType::iq1_s, TensorType::iq1_m};
 
 }  // namespace
 
@@ -229,7 +239,7 @@ TEST_CASE("attention kernels equal sums in double precision for head sizes that 
   }
 }
 
-TEST_CASE("norm, activation and softmax agree with double precision") {
+TEST_CASE("norm, activation and the exponentials of softmax agree with double precision") {
   for (const KernelSet* set : available_kernels()) {
     INFO(set->name);
     constexpr std::size_t kN = 101;
@@ -257,7 +267,10 @@ TEST_CASE("norm, activation and softmax agree with double precision") {
     double total = 0;
     const double top = double{*std::max_element(scores.begin(), scores.end())};
     for (std::size_t i = 0; i < kN; ++i) total += expected[i] = std::exp(0.5 * (double{scores[i]} - top));
-    set->softmax(scores.data(), 0.5f, kN);
-    for (std::size_t i = 0; i < kN; ++i) CHECK(std::fabs(double{scores[i]} - expected[i] / total) <= 2e-6);
+    float shift = 0;
+    const float sum = set->exp_weights(scores.data(), 0.5f, kN, &shift);
+    CHECK(shift == static_cast<float>(0.5 * top));
+    CHECK(std::fabs(double{sum} - total) <= 2e-6 * total);
+    for (std::size_t i = 0; i < kN; ++i) CHECK(std::fabs(double{scores[i]} - expected[i]) <= 2e-6);
   }
 }
