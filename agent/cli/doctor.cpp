@@ -2,6 +2,8 @@
 
 #include "agent/cli/command.hpp"
 #include "base/json.hpp"
+#include "inference/cpu/bandwidth.hpp"
+#include "inference/cpu/cores.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -60,6 +62,21 @@ Finding memory() {
               std::to_string(std::strtoll(available.c_str(), nullptr, 10) >> 10) + " MiB available", {}};
 }
 
+/// Decoding reads every weight for each token: this over the bytes of a model is the most tokens a second.
+Finding bandwidth() {
+  const int cores = inference::cpu::available_cores();
+  std::string text;
+  for (const int threads : {1, cores}) {
+    const double rate = inference::cpu::measure_read_bandwidth(threads);
+    if (rate == 0) return {"bandwidth", false, "no memory to measure it with", {}};
+    char part[64];
+    std::snprintf(part, sizeof part, "%s%.1f GB/s with %d %s", text.empty() ? "reads " : ", ", rate / 1e9, threads, threads == 1 ? "thread" : "threads");
+    text += part;
+    if (cores == 1) break;
+  }
+  return {"bandwidth", true, std::move(text), {}};
+}
+
 Finding gpu() {
   const bool driver = access("/proc/driver/nvidia/version", R_OK) == 0;
   if (driver) {
@@ -105,7 +122,7 @@ Finding huge_pages() {
 }
 
 int report(bool json) {
-  const std::vector<Finding> findings = {cpu(), memory(), gpu(), huge_pages(), energy(), landlock(), seccomp()};
+  const std::vector<Finding> findings = {cpu(), memory(), bandwidth(), gpu(), huge_pages(), energy(), landlock(), seccomp()};
   if (json) {
     Json document = Json::object();
     document["version"] = KONTOR_VERSION;
