@@ -163,7 +163,7 @@ class MatrixProduct {
   static void run(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
     // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile.
     const std::int64_t bytes = static_cast<std::int64_t>(product.matrix->bytes()) / tiles(*product.matrix);
-    const std::int64_t step = a.count < kActivations ? end - begin : std::max<std::int64_t>(1, kCachedBytes / std::max<std::int64_t>(1, bytes));
+    const std::int64_t step = a.count == 1 ? end - begin : std::max<std::int64_t>(1, kCachedBytes / std::max<std::int64_t>(1, bytes));
     for (std::int64_t i = begin; i < end; i += step) run_cached(product, i, std::min(end, i + step), a, kernels);
   }
 
