@@ -5,6 +5,7 @@
 
 #include "inference/dequantize.hpp"
 #include "inference/expert_store.hpp"
+#include "inference/file_mapping.hpp"
 
 #include <new>
 
@@ -93,8 +94,13 @@ void Decoder::Loader::take(cpu::Matrix& to, const Tensor& tensor) {
     return;
   }
   auto matrix = cpu::Matrix::create(tensor, decoder_.compute_ == Compute::f32, *decoder_.pool_);
-  if (matrix) to = std::move(*matrix);
-  else error_ = matrix.error();
+  if (!matrix) {
+    error_ = matrix.error();
+    return;
+  }
+  to = std::move(*matrix);
+  // What was copied is not read from the file any more.
+  if (cpu::Matrix::bytes_in_memory(tensor, decoder_.compute_ == Compute::f32) > 0) advise({tensor.data, tensor.bytes}, PageAdvice::release);
 }
 
 void Decoder::Loader::matrix(cpu::Matrix& to, const std::string& name, std::int64_t columns, std::int64_t rows) {

@@ -1,7 +1,6 @@
 #include "inference/expert_store.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
+#include "inference/file_mapping.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -23,16 +22,6 @@ std::uint64_t available_bytes() {
   return std::numeric_limits<std::uint64_t>::max();
 }
 
-/// Advice for whole pages: of a range that is to be read all that it touches, of one to be dropped only what lies inside.
-void advise(const Tensor& tensor, int advice, bool inside) {
-  if (!tensor.data) return;
-  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  auto begin = reinterpret_cast<std::uintptr_t>(tensor.data), end = begin + tensor.bytes;
-  begin = inside ? (begin + page - 1) / page * page : begin / page * page;
-  end = inside ? end / page * page : (end + page - 1) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // A refusal costs speed only.
-}
-
 }  // namespace
 
 Decoder::ExpertStore::ExpertStore(std::uint64_t needed_bytes, std::uint64_t limit_bytes, std::int64_t uses_per_token)
@@ -47,13 +36,13 @@ void Decoder::ExpertStore::read_ahead(const ExpertWeights& weights, std::span<co
   for (const std::int32_t e : experts) {
     const auto at = static_cast<std::size_t>(e);
     if (weights.packed[at]) continue;
-    for (const Tensor* tensor : {&weights.sources[at].gate, &weights.sources[at].up, &weights.sources[at].down}) advise(*tensor, MADV_WILLNEED, false);
+    for (const Tensor* tensor : {&weights.sources[at].gate, &weights.sources[at].up, &weights.sources[at].down}) advise({tensor->data, tensor->bytes}, PageAdvice::read_ahead);
   }
 }
 
 void Decoder::ExpertStore::release(const ExpertWeights& weights, std::int32_t expert) {
   const auto& source = weights.sources[static_cast<std::size_t>(expert)];
-  for (const Tensor* tensor : {&source.gate, &source.up, &source.down}) advise(*tensor, MADV_DONTNEED, true);
+  for (const Tensor* tensor : {&source.gate, &source.up, &source.down}) advise({tensor->data, tensor->bytes}, PageAdvice::release);
 }
 
 double Decoder::ExpertStore::score(const ExpertWeights& weights, std::int32_t expert) const {
@@ -79,7 +68,10 @@ bool Decoder::ExpertStore::make_room(std::uint64_t bytes, double wanted) {
 const Decoder::FeedForward& Decoder::ExpertStore::use(ExpertWeights& weights, std::int32_t expert, bool as_f32, cpu::ThreadPool& pool) {
   const auto at = static_cast<std::size_t>(expert);
   ++counts.uses;
-  if (all_resident_) return weights.experts[at];
+  if (all_resident_) {
+    ++counts.packed;
+    return weights.experts[at];
+  }
   ++clock_;
   auto& use = weights.uses[at];
   use = {score(weights, expert) + 1, clock_};

@@ -6,6 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <mutex>
 
 namespace kontor::inference {
 namespace {
@@ -25,10 +29,52 @@ class Descriptor {
   int fd_;
 };
 
+/// The mappings that exist: start address to size.
+class Mappings {
+ public:
+  static Mappings& all() {
+    static Mappings mappings;
+    return mappings;
+  }
+  void add(const void* start, std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    ranges_[reinterpret_cast<std::uintptr_t>(start)] = bytes;
+  }
+  void remove(const void* start) {
+    const std::lock_guard lock(mutex_);
+    ranges_.erase(reinterpret_cast<std::uintptr_t>(start));
+  }
+  bool contains(std::span<const std::byte> bytes) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+    const std::lock_guard lock(mutex_);
+    const auto after = ranges_.upper_bound(begin);
+    if (after == ranges_.begin()) return false;
+    const auto& [start, size] = *std::prev(after);
+    return begin - start <= size && bytes.size() <= size - (begin - start);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::uintptr_t, std::size_t> ranges_;
+};
+
 }  // namespace
 
+void advise(std::span<const std::byte> bytes, PageAdvice advice) {
+  if (bytes.empty() || !Mappings::all().contains(bytes)) return;
+  // Whole pages: all that are touched to read them, only those that lie inside to release them.
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const bool release = advice == PageAdvice::release;
+  auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()), end = begin + bytes.size();
+  begin = release ? (begin + page - 1) / page * page : begin / page * page;
+  end = release ? end / page * page : (end + page - 1) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, release ? MADV_DONTNEED : MADV_WILLNEED);  // A refusal costs speed only.
+}
+
 FileMapping::~FileMapping() {
-  if (start_) ::munmap(start_, bytes_);
+  if (!start_) return;
+  Mappings::all().remove(start_);
+  ::munmap(start_, bytes_);
 }
 
 Result<FileMapping> FileMapping::open(const std::string& path) {
@@ -57,6 +103,7 @@ Result<FileMapping> FileMapping::open(const std::string& path) {
     }
     mapping.start_ = start;
     mapping.bytes_ = size;
+    Mappings::all().add(start, size);
   }
   return mapping;
 }

@@ -34,4 +34,13 @@ class FileMapping {
   std::size_t bytes_ = 0;
 };
 
+enum class PageAdvice {
+  read_ahead,  ///< They will be read soon: the system may begin now. Returns at once.
+  release,     ///< This process needs them no more. They stay readable, from the system's cache or the disk.
+};
+
+/// Advice about bytes of a FileMapping. Bytes that lie elsewhere are left alone: releasing memory that no file stands
+/// behind would lose it. Safe to use from any thread.
+void advise(std::span<const std::byte> bytes, PageAdvice advice);
+
 }  // namespace kontor::inference

@@ -21,7 +21,7 @@ def main():
     width, heads, query_rank, rank, plain, rotary, value, inner, dense = 1024, 16, 384, 256, 64, 32, 64, 512, 2048
     kept, vocabulary = copied_vocabulary(a.vocabulary)
     kind = a.type
-    tensors = [("token_embd.weight", kind, (width, vocabulary)), ("output.weight", kind, (width, vocabulary)), ("output_norm.weight", "f32", (width,))]
+    tensors = [("token_embd.weight", "f32", (width, vocabulary)), ("output.weight", kind, (width, vocabulary)), ("output_norm.weight", "f32", (width,))]
     for layer in range(a.layers):
         p = "blk.%d." % layer
         tensors += [(p + "attn_norm.weight", "f32", (width,)), (p + "ffn_norm.weight", "f32", (width,)),
@@ -69,6 +69,8 @@ def main():
             block = TYPES[k][2]
             start = rng.randrange(len(patterns[k]) // block) * block
             source = struct.pack("<f", 1.0) if name.endswith("norm.weight") else patterns[k][start:] + patterns[k][:start]
+            if name == "token_embd.weight":  # Large enough that different tokens take different experts.
+                source = struct.pack("<%df" % (size // 4), *(rng.gauss(0, 1) for _ in range(size // 4)))
             left = size
             while left > 0:
                 part = source * max(1, min(64, left // len(source)))
