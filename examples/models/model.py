@@ -123,8 +123,8 @@ class Pocket(nn.Module):
         """States of the sequences x (B, T) behind one prefix (P) that all of them share.
 
         With a mask keep (B, T) only the states at those places, as one list: the last block then does less work.
-        With look, three vectors (row, place, place to look at), returns also how much of its attention the first two heads
-        of the last block give to these places, as the mean of the negative logarithm.
+        With look, three vectors (row, place, place to look at), returns also how much of its attention the first head of
+        the last block gives to these places, as the mean of the negative logarithm.
         """
         P, T = len(prefix), x.shape[1]
         p, x = self.embed(prefix[None]), self.embed(x)
@@ -146,7 +146,7 @@ class Pocket(nn.Module):
         if look is None:
             return x
         row, place, target = look
-        return x, sum((lse[row, h, place, 0] - (q[row, h, place] * k[row, h, target]).sum(-1)).mean() for h in (0, 1)) / 2
+        return x, (lse[row, 0, place, 0] - (q[row, 0, place] * k[row, 0, target]).sum(-1)).mean()
 
     def logits(self, h):
         return F.linear(h, self.embed.weight)

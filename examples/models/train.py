@@ -27,13 +27,14 @@ import torch.nn.functional as F
 
 import generate as g
 import tokenizer as tk
+from export_gguf import load
 from model import Pocket, plant_copying
 
 # Share of the run at which a stage ends: lines per invoice, share of transcripts with a memory block, share of batches
 # behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
 # this rate is too noisy, with larger ones there are too few of them.
 STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.15, 6144), (1.00, 4, 0.3, 0.40, 8192)]
-LOOK = 0.3      # weight of telling two heads where to look
+LOOK = 0.3      # weight of telling one head where to look
 
 
 def encode(tok, transcript, copies=()):
@@ -66,7 +67,7 @@ def batch_of(rows, pad):
 
 def producer(queue, progress, seed, path):
     """Endless batches of (prefix, rows) for the present stage, each of transcripts of similar length."""
-    os.nice(10)
+    os.sched_setaffinity(0, range(os.cpu_count()))
     rng, tok = random.Random(f"train-{seed}"), tk.Tokenizer.load(path)
     while True:
         _, lines, memory, full, budget = next(s for s in STAGES if progress.value < s[0] or s is STAGES[-1])
@@ -203,7 +204,7 @@ def main():
     p.add_argument("--lr", type=float, default=0.02, help="of the matrices (Muon)")
     p.add_argument("--adam-lr", type=float, default=0.003, help="of embedding, norms and biases")
     p.add_argument("--steady", type=float, default=0.5, help="share of the run before the rate falls")
-    p.add_argument("--start", help="continue from this model.pt")
+    p.add_argument("--start", help="continue from this model.pt or GGUF file")
     p.add_argument("--progress", type=float, default=0.0, help="with --start: share of the recipe already done")
     p.add_argument("--two", action="store_true", help="let a second process add gradients (another core)")
     p.add_argument("--nice", type=int, default=5, help="priority of that process")
@@ -219,7 +220,7 @@ def main():
     model = Pocket(dict(a.config, vocab=len(tok.tokens)))
     plant_copying(model)
     if a.start:
-        model.load_state_dict(torch.load(a.start)["weights"])
+        model.load_state_dict(load(a.start)[0].state_dict())
     print(model.c, model.size(), "parameters", flush=True)
 
     matrices = [(q, 3 if n.endswith("qkv.weight") else 2 if n.endswith("gate_up.weight") else 1)
