@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a model over evaluation sets, freely and greedily, with a small ERP behind the tools.
 
-    python3 evaluate.py pocket-invoice.gguf SET [SET...] [--limit N] [--memory] [--show N] [--free]
+    python3 evaluate.py pocket-invoice.gguf SET [SET...] [--limit N] [--memory] [--show N] [--free] [--verbatim]
 
 A SET is a folder as written by "generate.py eval" (a folder without fields.csv, such as the workflow case, is measured by its
 decisions alone). An invoice counts as exact when every argument of erp.match equals what the document prints, and as
@@ -24,6 +24,7 @@ import torch
 
 import generate as g
 from export_gguf import load
+from tokenizer import UNBYTE
 
 CALL_TEXT = re.compile(re.escape(g.CALLS + g.CALL) + "function" + re.escape(g.SEP) + r"([\w.]+)\n```json\n(.*)\n```" + re.escape(g.CALL_END + g.CALLS_END), re.S)
 
@@ -78,26 +79,79 @@ class Erp:
         return done("needs_approval", "amount_over_5000") if total > 500000 else done("approve", "three_way_match")
 
 
+class Verbatim:
+    """What the runtime does with arguments that are marked as verbatim: inside a string of a call only such tokens may come
+    that keep the value a part of what was said so far, from one border between words to another."""
+
+    def __init__(self, tok):
+        self.tok = tok
+        self.bytes = [b"" if i < len(g.SPECIALS) else bytes(UNBYTE[c] for c in t) for i, t in enumerate(tok.tokens)]
+
+    def start(self, source):
+        self.source, self.inside, self.call, self.text = source.encode(), False, False, b""
+        word = [c < 128 and chr(c).isalnum() or c >= 128 for c in self.source]
+        self.border = [i == 0 or i == len(word) or not (word[i - 1] and word[i]) for i in range(len(word) + 1)]
+
+    def places(self, value):
+        """Where the value stands, behind a border."""
+        out, i = [], self.source.find(value)
+        while i >= 0:
+            if self.border[i]:
+                out.append(i)
+            i = self.source.find(value, i + 1)
+        return out
+
+    def allowed(self, token):
+        if not self.inside:
+            return True
+        rest, mark, _ = self.bytes[token].partition(b'"')
+        if token < len(g.SPECIALS) or b"\\" in rest:
+            return False
+        value = self.value + rest
+        return not value or any(not mark or self.border[i + len(value)] for i in self.places(value))
+
+    def choose(self, scores):
+        for token in scores.argsort(descending=True).tolist():
+            if self.allowed(token):
+                break
+        if self.tok.tokens[token] == g.CALLS:
+            self.call = True
+        for c in self.bytes[token]:
+            quote = c == 34
+            if self.inside and not quote:
+                self.value += bytes([c])
+            if self.call and quote:
+                # a string behind a colon is a value, others are keys
+                self.inside = not self.inside and self.text.rstrip().endswith(b":")
+                self.value = b""
+            self.text = self.text[-8:] + bytes([c])
+        return token
+
+
 class Runner:
-    def __init__(self, path):
+    def __init__(self, path, verbatim=False):
         self.model, self.tok = load(path)
+        self.verbatim = Verbatim(self.tok) if verbatim else None
         self.cache, self.made = self.model.new_cache(), 0
         prefix = self.tok.encode(g.prefix())
         self.model.step(torch.tensor(prefix), self.cache)
         self.start = self.cache["n"]
 
     def reset(self):
-        self.cache["n"] = self.start
+        self.cache["n"], self.said = self.start, ""
 
     def feed(self, before, message, after):
         """Marks in the message stay text, as in the runtime."""
-        e = self.tok.encode
+        e, self.said = self.tok.encode, self.said + message + "\n"
         self.state = self.model.step(torch.tensor(e(before) + e(message, special=False) + e(after)), self.cache)[-1:]
 
     def write(self, limit=700):
         ids = []
+        if self.verbatim:
+            self.verbatim.start(self.said)
         while len(ids) < limit and self.cache["n"] < self.model.c["context"] - 1:
-            ids.append(int(self.model.logits(self.state).argmax()))
+            scores = self.model.logits(self.state)[0]
+            ids.append(self.verbatim.choose(scores) if self.verbatim else int(scores.argmax()))
             self.state = self.model.step(torch.tensor(ids[-1:]), self.cache)
             if ids[-1] == self.tok.eos:
                 break
@@ -252,9 +306,10 @@ def main():
     p.add_argument("--show", type=int, default=0, help="print this many mistakes")
     p.add_argument("--free", dest="mode", action="store_const", const="free", default="", help="generate every invoice")
     p.add_argument("--quick", dest="mode", action="store_const", const="quick", help="generate none")
+    p.add_argument("--verbatim", action="store_true", help="only parts of the conversation as arguments")
     a = p.parse_args()
     torch.set_num_threads(1)
-    runner = Runner(a.model)
+    runner = Runner(a.model, a.verbatim)
     for s in a.sets:
         print(json.dumps(measure(runner, s, a.limit, a.memory, a.show, a.mode), ensure_ascii=False), flush=True)
 

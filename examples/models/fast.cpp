@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 namespace {
@@ -16,9 +17,22 @@ constexpr int kHead = 32;      // width of a head
 constexpr int kRows = 32;      // queries at a time
 constexpr int kKeys = 128;     // keys at a time, in the backward pass
 
+/// Floats that start on a cache line.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+  bool operator==(const Aligned&) const { return true; }
+};
+using Floats = std::vector<float, Aligned<float>>;
+
 Vec& at(float* p) { return *reinterpret_cast<Vec*>(p); }
 const Vec& at(const float* p) { return *reinterpret_cast<const Vec*>(p); }
-Vec all(float x) { return x - Vec{}; }
+Vec all(float x) { return x - Vec{}; }   // the same number everywhere
 
 Vec exp_of(Vec x) {
   Vec t = x * 1.44269504f;
@@ -42,58 +56,59 @@ float sum_of(Vec v) {
   return s;
 }
 
-/// s[i][j] = sum over d of a[i][d] * bt[d][j], for 4 | rows, 32 | n.
+constexpr int kTile = 8;       // rows that share what is loaded once
+
+/// Keeps a loaded vector in a register; the compiler would load it again for every row.
+Vec hold(Vec v) {
+#ifdef __AVX512F__
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
+/// s[i][j] = sum over d of a[i][d] * bt[d][j], for 8 | rows, 32 | n.
 void product(float* s, int lds, const float* a, const float* bt, int ldb, int rows, int n) {
-  for (int i = 0; i < rows; i += 4)
-    for (int j = 0; j < n; j += 2 * kVec) {
-      Vec c[4][2] = {};
+  for (int j = 0; j < n; j += 2 * kVec)
+    for (int i = 0; i < rows; i += kTile) {
+      Vec c[kTile][2] = {};
       for (int d = 0; d < kHead; ++d) {
-        const Vec b0 = at(bt + d * ldb + j), b1 = at(bt + d * ldb + j + kVec);
-        for (int r = 0; r < 4; ++r) {
-          const float x = a[(i + r) * kHead + d];
+        const Vec b0 = hold(at(bt + d * ldb + j)), b1 = hold(at(bt + d * ldb + j + kVec));
+        for (int r = 0; r < kTile; ++r) {
+          const Vec x = hold(all(a[(i + r) * kHead + d]));
           c[r][0] += x * b0;
           c[r][1] += x * b1;
         }
       }
-      for (int r = 0; r < 4; ++r) {
+      for (int r = 0; r < kTile; ++r) {
         at(s + (i + r) * lds + j) = c[r][0];
         at(s + (i + r) * lds + j + kVec) = c[r][1];
       }
     }
 }
 
-/// out[i] += sum over j < n of s[i][j] * v[j], rows of one head; 4 | rows.
-void mix(float* out, const float* s, int lds, const float* v, int rows, int n) {
-  for (int i = 0; i < rows; i += 4) {
-    Vec c[4][2];
-    for (int r = 0; r < 4; ++r) c[r][0] = at(out + (i + r) * kHead), c[r][1] = at(out + (i + r) * kHead + kVec);
-    for (int j = 0; j < n; ++j) {
-      const Vec v0 = at(v + j * kHead), v1 = at(v + j * kHead + kVec);
-      for (int r = 0; r < 4; ++r) {
-        const float x = s[(i + r) * lds + j];
-        c[r][0] += x * v0;
-        c[r][1] += x * v1;
-      }
+/// out[i] += sum over j < n of w(i, j) * v[j] for 8 rows of one head; w(i, j) stands at s[i * step + j * next].
+void mix(float* out, const float* s, long step, long next, const float* v, int n) {
+  Vec c[kTile][2];
+  for (int r = 0; r < kTile; ++r) c[r][0] = at(out + r * kHead), c[r][1] = at(out + r * kHead + kVec);
+  for (int j = 0; j < n; ++j, s += next) {
+    const Vec v0 = hold(at(v + j * kHead)), v1 = hold(at(v + j * kHead + kVec));
+    for (int r = 0; r < kTile; ++r) {
+      const Vec x = hold(all(s[r * step]));
+      c[r][0] += x * v0;
+      c[r][1] += x * v1;
     }
-    for (int r = 0; r < 4; ++r) at(out + (i + r) * kHead) = c[r][0], at(out + (i + r) * kHead + kVec) = c[r][1];
   }
+  for (int r = 0; r < kTile; ++r) at(out + r * kHead) = c[r][0], at(out + r * kHead + kVec) = c[r][1];
 }
 
-/// out[j] += sum over i < rows of s[i][j] * q[i]; 4 | n.
-void mix_transposed(float* out, const float* s, int lds, const float* q, int rows, int n) {
-  for (int j = 0; j < n; j += 4) {
-    Vec c[4][2];
-    for (int r = 0; r < 4; ++r) c[r][0] = at(out + (j + r) * kHead), c[r][1] = at(out + (j + r) * kHead + kVec);
-    for (int i = 0; i < rows; ++i) {
-      const Vec q0 = at(q + i * kHead), q1 = at(q + i * kHead + kVec);
-      for (int r = 0; r < 4; ++r) {
-        const float x = s[i * lds + j + r];
-        c[r][0] += x * q0;
-        c[r][1] += x * q1;
-      }
-    }
-    for (int r = 0; r < 4; ++r) at(out + (j + r) * kHead) = c[r][0], at(out + (j + r) * kHead + kVec) = c[r][1];
-  }
+/// out[i] += sum over j < n of s[i][j] * v[j]; 8 | rows.
+void mix_rows(float* out, const float* s, int lds, const float* v, int rows, int n) {
+  for (int i = 0; i < rows; i += kTile) mix(out + i * kHead, s + long(i) * lds, lds, 1, v, n);
+}
+
+/// out[j] += sum over i < rows of s[i][j] * q[i]; 8 | n.
+void mix_columns(float* out, const float* s, int lds, const float* q, int rows, int n) {
+  for (int j = 0; j < n; j += kTile) mix(out + j * kHead, s + j, 1, lds, q, rows);
 }
 
 int up(int n, int to) { return (n + to - 1) / to * to; }
@@ -101,7 +116,7 @@ int up(int n, int to) { return (n + to - 1) / to * to; }
 /// Queries, keys and values of one head of one sequence, rotated and laid out for the loops above.
 struct Head {
   int prefix, own, keys;         // keys: room, padded with zeros
-  std::vector<float> q, k, kt, v, vt;
+  Floats q, k, kt, v, vt;
 
   void rotate(float* to, const float* from, const float* cos, const float* sin, float scale) const {
     const Vec a = at(from), b = at(from + kVec), c = at(cos) * scale, s = at(sin) * scale;
@@ -109,7 +124,7 @@ struct Head {
     at(to + kVec) = b * c + a * s;
   }
 
-  static void transpose(std::vector<float>& to, const std::vector<float>& from, int n) {
+  static void transpose(Floats& to, const Floats& from, int n) {
     to.resize(from.size());
     for (int d = 0; d < kHead; ++d)
       for (int j = 0; j < n; ++j) to[d * n + j] = from[j * kHead + d];
@@ -139,16 +154,16 @@ extern "C" {
 void attend_forward(const float* qkv, const float* pqkv, const float* cos, const float* sin, float* out, float* lse, int B, int T,
                     int P, int H) {
   static Head x;
-  static std::vector<float> s;
+  static Floats s;
   const int width = H * kHead;
   for (int b = 0; b < B; ++b)
     for (int h = 0; h < H; ++h) {
       x.load(qkv + long(b) * T * 3 * width, pqkv, P, T, width, h, cos, sin, false);
       s.resize(kRows * x.keys);
       for (int i = 0; i < T; i += kRows) {
-        const int rows = std::min(kRows, T - i), padded = up(rows, 4), n = up(P + i + rows, 2 * kVec);
+        const int rows = std::min(kRows, T - i), padded = up(rows, kTile), n = up(P + i + rows, 2 * kVec);
         product(s.data(), x.keys, &x.q[i * kHead], x.kt.data(), x.keys, padded, n);
-        float total[kRows] = {}, mixed[kRows * kHead] = {};
+        alignas(64) float total[kRows] = {}, mixed[kRows * kHead] = {};
         for (int r = 0; r < rows; ++r) {
           float* row = &s[r * x.keys];
           const int valid = P + i + r + 1, full = up(valid, kVec);
@@ -163,7 +178,7 @@ void attend_forward(const float* qkv, const float* pqkv, const float* cos, const
           total[r] = sum_of(sum);
           lse[(long(b) * H + h) * T + i + r] = m + std::log(total[r]);
         }
-        mix(mixed, s.data(), x.keys, x.v.data(), padded, P + i + rows);
+        mix_rows(mixed, s.data(), x.keys, x.v.data(), padded, P + i + rows);
         for (int r = 0; r < rows; ++r)
           for (int d = 0; d < kHead; d += kVec)
             at(out + (long(b) * T + i + r) * width + h * kHead + d) = at(mixed + r * kHead + d) / total[r];
@@ -175,7 +190,7 @@ void attend_forward(const float* qkv, const float* pqkv, const float* cos, const
 void attend_backward(const float* qkv, const float* pqkv, const float* cos, const float* sin, const float* out, const float* lse,
                      const float* grad, const float* grad_lse, float* dqkv, float* dpqkv, int B, int T, int P, int H) {
   static Head x;
-  static std::vector<float> g, delta, dq, dk, dv;
+  static Floats g, delta, dq, dk, dv;
   const int width = H * kHead, padded_rows = up(T, kRows);
   const float scale = 1 / std::sqrt(float(kHead));
   alignas(64) float s[kRows * kKeys], t[kRows * kKeys];
@@ -197,7 +212,7 @@ void attend_backward(const float* qkv, const float* pqkv, const float* cos, cons
       for (int j = 0; j < P + T; j += kKeys) {
         const int n = kKeys;
         for (int i = std::max(0, j - P) / kRows * kRows; i < T; i += kRows) {
-          const int rows = std::min(kRows, T - i), padded = up(rows, 4);
+          const int rows = std::min(kRows, T - i), padded = up(rows, kTile);
           product(s, n, &x.q[i * kHead], &x.kt[j], x.keys, padded, n);
           product(t, n, &g[i * kHead], &x.vt[j], x.keys, padded, n);
           for (int r = 0; r < rows; ++r) {
@@ -210,9 +225,9 @@ void attend_backward(const float* qkv, const float* pqkv, const float* cos, cons
             for (int e = 0; e < n; e += kVec) at(t + r * n + e) = at(s + r * n + e) * (at(t + r * n + e) - delta[i + r]);
           }
           for (int r = rows; r < padded; ++r) std::fill_n(t + r * n, n, 0.f);
-          mix_transposed(&dv[j * kHead], s, n, &g[i * kHead], rows, n);
-          mix_transposed(&dk[j * kHead], t, n, &x.q[i * kHead], rows, n);
-          mix(&dq[i * kHead], t, n, &x.k[j * kHead], padded, n);
+          mix_columns(&dv[j * kHead], s, n, &g[i * kHead], rows, n);
+          mix_columns(&dk[j * kHead], t, n, &x.q[i * kHead], rows, n);
+          mix_rows(&dq[i * kHead], t, n, &x.k[j * kHead], padded, n);
         }
       }
       for (int j = 0; j < P + T; ++j) {

@@ -5,6 +5,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import fast
+
 CONFIG = {"vocab": 1280, "width": 160, "layers": 4, "heads": 5, "ff": 448, "theta": 1000000.0, "eps": 1e-5, "context": 4096}
 
 
@@ -67,6 +69,8 @@ class Attend(torch.autograd.Function):
 
 
 def rms_norm(x, weight, eps):
+    if x.requires_grad and fast.available(32):
+        return fast.Norm.apply(x, weight, eps)
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
 
 
@@ -101,7 +105,10 @@ class Block(nn.Module):
 
     def finish(self, x, attended):
         x = x + self.out(attended)
-        gate, up = self.gate_up(rms_norm(x, self.norm2, self.eps)).chunk(2, -1)
+        x2 = self.gate_up(rms_norm(x, self.norm2, self.eps))
+        if x2.requires_grad and fast.available(32):
+            return x + self.down(fast.Gate.apply(x2))
+        gate, up = x2.chunk(2, -1)
         return x + self.down(F.silu(gate) * up)
 
 
@@ -123,12 +130,14 @@ class Pocket(nn.Module):
         """States of the sequences x (B, T) behind one prefix (P) that all of them share.
 
         With a mask keep (B, T) only the states at those places, as one list: the last block then does less work.
-        With look, three vectors (row, place, place to look at), returns also how much of its attention the first head of
-        the last block gives to these places, as the mean of the negative logarithm.
+        With look, four vectors (row, head, place, place to look at), returns also how much of their attention the heads of
+        the last block give to these places, each as its negative logarithm.
         """
         P, T = len(prefix), x.shape[1]
         p, x = self.embed(prefix[None]), self.embed(x)
         cos, sin = self.cos[:P + T], self.sin[:P + T]
+        if fast.available(2 * cos.shape[1]):
+            return self.hidden_fast(p, x, cos, sin, keep, look)
         empty = None
         for block in self.blocks:
             pq, pk, pv = block.project(p, cos[:P], sin[:P])
@@ -145,8 +154,30 @@ class Pocket(nn.Module):
         x = rms_norm(x, self.norm, self.c["eps"])
         if look is None:
             return x
-        row, place, target = look
-        return x, (lse[row, 0, place, 0] - (q[row, 0, place] * k[row, 0, target]).sum(-1)).mean()
+        row, head, place, target = look
+        return x, lse[row, head, place, 0] - (q[row, head, place] * k[row, head, target]).sum(-1)
+
+    def hidden_fast(self, p, x, cos, sin, keep, look):
+        """The same with compiled attention."""
+        P, H = p.shape[1], self.c["heads"]
+        for block in self.blocks:
+            last = block is self.blocks[-1]
+            pqkv = block.qkv(rms_norm(p, block.norm1, block.eps))
+            qkv = block.qkv(rms_norm(x, block.norm1, block.eps))
+            attended, lse = fast.Attend.apply(qkv, pqkv[0], cos, sin, H)
+            if not last:
+                x = block.finish(x, attended)
+                p = block.finish(p, fast.Attend.apply(pqkv, pqkv[0, :0], cos, sin, H)[0])
+            else:
+                x = block.finish(x, attended) if keep is None else block.finish(x[keep], attended[keep])
+        x = rms_norm(x, self.norm, self.c["eps"])
+        if look is None:
+            return x
+        row, head, place, target = look
+        heads = qkv.view(*qkv.shape[:2], 3, H, -1)
+        q = rotate(heads[row, place, 0, head], cos[P + place], sin[P + place])
+        k = rotate(heads[row, target, 1, head], cos[P + target], sin[P + target])
+        return x, lse[row, head, place] - (q * k).sum(-1) * q.shape[-1] ** -0.5
 
     def logits(self, h):
         return F.linear(h, self.embed.weight)

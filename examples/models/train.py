@@ -33,12 +33,12 @@ from model import Pocket, plant_copying
 # Share of the run at which a stage ends: lines per invoice, share of transcripts with a memory block, share of batches
 # behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
 # this rate is too noisy, with larger ones there are too few of them.
-STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.15, 6144), (1.00, 4, 0.3, 0.40, 8192)]
-LOOK = 0.3      # weight of telling one head where to look
+STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.10, 6144), (1.00, 4, 0.3, 0.30, 8192)]
+LOOK = (0.3, 0.1)       # weight of telling two heads where to look: at the copied value; at the line behind the present one
 
 
 def encode(tok, transcript, copies=()):
-    """Returns (ids, mask of what the model writes, [(place, place to look at)])."""
+    """Returns (ids, mask of what the model writes, [(head, place, place to look at)])."""
     ids, mask, parts = [], [], []
     for by_model, text in transcript:
         part = tok.encode(text)
@@ -48,12 +48,13 @@ def encode(tok, transcript, copies=()):
     look = []
     for own, place, origin, source, length in copies:
         (here, turn, at), (base, given, to) = parts[own], parts[origin]
+        next_line = length < 0
         place, source, length = (len(s.encode()) for s in (
-            transcript[own][1][:place], transcript[origin][1][:source], transcript[origin][1][source:source + length]))
+            transcript[own][1][:place], transcript[origin][1][:source], transcript[origin][1][source:source + max(0, length)]))
         for b in range(length + 1):     # up to the token behind the value, which tells that it ends
             i, j = at.get(place + b), to.get(source + b)
             if i is not None and j is not None and j < len(given) and (b == length or turn[i] == given[j]):
-                look.append((here + i - 1, base + j))
+                look.append((int(next_line), here + i - 1, base + j))
     return ids, mask, look
 
 
@@ -192,7 +193,8 @@ def loss_of(model, prefix, rows, pad):
     look = torch.tensor([(r, *entry) for r, row in enumerate(rows) for entry in row[2]]).t()
     h, missed = model.hidden(x[:, :-1], torch.tensor(prefix), keep, look)
     loss = F.cross_entropy(model.logits(h), x[:, 1:][keep])
-    return loss + LOOK * missed, loss.detach(), missed.detach(), int(keep.sum())
+    missed = [missed[look[1] == head].sum() / max(1, int((look[1] == head).sum())) for head in range(len(LOOK))]
+    return loss + sum(w * x for w, x in zip(LOOK, missed)), loss.detach(), [float(x) for x in missed], int(keep.sum())
 
 
 def main():
@@ -237,8 +239,13 @@ def main():
     worker.start()
     assistant = Assistant(model, queue, tok.pad, a.nice) if a.two else None
 
-    def save(name="model.pt"):
-        torch.save({"config": model.c, "weights": model.state_dict()}, os.path.join(a.out, name))
+    average = {k: v.clone() for k, v in model.state_dict().items()}     # of the last few hundred steps
+
+    def save():
+        for name, weights in (("model.pt", model.state_dict()), ("average.pt", average)):
+            path = os.path.join(a.out, name)
+            torch.save({"config": model.c, "weights": weights}, path + ".new")
+            os.replace(path + ".new", path)
 
     start, paused, step, seen, recent = time.time(), 0.0, 0, 0, []
     next_check = a.check * 60
@@ -253,20 +260,23 @@ def main():
         total.backward()
         if assistant:
             seen += assistant.help(model, counted)
-        rate = min(1, (step + 1) / (20 if a.start else 100)) * (1 if share < a.steady else max(0.01, (1 - share) / (1 - a.steady)))
+        rate = min(1, (step + 1) / (20 if a.start else 100)) * (1 if share < a.steady else max(0.005, (1 - share) / (1 - a.steady)))
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         muon.step(a.lr * rate)
         for group in adam.param_groups:
             group["lr"] = a.adam_lr * rate
         adam.step()
         adam.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for k, v in model.state_dict().items():
+                average[k].lerp_(v, 1 - min(0.998, step / (step + 10)))
         if assistant:
             assistant.publish(model)
         step, seen = step + 1, seen + sum(len(row[0]) for row in rows)
-        recent = recent[-49:] + [(float(loss), float(missed))]
+        recent = recent[-49:] + [(float(loss), *missed)]
         if step % 25 == 0:
-            print(f"step {step} share {share:.3f} loss {sum(r[0] for r in recent) / len(recent):.4f} "
-                  f"look {sum(r[1] for r in recent) / len(recent):.4f} tokens {seen / 1e6:.2f}M "
+            mean = [sum(r[n] for r in recent) / len(recent) for n in range(3)]
+            print(f"step {step} share {share:.3f} loss {mean[0]:.4f} look {mean[1]:.4f} {mean[2]:.4f} tokens {seen / 1e6:.2f}M "
                   f"{seen / max(spent, 1):.0f}/s", flush=True)
         if spent > next_check:
             next_check, before = spent + a.check * 60, time.time()
