@@ -245,6 +245,7 @@ TestSpec test(const Section& item) {
   const Yaml expect = item.value["expect"];
   spec.expect_file = text_of(expect["file"]);
   spec.expect_equals = path_of(item, expect["equals"]);
+  spec.expect_at_least = number_of(expect["at_least"]).value_or(1);
   spec.expect_calls = texts_of(expect["calls"]);
   return spec;
 }

@@ -219,6 +219,7 @@ constexpr KeyRule kTest[] = {
 constexpr KeyRule kExpect[] = {
     {"file", T::path, {}, {}, "File the run writes."},
     {"equals", T::path, {}, {}, "File it must be equal to."},
+    {"at_least", T::number, {}, "1", "Share of the rows of a CSV file that must be right.", false, 0, 1},
     {"calls", T::names, {}, {}, "Tools that must be called, in order."},
 };
 

@@ -519,6 +519,7 @@ class Shape {
       const bool equals = static_cast<bool>(value["equals"]);
       if (!file && !equals && !value["calls"] && guesses.empty()) missing(owner, "'expect' needs 'file' with 'equals', or 'calls'");
       if (file && !equals && !guessed("equals")) missing(owner, "'equals' is missing: the file that 'file' must be equal to");
+      if (value["at_least"]) needs(value, "at_least", "equals");
       if (equals && !file && !guessed("file")) missing(owner, "'file' is missing: the file that must be equal to 'equals'");
     }
   }

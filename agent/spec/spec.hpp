@@ -101,6 +101,7 @@ struct TestSpec {
   Json inputs = Json::object();            ///< Templates not allowed; paths relative to the file.
   std::string model;                       ///< Model name that replaces every agent's model; "" keeps them.
   std::string expect_file, expect_equals;  ///< expect.file relative to the write folder, equals resolved.
+  double expect_at_least = 1;              ///< Share of the rows of a CSV file that must be right.
   std::vector<std::string> expect_calls;
 };
 

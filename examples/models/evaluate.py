@@ -108,6 +108,8 @@ class Verbatim:
         if token < len(g.SPECIALS) or b"\\" in rest:
             return False
         value = self.value + rest
+        if value[:1] == b" " or mark and value[-1:] == b" ":
+            return False
         return not value or any(not mark or self.border[i + len(value)] for i in self.places(value))
 
     def choose(self, scores):
@@ -248,7 +250,7 @@ def perfect(runner, transcripts):
 def measure(runner, folder, limit=None, with_memory=False, show=0, mode=""):
     expected, erp = rows(folder, "expected.csv")[:limit], Erp(folder)
     have_fields = os.path.exists(os.path.join(folder, "fields.csv"))
-    fields = {r["file"]: r for r in rows(folder, "fields.csv")} if have_fields else {}
+    fields = {r["file"]: {k: v for k, v in r.items() if k not in ("decision", "reason")} for r in rows(folder, "fields.csv")} if have_fields else {}
     documents, memories, facts = {}, {}, []
     for e in expected:
         with open(os.path.join(folder, "inbox", e["file"]), encoding="utf-8", newline="") as f:

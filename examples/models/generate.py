@@ -831,9 +831,10 @@ def write_evaluation_set(out, cases, vendors, orders):
     for name, rows in (("vendors.csv", vendors), ("purchase_orders.csv", orders)):
         table(name, list(rows[0]), [list(r.values()) for r in rows])
     table("expected.csv", ["file", "decision", "reason"], [[c["file"], *c["decision"]] for c in cases])
-    keys = ["file", "vendor", "vat", "invoice", "date", "order", "total", "iban"]
-    table("fields.csv", keys + ["lines"], [
-        [c["invoice"].fields(c["file"])[k] for k in keys] + ["|".join(x["item"] + "=" + x["amount"] for x in c["invoice"].lines)] for c in cases])
+    keys = ["vendor", "vat", "invoice", "date", "order", "total", "iban"]
+    table("fields.csv", ["file", "decision", "reason"] + keys + ["lines"], [
+        [c["file"], *c["decision"]] + [c["invoice"].fields("")[k] for k in keys] + ["|".join(x["item"] + "=" + x["amount"] for x in c["invoice"].lines)]
+        for c in cases])
 
 
 def main():

@@ -34,12 +34,13 @@ from model import Pocket, plant_copying
 # behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
 # this rate is too noisy, with larger ones there are too few of them.
 STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.10, 6144), (1.00, 4, 0.3, 0.30, 8192)]
-LOOK = (0.3, 0.1)       # weight of telling two heads where to look: at the copied value; at the line behind the present one
+# Weight of telling two heads where to look: at the copied value; at what stands behind the next blank or line break.
+LOOK = (0.3, 0.1)
 
 
 def encode(tok, transcript, copies=()):
     """Returns (ids, mask of what the model writes, [(head, place, place to look at)])."""
-    ids, mask, parts = [], [], []
+    ids, mask, parts, blank = [], [], [], tok.id[tk.visible(" ")]
     for by_model, text in transcript:
         part = tok.encode(text)
         parts.append((len(ids), part, {b: n for n, b in enumerate(tok.starts(part))}))
@@ -55,6 +56,8 @@ def encode(tok, transcript, copies=()):
             i, j = at.get(place + b), to.get(source + b)
             if i is not None and j is not None and j < len(given) and (b == length or turn[i] == given[j]):
                 look.append((int(next_line), here + i - 1, base + j))
+                if given[j] == blank and j + 1 < len(given):    # what is behind the blank tells whether the value goes on
+                    look.append((1, here + i - 1, base + j + 1))
     return ids, mask, look
 
 

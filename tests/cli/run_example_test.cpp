@@ -119,6 +119,26 @@ TEST_CASE("a rejected payment is not made", "[cli][run]") {
   CHECK(example.effects() == kEffectsBeforeApproval);
 }
 
+TEST_CASE("a test is content with the share of right rows that it asks for", "[cli][eval]") {
+  const Example example;
+  std::string expected = read(example.folder / "expected.csv");
+  expected.replace(expected.find("po_closed"), 9, "po_missed");
+  std::ofstream(example.folder / "other.csv") << expected;
+  const auto with_tests = [&](const std::string& expect) {
+    const std::string yaml = read(example.folder / "agent.yaml");
+    std::ofstream(example.folder / "agent.yaml") << yaml.substr(0, yaml.find("tests:"))
+                                                 << "tests:\n  - name: shares\n    expect: {file: out/decisions.csv, " << expect << "}\n";
+    return example.run({"eval", example.folder.string()});
+  };
+  CHECK(with_tests("equals: expected.csv") == 0);
+  CHECK(with_tests("equals: other.csv") == 1);
+  CHECK(with_tests("equals: other.csv, at_least: 0.9") == 1);
+  CHECK(with_tests("equals: other.csv, at_least: 0.875") == 0);
+  INFO(example.output());
+  CHECK(example.output().find("7/8  87.5 %") != std::string::npos);
+  CHECK(example.output().find("po_missed") != std::string::npos);
+}
+
 TEST_CASE("killed anywhere, the run goes on and pays once", "[cli][run][fault]") {
   const char* wanted = std::getenv("KONTOR_KILLS");
   const int kills = wanted ? std::atoi(wanted) : 12;
