@@ -101,10 +101,11 @@ HELD = 2
 
 
 class Draw:
-    """Draws entities. phrasing "train" leaves out the held-out labels, "held" uses only those."""
+    """Draws entities. phrasing "train" leaves out the held-out labels, "held" uses only those. With pieces, some words are
+    made of these, so that training meets even the rare tokens of the vocabulary."""
 
-    def __init__(self, rng, phrasing="train"):
-        self.r, self.phrasing = rng, phrasing
+    def __init__(self, rng, phrasing="train", pieces=()):
+        self.r, self.phrasing, self.pieces = rng, phrasing, pieces
 
     def chance(self, p):
         return self.r.random() < p
@@ -123,6 +124,8 @@ class Draw:
         return self.pick(names[-HELD:] if self.phrasing == "held" else names[:-HELD])
 
     def word(self, lo=1, hi=3):
+        if self.pieces and self.chance(0.15):
+            return "".join(self.r.choice(self.pieces) for _ in range(self.r.randint(1, 3)))
         if self.chance(0.02):
             return "".join(self.r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.r.randint(2, 7)))
         return "".join(self.pick(ONSET) + self.pick(NUCLEUS) + self.pick(CODA) for _ in range(self.r.randint(lo, hi)))
@@ -671,7 +674,7 @@ def copies(text, inv, file):
     """Where the values that the model writes come from: [(part, place, part of the source, place there, length)].
 
     A length of -1 tells, at the end of a line of the invoice, where the next line of the document begins: what stands there
-    says whether the list goes on. Helps the training only: two heads of the model are told where to look.
+    says whether the list goes on. Helps the training only: some heads of the model are told where to look.
     """
     user, turn = text[0][1], text[1][1]
     body = user.index("\n\ntext:\n") + 8
@@ -734,9 +737,9 @@ def copies(text, inv, file):
     return out
 
 
-def training_transcript(rng, max_lines=6, memory=0.5):
+def training_transcript(rng, max_lines=6, memory=0.5, pieces=()):
     """Returns (transcript, copies)."""
-    d = Draw(rng)
+    d = Draw(rng, pieces=pieces)
     inv, document = make_document(d, SHARES, max_lines)
     if d.chance(0.15):
         document = document.rstrip("\n")

@@ -34,8 +34,9 @@ from model import Pocket, plant_copying
 # behind the full tool prefix (the others get a short one, which is much cheaper), tokens per step. With smaller steps
 # this rate is too noisy, with larger ones there are too few of them.
 STAGES = [(0.08, 2, 0.1, 0.05, 4096), (0.20, 4, 0.2, 0.10, 6144), (0.70, 4, 0.2, 0.10, 6144), (1.00, 4, 0.3, 0.30, 8192)]
-# Weight of telling two heads where to look: at the copied value; at what stands behind the next blank or line break.
-LOOK = (0.3, 0.1)
+# Weight of telling heads where to look. Two look at the copied value, since one is too narrow to tell 1,280 tokens apart
+# reliably; between them, one looks at what stands behind the next blank or line break.
+LOOK = (0.3, 0.1, 0.15)
 
 
 def encode(tok, transcript, copies=()):
@@ -55,7 +56,7 @@ def encode(tok, transcript, copies=()):
         for b in range(length + 1):     # up to the token behind the value, which tells that it ends
             i, j = at.get(place + b), to.get(source + b)
             if i is not None and j is not None and j < len(given) and (b == length or turn[i] == given[j]):
-                look.append((int(next_line), here + i - 1, base + j))
+                look += [(head, here + i - 1, base + j) for head in ((1,) if next_line else (0, 2))]
                 if given[j] == blank and j + 1 < len(given):    # what is behind the blank tells whether the value goes on
                     look.append((1, here + i - 1, base + j + 1))
     return ids, mask, look
@@ -73,11 +74,12 @@ def producer(queue, progress, seed, path):
     """Endless batches of (prefix, rows) for the present stage, each of transcripts of similar length."""
     os.sched_setaffinity(0, range(os.cpu_count()))
     rng, tok = random.Random(f"train-{seed}"), tk.Tokenizer.load(path)
+    pieces = [t for t in map(tok.decode, ([i] for i in range(len(g.SPECIALS) + 256, len(tok.tokens)))) if t.isalpha()]
     while True:
         _, lines, memory, full, budget = next(s for s in STAGES if progress.value < s[0] or s is STAGES[-1])
         long = rng.random() < full
         budget = budget * 3 // 2 if long else budget        # the full prefix costs the same for any number of rows
-        rows = sorted((encode(tok, *g.training_transcript(rng, lines, memory)) for _ in range(80)), key=lambda r: len(r[0]))
+        rows = sorted((encode(tok, *g.training_transcript(rng, lines, memory, pieces)) for _ in range(80)), key=lambda r: len(r[0]))
         batches, current = [], []
         for row in rows:
             if current and len(row[0]) * (len(current) + 1) > budget:
@@ -278,8 +280,8 @@ def main():
         step, seen = step + 1, seen + sum(len(row[0]) for row in rows)
         recent = recent[-49:] + [(float(loss), *missed)]
         if step % 25 == 0:
-            mean = [sum(r[n] for r in recent) / len(recent) for n in range(3)]
-            print(f"step {step} share {share:.3f} loss {mean[0]:.4f} look {mean[1]:.4f} {mean[2]:.4f} tokens {seen / 1e6:.2f}M "
+            mean = [sum(r[n] for r in recent) / len(recent) for n in range(1 + len(LOOK))]
+            print(f"step {step} share {share:.3f} loss {mean[0]:.4f} look {' '.join(f'{x:.4f}' for x in mean[1:])} tokens {seen / 1e6:.2f}M "
                   f"{seen / max(spent, 1):.0f}/s", flush=True)
         if spent > next_check:
             next_check, before = spent + a.check * 60, time.time()
