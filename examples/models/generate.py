@@ -102,7 +102,7 @@ HELD = 2
 
 class Draw:
     """Draws entities. phrasing "train" leaves out the held-out labels, "held" uses only those. With pieces, some words are
-    made of these, so that training meets even the rare tokens of the vocabulary."""
+    made of these, so that training meets even the rare tokens of the vocabulary, and some numbers repeat their digits."""
 
     def __init__(self, rng, phrasing="train", pieces=()):
         self.r, self.phrasing, self.pieces = rng, phrasing, pieces
@@ -114,6 +114,9 @@ class Draw:
         return self.r.choice(options[0] if len(options) == 1 else options)
 
     def digits(self, n):
+        if self.pieces and self.chance(0.12):       # runs and repetitions, in which it is hard to keep one's place
+            few = [self.r.choice("0123456789") for _ in range(self.r.randint(1, 3))]
+            return "".join(self.r.choice(few) for _ in range(n))
         return "".join(self.r.choice("0123456789") for _ in range(n))
 
     def letters(self, n):
