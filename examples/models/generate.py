@@ -98,6 +98,20 @@ LABELS = {
         "vendor": ["Fournisseur", "Société", "Vendeur", "Émetteur", "Prestataire"]},
 }
 HELD = 2
+# Rarer English labels, trained as well: the more there are, the less a new one surprises.
+RARER = {
+    "vat": ["VAT Reg. No", "VAT registration number", "VAT-ID", "EU VAT", "Tax number", "Tax no.", "TIN", "VAT code", "VAT Id",
+            "Sales tax no.", "Company VAT", "VAT"],
+    "invoice": ["Invoice No", "Invoice nr.", "Inv. no.", "Inv #", "Number", "Invoice ref.", "Invoice reference", "Tax invoice", "INVOICE",
+                "Bill number", "Bill", "Document"],
+    "date": ["Invoice Date", "Date issued", "Issued on", "Date of invoice", "Tax date", "Billed on", "Created", "Doc. date", "Bill date", "DATE"],
+    "order": ["Order number", "Your order no.", "P.O.", "PO no.", "P.O. number", "Purchase order no.", "Order ID", "Your reference", "Customer PO",
+              "Buyer order", "Ref. order", "Order ref."],
+    "total": ["TOTAL", "Sum", "Amount", "Amount payable", "Total payable", "Total to pay", "Payable", "Please pay", "Total sum", "Invoice amount",
+              "To pay"],
+    "iban": ["IBAN no.", "Account", "Account no.", "Our IBAN", "Bank details", "Pay to account", "Payment to", "Pay into", "Bank account (IBAN)",
+             "Payable to", "Transfer"],
+    "vendor": ["Supplier name", "Vendor name", "Sold by", "Invoice from", "Issued by", "Provider", "Contractor", "Sender", "Creditor"]}
 
 
 class Draw:
@@ -124,10 +138,12 @@ class Draw:
 
     def label(self, lang, field):
         names = LABELS[lang][field]
+        if lang == "en" and self.phrasing == "train" and self.chance(0.4):
+            return self.pick(RARER[field])
         return self.pick(names[-HELD:] if self.phrasing == "held" else names[:-HELD])
 
     def word(self, lo=1, hi=3):
-        if self.pieces and self.chance(0.15):
+        if self.pieces and self.chance(0.2):
             return "".join(self.r.choice(self.pieces) for _ in range(self.r.randint(1, 3)))
         if self.chance(0.02):
             return "".join(self.r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.r.randint(2, 7)))
