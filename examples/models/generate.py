@@ -134,6 +134,12 @@ class Draw:
         return "".join(self.r.choice("0123456789") for _ in range(n))
 
     def letters(self, n):
+        if self.pieces and self.chance(0.5):        # capitals that are one token together
+            out = ""
+            while len(out) < n:
+                fit = [p for p in self.pieces if p.isupper() and p.isascii() and len(p) <= n - len(out)]
+                out += self.r.choice(fit) if fit and self.chance(0.7) else self.r.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+            return out
         return "".join(self.r.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(n))
 
     def label(self, lang, field):
