@@ -172,6 +172,18 @@ Result<Json> resolve_inputs(const Spec& spec, const Json& given) {
   return finish_inputs(spec, values, {spec.folder});
 }
 
+Result<Json> procedure_inputs(const ProcedureSpec& procedure, const Json& with) {
+  Json inputs = Json::object();
+  for (const auto& input : procedure.inputs) {
+    const auto given = with.find(input.name);
+    Json value = given != with.end() ? *given : input.default_value.value_or(Json(nullptr));
+    if (value.is_null() && input.required) return fail(Errc::usage, "procedure '" + procedure.name + "': the input '" + input.name + "' is missing", "input");
+    if (!value.is_null() && !fits(input, value)) return wrong(input, spaced_json(value));
+    inputs[input.name] = std::move(value);
+  }
+  return inputs;
+}
+
 Result<std::map<std::string, std::string>> load_secrets(const Spec& spec) {
   std::map<std::string, std::string> values;
   for (const auto& secret : spec.secrets) {
@@ -203,6 +215,7 @@ tools::Policy build_policy(const Spec& spec, const Json& inputs, std::shared_ptr
     rule.who = ask.who;
     rule.expires_ms = ask.expires_ms;
     rule.on_expire = ask.on_expire;
+    rule.people = ask.people;
     if (ask.when) {
       rule.when_text = ask.when->text();
       rule.when = [when = *ask.when, &inputs, confidence](const Json& arguments) -> Result<bool> {
@@ -239,6 +252,7 @@ Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const 
     request.settings = entry.settings;
     request.read_roots = read_roots;
     request.memory = options.memory;
+    request.clock = options.clock;
     request.base_folder = options.shadow_folder.empty() ? spec.folder : options.shadow_folder;
     request.data_folder = options.state_folder + "/plugins/" + spec.name + "/" + entry.name;
     if (request.settings.contains("config")) {

@@ -20,6 +20,7 @@ struct ToolRequest {
   std::string data_folder;                   ///< Where a plugin may keep its own files.
   std::vector<std::string> read_roots;       ///< Inputs of type file and dir: readable beside `root`.
   std::function<Result<memory::Store*>()> memory;
+  const Clock* clock = nullptr;              ///< The run's clock; outlives the tools.
 };
 using ToolMaker = std::function<Result<std::vector<std::shared_ptr<tools::Tool>>>(const ToolRequest&)>;
 
@@ -29,6 +30,9 @@ using ToolMaker = std::function<Result<std::vector<std::shared_ptr<tools::Tool>>
 Result<Json> resolve_inputs(const Spec& spec, const std::map<std::string, std::string>& given, const std::string& working_folder);
 /// The same for typed values (`tests:`); paths are relative to the agent file.
 Result<Json> resolve_inputs(const Spec& spec, const Json& given);
+
+/// What a procedure is given, with defaults. Errors: usage (missing, wrong type).
+Result<Json> procedure_inputs(const ProcedureSpec& procedure, const Json& with);
 
 /// Values of `secrets:` from the environment or from files beside the agent file. Errors: not_found.
 Result<std::map<std::string, std::string>> load_secrets(const Spec& spec);
@@ -41,6 +45,7 @@ struct RegistryOptions {
   std::string state_folder;                  ///< Plugins keep their data below.
   ToolMaker make_tools;
   std::function<Result<memory::Store*>()> memory;
+  const Clock* clock = nullptr;
 };
 /// Errors: those of the maker, conflict for two tools of one name, usage for a loosened effect.
 Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const Json& inputs, const std::map<std::string, std::string>& secrets,

@@ -43,9 +43,20 @@ History::History(const std::vector<JournalEvent>& events) {
     } else if (event.type == "approval_requested") {
       requests_[place] = event.data;
       decisions_.erase(place);
+      escalations_.erase(place);
       order_.push_back(place);
+    } else if (event.type == "approval_escalated") {
+      escalations_[place] = event.data;
+      decisions_.erase(place);  // Who is asked now decides alone.
     } else if (event.type == "approval_decided") {
-      decisions_[place] = event.data;
+      decisions_[place].push_back(event.data);
+    } else if (event.type == "timer_started") {
+      timers_[place] = event.data;
+      order_.push_back(place);
+    } else if (event.type == "timer_over") {
+      timers_over_[place] = event.data;
+    } else if (event.type == "step_failed") {
+      failures_[place] = event.data;
     } else if (event.type == "memory_recalled") {
       recalled_[place] = event.data;
     } else if (event.type == "memory_stored") {
@@ -54,6 +65,39 @@ History::History(const std::vector<JournalEvent>& events) {
     const auto ledger = event.data.find("spent");
     if (ledger != event.data.end()) spent_.add(ledger_from_json(*ledger));
   }
+}
+
+const std::vector<Json>& History::decisions(const std::string& place) const {
+  static const std::vector<Json> kNone;
+  const auto found = decisions_.find(place);
+  return found == decisions_.end() ? kNone : found->second;
+}
+
+bool History::read_question(const std::string& place, const Json& asked, PendingItem& item) const {
+  item.tool = text_of(asked, "tool");
+  item.reason = text_of(asked, "rule");
+  item.binding = text_of(asked, "binding");
+  item.on_expire = text_of(asked, "on_expire");
+  item.who = texts_of(asked, "who");
+  item.choices = texts_of(asked, "choices");
+  if (asked.contains("arguments")) item.arguments = asked.at("arguments");
+  const auto integer = [&](const char* key, std::int64_t otherwise) {
+    return asked.contains(key) && asked.at(key).is_number_integer() ? asked.at(key).get<std::int64_t>() : otherwise;
+  };
+  item.expires_at_ms = integer("expires_at_ms", 0);
+  item.people = integer("people", 1);
+  if (const Json* escalated = escalation(place)) {
+    item.who = {text_of(*escalated, "to")};
+    item.escalated = true;
+    item.expires_at_ms = 0;
+    item.people = 1;
+  }
+  for (const Json& decision : decisions(place)) {
+    if (text_of(decision, "decision") != "approve") return false;
+    const std::string by = text_of(decision, "by");
+    if (std::find(item.approved_by.begin(), item.approved_by.end(), by) == item.approved_by.end()) item.approved_by.push_back(by);
+  }
+  return static_cast<std::int64_t>(item.approved_by.size()) < item.people;
 }
 
 std::vector<std::string> History::generated_texts() const { return texts_; }
@@ -74,17 +118,12 @@ std::vector<PendingItem> History::pending() const {
       item.tool = text_of(*unknown, "tool");
       item.reason = text_of(*unknown, "reason");
       if (unknown->contains("arguments")) item.arguments = unknown->at("arguments");
-    } else if (asked && !decision(place) && !unknown) {
-      item.tool = text_of(*asked, "tool");
-      item.reason = text_of(*asked, "rule");
-      item.binding = text_of(*asked, "binding");
-      item.on_expire = text_of(*asked, "on_expire");
-      item.who = texts_of(*asked, "who");
-      item.choices = texts_of(*asked, "choices");
-      if (asked->contains("arguments")) item.arguments = asked->at("arguments");
-      if (asked->contains("expires_at_ms") && asked->at("expires_at_ms").is_number_integer()) {
-        item.expires_at_ms = asked->at("expires_at_ms").get<std::int64_t>();
-      }
+    } else if (asked && !unknown) {
+      if (!read_question(place, *asked, item)) continue;
+    } else if (const Json* timer = find(timers_, place); timer && !timer_over(place)) {
+      item.is_timer = true;
+      item.reason = "waits for a time";
+      if (timer->contains("until_ms") && timer->at("until_ms").is_number_integer()) item.expires_at_ms = timer->at("until_ms").get<std::int64_t>();
     } else {
       continue;
     }

@@ -22,7 +22,11 @@ struct PendingItem {
   std::vector<std::string> choices;
   std::int64_t expires_at_ms = 0;   ///< 0: never.
   std::string on_expire;
+  std::int64_t people = 1;   ///< How many different people must approve.
+  std::vector<std::string> approved_by;  ///< Who did so far.
+  bool escalated = false;    ///< `who` is whom it went on to.
   bool is_unknown = false;   ///< Waits for `runs resolve`, not for an approval.
+  bool is_timer = false;     ///< Waits for `expires_at_ms`.
 };
 
 class History {
@@ -36,9 +40,16 @@ class History {
   const Json* outcome(const std::string& place) const { return find(outcomes_, place); }
   const Json* recalled(const std::string& place) const { return find(recalled_, place); }
   const Json* stored(const std::string& place) const { return find(stored_, place); }
-  /// The open or last approval request, and the decision that answers it.
+  /// The open or last approval request, and the decisions that answer it, in order.
   const Json* request(const std::string& place) const { return find(requests_, place); }
-  const Json* decision(const std::string& place) const { return find(decisions_, place); }
+  const std::vector<Json>& decisions(const std::string& place) const;
+  /// Where an expired question went on to.
+  const Json* escalation(const std::string& place) const { return find(escalations_, place); }
+  /// A wait: until when, and whether it is over.
+  const Json* timer(const std::string& place) const { return find(timers_, place); }
+  bool timer_over(const std::string& place) const { return find(timers_over_, place) != nullptr; }
+  /// A step that failed for a reason which is not in an outcome (its time was over).
+  const Json* failure(const std::string& place) const { return find(failures_, place); }
   /// What a person said about an unknown outcome ("happened" or "not_happened").
   const Json* resolution(const std::string& place) const { return find(resolutions_, place); }
 
@@ -56,8 +67,12 @@ class History {
     return found == index.end() ? nullptr : &found->second;
   }
 
-  Index generations_, intents_, outcomes_, recalled_, stored_, requests_, decisions_, resolutions_, unknowns_;
-  std::vector<std::string> order_;          // places of requests and unknowns
+  /// False when it is answered.
+  bool read_question(const std::string& place, const Json& asked, PendingItem& item) const;
+
+  Index generations_, intents_, outcomes_, recalled_, stored_, requests_, escalations_, resolutions_, unknowns_, timers_, timers_over_, failures_;
+  std::map<std::string, std::vector<Json>> decisions_;
+  std::vector<std::string> order_;          // places of requests, unknowns and timers
   std::vector<std::string> texts_;
   Ledger spent_;
 };

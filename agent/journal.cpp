@@ -1,5 +1,6 @@
 #include "agent/journal.hpp"
 
+#include "agent/journal_database.hpp"
 #include "base/hash.hpp"
 
 #include <fcntl.h>
@@ -19,7 +20,8 @@ namespace kontor::agent {
 namespace {
 
 constexpr int kFormat = 1;
-constexpr int kBusyTimeoutMs = 20'000;
+// Pages in the log before they are moved into the database: keeps the files of a short run small.
+constexpr int kCheckpointPages = 64;
 constexpr const char* kSchema = R"(
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
@@ -29,34 +31,6 @@ CREATE TABLE IF NOT EXISTS events(
   data TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs(created_ms);
 )";
-
-/// A prepared statement; resets itself.
-class Statement {
- public:
-  Statement(sqlite3* db, const char* sql) { sqlite3_prepare_v2(db, sql, -1, &statement_, nullptr); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-  ~Statement() { sqlite3_finalize(statement_); }
-
-  Statement& bind(const std::string& text) {
-    sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
-    return *this;
-  }
-  Statement& bind(std::int64_t value) {
-    sqlite3_bind_int64(statement_, ++bound_, value);
-    return *this;
-  }
-  int step() { return statement_ ? sqlite3_step(statement_) : SQLITE_ERROR; }
-  std::string text(int column) const {
-    const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    return bytes ? std::string(bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))) : std::string();
-  }
-  std::int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
-
- private:
-  sqlite3_stmt* statement_ = nullptr;
-  int bound_ = 0;
-};
 
 /// Time first, so ids sort by age; then chance, so that two processes do not meet.
 std::string new_id(std::int64_t unix_ms) {
@@ -99,21 +73,6 @@ bool is_run_id(const std::string& id) {
 
 }  // namespace
 
-struct Journal::Database {
-  sqlite3* db = nullptr;
-  std::mutex mutex;
-  ~Database() { sqlite3_close_v2(db); }
-
-  Result<void> execute(const char* sql) {
-    char* message = nullptr;
-    if (sqlite3_exec(db, sql, nullptr, nullptr, &message) == SQLITE_OK) return {};
-    std::string text = message ? message : sqlite3_errmsg(db);
-    sqlite3_free(message);
-    return fail(Errc::io, "journal: " + text, "journal");
-  }
-  Error error(const std::string& action) const { return fail(Errc::io, "journal: " + action + ": " + sqlite3_errmsg(db), "journal"); }
-};
-
 RunLock& RunLock::operator=(RunLock&& other) noexcept {
   std::swap(fd_, other.fd_);
   return *this;
@@ -132,7 +91,7 @@ std::string default_state_folder() {
 Journal::Journal(std::string folder, const Clock& clock) : folder_(std::move(folder)), clock_(clock) {}
 Journal::~Journal() = default;
 
-Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const Clock& clock) {
+Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const Clock& clock, const char* vfs) {
   std::error_code code;
   std::filesystem::create_directories(folder + "/locks", code);
   if (code) return fail(Errc::io, "cannot create " + folder + ": " + code.message(), "journal");
@@ -142,20 +101,18 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const 
   journal->database_ = std::make_unique<Database>();
   auto& database = *journal->database_;
   const std::string path = folder + "/journal.db";
-  if (sqlite3_open_v2(path.c_str(), &database.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr) != SQLITE_OK) {
-    return fail(Errc::io, "cannot open " + path + ": " + (database.db ? sqlite3_errmsg(database.db) : "out of memory"), "journal");
-  }
-  sqlite3_busy_timeout(database.db, kBusyTimeoutMs);
+  if (auto opened = database.open(path, vfs); !opened) return opened.error();
   std::int64_t format = 0;
   {
     Statement version(database.db, "PRAGMA user_version");
-    const int rc = version.step();
+    const int rc = version.step() & 0xff;
     if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT) return fail(Errc::malformed, path + " is not a Kontor journal", "journal");
     if (rc != SQLITE_ROW) return database.error("open " + path);
     format = version.integer(0);
   }
   if (format > kFormat) return fail(Errc::unsupported, path + " was written by a newer Kontor", "journal");
   if (auto set = database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"); !set) return set.error();
+  sqlite3_wal_autocheckpoint(database.db, kCheckpointPages);
   if (format == 0) {
     const std::string create = std::string("BEGIN IMMEDIATE;") + kSchema + "PRAGMA user_version=" + std::to_string(kFormat) + ";COMMIT;";
     if (auto made = database.execute(create.c_str()); !made) return made.error();
@@ -163,11 +120,8 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const 
   return journal;
 }
 
-void Journal::set_sync(Sync sync) {
-  std::lock_guard guard(database_->mutex);
-  const char* sql = sync == Sync::step ? "PRAGMA synchronous=FULL" : sync == Sync::batch ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=OFF";
-  (void)database_->execute(sql);
-}
+void Journal::set_sync(Sync sync) { database_->set_sync(sync); }
+std::string Journal::read_only_reason() const { return database_->read_only_reason(); }
 
 Result<RunLock> Journal::lock(const std::string& id) const {
   if (!is_run_id(id)) return fail(Errc::usage, "'" + id.substr(0, 64) + "' is not a run id");
@@ -195,60 +149,31 @@ bool Journal::is_held(const std::string& id) const {
   return held;
 }
 
-Result<void> Journal::write(const std::string& id, const JournalEvent& event, const std::string& status, const std::string& note,
-                            const RunRow* created) {
-  std::lock_guard guard(database_->mutex);
-  sqlite3* db = database_->db;
-  if (auto begun = database_->execute("BEGIN IMMEDIATE"); !begun) return begun;
-  const auto undo = [&](const std::string& action) -> Error {
-    Error error = database_->error(action);
-    (void)database_->execute("ROLLBACK");
-    return error;
-  };
-  if (created) {
-    Statement insert(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?)");
-    insert.bind(id).bind(created->name).bind(created->file).bind(status).bind(event.unix_ms).bind(event.unix_ms);
-    if (insert.step() != SQLITE_DONE) return undo("create run");
-  }
-  {
-    Statement insert(db, "INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)");
-    insert.bind(id).bind(event.seq).bind(event.unix_ms).bind(event.type).bind(event.step).bind(dump(event.data)).bind(event.hash);
-    if (insert.step() != SQLITE_DONE) return undo("append event");
-  }
-  if (!status.empty() && !created) {
-    Statement update(db, "UPDATE runs SET status=?, note=?, updated_ms=? WHERE id=?");
-    update.bind(status).bind(note).bind(event.unix_ms).bind(id);
-    if (update.step() != SQLITE_DONE) return undo("change status");
-  }
-  if (auto done = database_->execute("COMMIT"); !done) {
-    (void)database_->execute("ROLLBACK");
-    return done;
-  }
-  return {};
-}
-
 Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data) {
   RunLog log;
   log.journal_ = this;
-  JournalEvent event;
+  auto write = std::make_shared<JournalWrite>();
+  JournalEvent& event = write->event;
   event.seq = 1;
   event.unix_ms = clock_.unix_ms();
   event.type = "run_created";
-  event.data = data;
-  log.id_ = new_id(event.unix_ms);
+  log.id_ = write->run = new_id(event.unix_ms);
   auto held = lock(log.id_);
   if (!held) return held.error();
   log.lock_ = std::move(*held);
-  event.hash = chain_hash("", log.id_, event, dump(data));
-  RunRow row;
-  row.name = name, row.file = file;
-  if (auto written = write(log.id_, event, "running", "", &row); !written) return written.error();
-  log.seq_ = 1;
-  log.hash_ = event.hash;
+  write->data = dump(data);
+  event.hash = chain_hash("", log.id_, event, write->data);
+  write->status = "running";
+  write->created = std::make_unique<RunRow>();
+  write->created->name = name, write->created->file = file;
+  log.end_->seq = 1;
+  log.end_->hash = event.hash;
+  database_->enqueue(write);
+  if (auto written = database_->wait(write); !written) return written.error();
   return log;
 }
 
-Result<RunLog> Journal::reopen(const std::string& id) {
+Result<RunLog> Journal::reopen(const std::string& id, std::vector<JournalEvent>* read) {
   auto held = lock(id);
   if (!held) return held.error();
   auto list = events(id);
@@ -258,26 +183,41 @@ Result<RunLog> Journal::reopen(const std::string& id) {
   log.journal_ = this;
   log.id_ = id;
   log.lock_ = std::move(*held);
-  log.seq_ = list->back().seq;
-  log.hash_ = list->back().hash;
+  log.end_->seq = list->back().seq;
+  log.end_->hash = list->back().hash;
+  if (read) *read = std::move(*list);
   return log;
 }
 
 Result<void> RunLog::append(const std::string& type, const std::string& step, const Json& data, const std::string& status,
-                            const std::string& note) {
-  if (broken_) return fail(Errc::io, "journal: an earlier write failed; the run stopped", "journal");
-  JournalEvent event;
-  event.seq = seq_ + 1;
-  event.unix_ms = journal_->clock_.unix_ms();
-  event.type = type, event.step = step, event.data = data;
-  event.hash = chain_hash(hash_, id_, event, dump(data));
-  if (auto written = journal_->write(id_, event, status, note, nullptr); !written) {
-    broken_ = true;
-    return written;
+                            const std::string& note, Durable durable) {
+  auto write = std::make_shared<JournalWrite>();
+  write->run = id_;
+  write->data = dump(data);
+  write->status = status, write->note = note;
+  write->durable = durable;
+  JournalEvent& event = write->event;
+  event.type = type, event.step = step;
+  {
+    // Number, hash and place in the queue belong together.
+    std::lock_guard guard(end_->mutex);
+    if (end_->broken) {
+      const std::string reason = journal_->read_only_reason();
+      return fail(Errc::io, "journal: " + (reason.empty() ? "an earlier write failed; the run stopped" : reason), "journal");
+    }
+    event.seq = end_->seq + 1;
+    event.unix_ms = journal_->clock_.unix_ms();
+    event.hash = chain_hash(end_->hash, id_, event, write->data);
+    end_->seq = event.seq;
+    end_->hash = event.hash;
+    journal_->database_->enqueue(write);
   }
-  seq_ = event.seq;
-  hash_ = event.hash;
-  return {};
+  auto written = journal_->database_->wait(write);
+  if (!written) {
+    std::lock_guard guard(end_->mutex);
+    end_->broken = true;
+  }
+  return written;
 }
 
 Result<RunRow> Journal::find(const std::string& prefix) {

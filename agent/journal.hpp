@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -51,13 +52,24 @@ class RunLock {
 
 class Journal;
 
-/// One run, open for writing. Used by one thread at a time.
+/// When an event must be on the disk. Either way it survives the end of the process, and never before an earlier one.
+enum class Durable {
+  now,    ///< Before `append` returns.
+  later,  ///< With the next event that is `now`: what is lost with the machine's power is simply done again.
+};
+
+/// One run, open for writing. Thread-safe; events have the order of the calls.
 class RunLog {
  public:
-  /// Appends one event and, when `status` is not empty, changes the run's status in the same transaction. Durable on
-  /// return. After the first failure every further append fails: a run never continues past a hole. Errors: io.
+  RunLog() = default;
+  RunLog(RunLog&&) = default;
+  RunLog& operator=(RunLog&&) = default;
+
+  /// Appends one event and, when `status` is not empty, changes the run's status in the same transaction. Calls of
+  /// several threads share a transaction. After the first failure every further append fails: a run never continues
+  /// past a hole. Errors: io.
   Result<void> append(const std::string& type, const std::string& step, const Json& data, const std::string& status = {},
-                      const std::string& note = {});
+                      const std::string& note = {}, Durable durable = Durable::now);
   const std::string& id() const { return id_; }
 
  private:
@@ -65,25 +77,31 @@ class RunLog {
   Journal* journal_ = nullptr;
   std::string id_;
   RunLock lock_;
-  std::int64_t seq_ = 0;
-  std::string hash_;
-  bool broken_ = false;
+  struct End {
+    std::mutex mutex;
+    std::int64_t seq = 0;
+    std::string hash;
+    bool broken = false;
+  };
+  std::unique_ptr<End> end_ = std::make_unique<End>();
 };
 
-/// Thread-safe for reading; one writer per run.
+/// Thread-safe; one writer per run.
 class Journal {
  public:
-  enum class Sync { step, batch, off };  ///< durability.sync: FULL, NORMAL, OFF of SQLite.
+  enum class Sync { step, batch, off };  ///< durability.sync: every `now` event, at checkpoints, never.
 
-  /// Opens or creates `folder`/journal.db. Errors: io, malformed (not a journal), unsupported (newer format).
-  static Result<std::unique_ptr<Journal>> open(const std::string& folder, const Clock& clock = system_clock());
+  /// Opens or creates `folder`/journal.db. `vfs`: name of SQLite's file layer, for tests. Errors: io, malformed (not a
+  /// journal), unsupported (newer format).
+  static Result<std::unique_ptr<Journal>> open(const std::string& folder, const Clock& clock = system_clock(), const char* vfs = nullptr);
   ~Journal();
 
   /// Creates a run with its first event (`run_created`) and locks it. Durable on return.
   Result<RunLog> create(const std::string& name, const std::string& file, const Json& data);
   /// Opens a run for writing. Errors: conflict (another process holds it; the message has its pid), malformed (the
   /// hash chain is broken), not_found.
-  Result<RunLog> reopen(const std::string& id);
+  /// `read`: receives the events, which were read and checked anyway.
+  Result<RunLog> reopen(const std::string& id, std::vector<JournalEvent>* read = nullptr);
 
   /// `prefix`: the id, its beginning, or "" for the latest run. Errors: not_found, usage (ambiguous).
   Result<RunRow> find(const std::string& prefix);
@@ -95,6 +113,8 @@ class Journal {
   bool is_held(const std::string& id) const;
 
   void set_sync(Sync sync);
+  /// Why nothing can be written any more, or "": after a failed sync the store is read-only until it is opened again.
+  std::string read_only_reason() const;
   const std::string& folder() const { return folder_; }
 
  private:
@@ -102,8 +122,6 @@ class Journal {
   struct Database;
   Journal(std::string folder, const Clock& clock);
   Result<RunLock> lock(const std::string& id) const;
-  Result<void> write(const std::string& id, const JournalEvent& event, const std::string& status, const std::string& note,
-                     const RunRow* created);
 
   std::string folder_;
   const Clock& clock_;

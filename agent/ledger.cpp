@@ -90,6 +90,16 @@ Json to_json(const Ledger& ledger) {
               {"joules", rounded(ledger.joules)}, {"joules_estimated", ledger.joules_estimated}};
 }
 
+Json delta_json(const Ledger& ledger) {
+  Json all = to_json(ledger);
+  all.erase("tokens_per_second");
+  Json some = Json::object();
+  for (const auto& [key, value] : all.items()) {
+    if (value != Json(0) && value != Json(false)) some[key] = value;
+  }
+  return some;
+}
+
 Ledger ledger_from_json(const Json& value) {
   Ledger ledger;
   if (!value.is_object()) return ledger;
@@ -117,6 +127,7 @@ EnergyMeter::EnergyMeter(std::string root, double watts_per_core) : watts_per_co
 }
 
 double EnergyMeter::joules() {
+  std::lock_guard guard(mutex_);
   if (zones_.empty()) return std::max(0.0, process_cpu_seconds() - cpu_seconds_start_) * watts_per_core_;
   for (auto& zone : zones_) {
     std::uint64_t now = 0;

@@ -7,6 +7,7 @@
 #include "inference/text_model.hpp"
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -33,11 +34,13 @@ struct Ledger {
 };
 
 Json to_json(const Ledger& ledger);
+/// Only what is not zero, seconds and joules to six digits: for events.
+Json delta_json(const Ledger& ledger);
 /// Missing members are zero.
 Ledger ledger_from_json(const Json& value);
 
 /// Reads the processor's energy counters (RAPL through the powercap files) where the system lets us; otherwise
-/// estimates from the process's CPU time. Never counts below zero.
+/// estimates from the process's CPU time. Never counts below zero. Thread-safe.
 class EnergyMeter {
  public:
   /// `root`: for tests; the kernel's folder otherwise. `watts_per_core`: for the estimate.
@@ -51,6 +54,7 @@ class EnergyMeter {
     std::string path;
     std::uint64_t last = 0, wrap = 0;
   };
+  std::mutex mutex_;
   std::vector<Zone> zones_;
   double watts_per_core_;
   double cpu_seconds_start_ = 0;

@@ -1,7 +1,9 @@
 #include "agent/run.hpp"
 
+#include "agent/approval.hpp"
 #include "agent/runner.hpp"
 #include "agent/workflow/executor.hpp"
+#include "base/hash.hpp"
 
 #include <sys/random.h>
 
@@ -41,11 +43,40 @@ RunOptions options_from_json(const Json& data) {
   return options;
 }
 
+/// Fingerprint of the rules: an approval counts only under the policy it was asked under.
+std::string policy_hash(const PolicySpec& policy) {
+  Json rules{{"deny", policy.deny}, {"allow", policy.allow}, {"untrusted", policy.untrusted}, {"trusted_only", policy.trusted_only}};
+  for (const auto& ask : policy.ask) {
+    rules["ask"].push_back(Json{{"tool", ask.tool}, {"when", ask.when ? ask.when->text() : ""}, {"who", ask.who}, {"people", ask.people},
+                                {"expires", ask.expires_ms}, {"on_expire", ask.on_expire}});
+  }
+  return sha256_hex(rules.dump());
+}
+
 bool is_loopback(const std::string& endpoint) {
   const auto scheme = endpoint.find("://");
   const std::string rest = scheme == std::string::npos ? endpoint : endpoint.substr(scheme + 3);
   const std::string host = rest.rfind("[::1]", 0) == 0 ? "[::1]" : rest.substr(0, rest.find_first_of(":/"));
   return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+}
+
+/// Null when the file redacts nothing.
+Result<std::unique_ptr<Redactor>> open_redactor(const Spec& spec, const Journal& journal) {
+  if (spec.redact.empty()) return std::unique_ptr<Redactor>();
+  return Redactor::create(spec.redact, journal.folder());
+}
+
+/// The events as they were before they were sealed.
+Result<void> open_sealed(const Spec& spec, const Journal& journal, std::vector<JournalEvent>& events) {
+  auto redactor = open_redactor(spec, journal);
+  if (!redactor) return redactor.error();
+  if (!*redactor) return {};
+  for (auto& event : events) {
+    auto opened = (*redactor)->open(event.data);
+    if (!opened) return opened.error();
+    event.data = std::move(*opened);
+  }
+  return {};
 }
 
 /// One process's work on a run.
@@ -57,6 +88,7 @@ class Execution {
     context_.inputs = inputs;
     context_.sink = world_.sink;
     context_.clock = world_.clock;
+    context_.timers_park = world_.timers_park;
     context_.stop = world_.stop;
     context_.approver = world_.approver;
     context_.models = &models_;
@@ -70,7 +102,19 @@ class Execution {
     auto secrets = load_secrets(spec_);
     if (!secrets) return secrets.error();
     context_.secrets = std::move(*secrets);
+    auto redactor = open_redactor(spec_, journal_);
+    if (!redactor) return redactor.error();
+    redactor_ = std::move(*redactor);
+    context_.redactor = redactor_.get();
     context_.policy = build_policy(spec_, context_.inputs, context_.confidence);
+    context_.policy_hash = policy_hash(spec_.policy);
+    for (const auto& entry : spec_.tools) {
+      const bool given = entry.settings.contains("config") && entry.settings.at("config").dump().find("{{secret:") != std::string::npos;
+      if (given) context_.secret_groups.insert(entry.name);
+    }
+    auto budget = Budget::create(spec_.budget);
+    if (!budget) return budget.error();
+    context_.budget = std::move(*budget);
     if (!options_.model_path.empty()) context_.model_override = kOverrideModel;
     if (!options_.model_name.empty()) context_.model_override = options_.model_name;
     if (!with_tools) {
@@ -82,6 +126,7 @@ class Execution {
     registry.state_folder = journal_.folder();
     registry.make_tools = world_.make_tools;
     registry.memory = context_.memory;
+    registry.clock = world_.clock;
     auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
     if (!built) return built.error();
     context_.registry = std::move(*built);
@@ -98,6 +143,7 @@ class Execution {
   }
 
   RunReport go() {
+    std::lock_guard turn(context_.baton);
     RunReport report;
     report.id = context_.run_id();
     report.name = spec_.name;
@@ -145,7 +191,8 @@ class Execution {
     const bool over = report.status == "done" || report.status == "failed";
     Json data{{"status", report.status}, {"note", report.note}, {"where", report.where}, {"result", report.result},
               {"failed_items", report.failed_items}, {"ledger", to_json(report.ledger)}, {"spent", to_json(spent)}};
-    auto written = context_.log->append(over ? "run_finished" : "run_stopped", "", data, report.status, report.note);
+    const std::string note = redactor_ ? redactor_->mask(Json(report.note)).get<std::string>() : report.note;
+    auto written = context_.log->append(over ? "run_finished" : "run_stopped", "", redactor_ ? redactor_->seal(data) : data, report.status, note);
     if (!written) {
       report.note = written.error().message + (report.note.empty() ? "" : "; before that: " + report.note);
       report.status = "error";
@@ -196,6 +243,7 @@ class Execution {
   RunOptions options_;
   const RunWorld& world_;
   EnergyMeter energy_;
+  std::unique_ptr<Redactor> redactor_;
   std::unique_ptr<memory::Store> store_;
   ModelPool models_;
   std::vector<std::string> played_;
@@ -236,6 +284,7 @@ Result<PendingItem> choose(const std::vector<PendingItem>& pending, const std::s
     if (item.is_unknown == unknown && (call.empty() || item.call == call)) fitting.push_back(item);
   }
   const std::string what = unknown ? "outcome to resolve" : "approval to decide";
+  std::erase_if(fitting, [](const PendingItem& item) { return item.is_timer; });
   if (fitting.empty()) return fail(Errc::not_found, "run " + id + " has no " + what + (call.empty() ? "" : " at '" + call + "'"));
   if (fitting.size() > 1) {
     std::string list;
@@ -263,8 +312,11 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
   journal.set_sync(spec.sync == "off" ? Journal::Sync::off : spec.sync == "batch" ? Journal::Sync::batch : Journal::Sync::step);
   std::error_code code;
   const std::string file = std::filesystem::absolute(spec.path, code).string();
+  auto redactor = open_redactor(spec, journal);
+  if (!redactor) return redactor.error();
   auto log = journal.create(spec.name, file,
-                            Json{{"format", 1}, {"name", spec.name}, {"file", file}, {"folder", spec.folder}, {"yaml", spec.text}, {"inputs", inputs},
+                            Json{{"format", 1}, {"name", spec.name}, {"file", file}, {"folder", spec.folder}, {"yaml", spec.text},
+                                 {"inputs", *redactor ? (*redactor)->seal(inputs) : inputs},
                                  {"options", options_to_json(options, *options.seed)}});
   if (!log) return log.error();
   execution.attach(&*log, log->id(), History());
@@ -273,12 +325,17 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
 }
 
 Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunOptions& overrides, const RunWorld& world) {
-  auto log = journal.reopen(id);
+  std::vector<JournalEvent> read;
+  auto log = journal.reopen(id, &read);
   if (!log) return log.error();
-  auto events = journal.events(id);
-  if (!events) return events.error();
+  const auto* const events = &read;
   auto row = journal.find(id);
   if (!row) return row.error();
+  auto recorded = read_start(*events);
+  if (recorded && !recorded->spec.redact.empty()) {
+    if (auto opened = open_sealed(recorded->spec, journal, read); !opened) return opened.error();
+    recorded = read_start(*events);
+  }
   History history(*events);
   if (auto open = check_open(*row); !open) {
     RunReport report;
@@ -289,7 +346,6 @@ Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunO
     }
     return report;
   }
-  auto recorded = read_start(*events);
   if (!recorded) return recorded.error();
   RunOptions options = recorded->options;
   if (!overrides.model_path.empty()) options.model_path = overrides.model_path;
@@ -310,6 +366,9 @@ Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunW
   if (!events) return events.error();
   auto recorded = read_start(*events);
   if (!recorded) return recorded.error();
+  if (auto opened = open_sealed(recorded->spec, journal, *events); !opened) return opened.error();
+  if (!recorded->spec.redact.empty()) recorded = read_start(*events);
+  if (!recorded) return recorded.error();
   Execution execution(journal, recorded->spec, recorded->inputs, recorded->options, world);
   if (auto ready = execution.assemble(false); !ready) return ready.error();
   History history(*events);
@@ -321,29 +380,50 @@ Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunW
   return report;
 }
 
-Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, bool approve, const std::string& by,
-                                    const std::string& choice) {
-  auto log = journal.reopen(id);
+/// An answer after the time of a question: only the one it went on to may give it.
+Result<void> check_in_time(RunLog& log, PendingItem& item, const std::string& by, std::int64_t now_ms) {
+  std::string target = item.escalated ? item.who.front() : std::string();
+  if (item.expires_at_ms > 0 && now_ms >= item.expires_at_ms) {
+    target = escalation_target(item.on_expire);
+    if (target.empty()) return fail(Errc::timeout, "the request at " + item.call + " has expired; resume the run to record that");
+    if (by == target) {
+      auto noted = log.append("approval_escalated", item.call, Json{{"to", target}, {"from", item.who}});
+      if (!noted) return noted;
+      item.approved_by.clear();
+    }
+  }
+  if (!target.empty() && by != target) return fail(Errc::timeout, "the request at " + item.call + " went on to " + target + ", because nobody answered in time; only " + target + " can answer it");
+  return {};
+}
+
+Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, const PersonsAnswer& answer, const Clock& clock) {
+  std::vector<JournalEvent> events;
+  auto log = journal.reopen(id, &events);
   if (!log) return log.error();
-  auto events = journal.events(id);
-  if (!events) return events.error();
   auto row = journal.find(id);
   if (!row) return row.error();
   if (auto open = check_open(*row); !open) return open.error();
-  auto item = choose(History(*events).pending(), call, false, id);
-  if (!item) return item.error();
-  if (item->expires_at_ms > 0 && system_clock().unix_ms() >= item->expires_at_ms) {
-    const bool escalated = item->on_expire.rfind("escalate(", 0) == 0;
-    if (!escalated) return fail(Errc::timeout, "the request at " + item->call + " has expired; resume the run to record that");
+  const History history(events);
+  if (const auto& decided = history.decisions(call); !call.empty() && !decided.empty()) {
+    const auto pending = history.pending();
+    const bool open = std::any_of(pending.begin(), pending.end(), [&](const PendingItem& item) { return item.call == call; });
+    if (!open) return fail(Errc::conflict, call + " is answered already: " + text_of(decided.back(), "decision") + " by " + text_of(decided.back(), "by"));
   }
-  if (!choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), choice) == item->choices.end()) {
+  auto item = choose(history.pending(), call, false, id);
+  if (!item) return item.error();
+  if (auto in_time = check_in_time(*log, *item, answer.by, clock.unix_ms()); !in_time) return in_time.error();
+  if (std::find(item->approved_by.begin(), item->approved_by.end(), answer.by) != item->approved_by.end()) {
+    return fail(Errc::conflict, answer.by + " has approved " + item->call + " already; " + std::to_string(item->people) + " different people must");
+  }
+  if (!answer.choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), answer.choice) == item->choices.end()) {
     std::string list;
     for (const auto& word : item->choices) list += (list.empty() ? "" : ", ") + word;
-    return fail(Errc::usage, "'" + choice + "' is not one of the choices: " + list);
+    return fail(Errc::usage, "'" + answer.choice + "' is not one of the choices: " + list);
   }
   // The binding of the request goes into the decision: it counts for these arguments and no others.
-  auto written = log->append("approval_decided", item->call,
-                             Json{{"decision", approve ? "approve" : "reject"}, {"choice", choice}, {"by", by}, {"binding", item->binding}});
+  Json data{{"decision", answer.approve ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item->binding}};
+  if (!answer.reason.empty()) data["reason"] = answer.reason;
+  auto written = log->append("approval_decided", item->call, data);
   if (!written) return written.error();
   return item;
 }

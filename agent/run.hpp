@@ -36,6 +36,7 @@ struct RunWorld {
   std::function<ApprovalAnswer(const PendingItem&)> approver;
   std::stop_token stop;
   const Clock* clock = &system_clock();
+  bool timers_park = false;                   ///< Pending waits park the run; whoever drives it resumes it in time.
 };
 
 struct RunReport {
@@ -63,10 +64,18 @@ Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunO
 /// leads to ("end_of_log" when the run has not finished there).
 Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunWorld& world);
 
-/// Records a person's answer. `call`: "" when exactly one is pending. Errors: not_found, usage (several; the message
-/// lists them), conflict, timeout (expired).
-Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, bool approve, const std::string& by,
-                                    const std::string& choice);
+/// A person's answer.
+struct PersonsAnswer {
+  bool approve = false;
+  std::string by;
+  std::string choice;                         ///< One of the step's choices, or "".
+  std::string reason;
+};
+/// Records it. `call`: "" when exactly one is pending. An expired question that went on to somebody takes only that
+/// one's answer. Errors: not_found, usage (several; the message lists them), conflict (answered already, or twice by
+/// the same person where several must), timeout (expired).
+Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, const PersonsAnswer& answer,
+                                    const Clock& clock = system_clock());
 /// Records whether an effect with unknown outcome happened.
 Result<PendingItem> resolve_outcome(Journal& journal, const std::string& id, const std::string& call, bool happened, const std::string& by);
 Result<void> cancel_run(Journal& journal, const std::string& id, const std::string& by);

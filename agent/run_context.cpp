@@ -1,11 +1,15 @@
 #include "agent/run_context.hpp"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
 namespace kontor::agent {
 
 bool waits(const Error& error) { return error.kind == kParked || error.kind == kUnknown; }
 
 bool ends_run(const Error& error) {
-  for (const char* kind : {kParked, kUnknown, kInterrupted, kBudget, kModelFailed, kJournalFailed, kDiverged, kEndOfLog}) {
+  for (const char* kind : {kParked, kUnknown, kInterrupted, kBudget, kModelFailed, kJournalFailed, kDiverged, kEndOfLog, kExpired}) {
     if (error.kind == kind) return true;
   }
   return false;
@@ -24,13 +28,30 @@ inference::TextModel* ModelPool::opened(const std::string& name) const {
 }
 
 void RunContext::emit(const std::string& type, const std::string& step, Json data) const {
-  if (sink) sink(RunEvent{type, step, std::move(data)});
+  if (!sink) return;
+  std::lock_guard guard(sink_mutex_);
+  sink(RunEvent{type, step, redactor ? redactor->mask(data) : std::move(data)});
 }
 
-Result<void> RunContext::record(const std::string& type, const std::string& step, const Json& data) {
+Result<void> RunContext::record(const std::string& type, const std::string& step, const Json& data, Durable durable) {
   if (!log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, step);
-  auto written = log->append(type, step, data);
+  Pause others_may_work(*this);
+  auto written = log->append(type, step, redactor ? redactor->seal(data) : data, {}, {}, durable);
   if (!written) return fail(Errc::io, written.error().message + "; the run stopped", kJournalFailed);
+  return {};
+}
+
+Result<void> RunContext::sleep_until(std::int64_t until_ms) {
+  constexpr std::int64_t kSliceMs = 20;
+  const std::int64_t began = clock->steady_ns();
+  {
+    Pause others_may_work(*this);
+    for (std::int64_t left = until_ms - clock->unix_ms(); left > 0 && !stop.stop_requested(); left = until_ms - clock->unix_ms()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(std::min(left, kSliceMs)));
+    }
+  }
+  if (loop_threads == 0) booked_ns += clock->steady_ns() - began;  // Waiting is not the run's work.
+  if (stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted);
   return {};
 }
 

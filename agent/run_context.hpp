@@ -1,11 +1,14 @@
 #pragma once
-// Everything a run carries: its specification, inputs, tools, models, journal, clock and cost. One per run, used on the
-// run's thread.
+// Everything a run carries: its specification, inputs, tools, models, journal, clock and cost. One per run. Several
+// threads may work on a run; the baton says whose turn it is.
 
+#include "agent/budget.hpp"
+#include "agent/call_threads.hpp"
 #include "agent/events.hpp"
 #include "agent/history.hpp"
 #include "agent/journal.hpp"
 #include "agent/ledger.hpp"
+#include "agent/redaction.hpp"
 #include "agent/spec/spec.hpp"
 #include "base/clock.hpp"
 #include "inference/text_model.hpp"
@@ -16,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -32,6 +36,7 @@ inline constexpr const char* kModelFailed = "model";
 inline constexpr const char* kJournalFailed = "journal";
 inline constexpr const char* kDiverged = "diverged";
 inline constexpr const char* kEndOfLog = "end_of_log";
+inline constexpr const char* kExpired = "expired";  ///< Nobody answered in time, and the rule says stop.
 
 bool ends_run(const Error& error);
 /// Waiting for a person: the rest of a loop may go on.
@@ -45,17 +50,22 @@ class ModelPool {
   Result<inference::TextModel*> get(const std::string& name);
   /// The model if it was opened.
   inference::TextModel* opened(const std::string& name) const;
+  /// Held while a model generates: one timeline at a time.
+  std::mutex& turn_of(const std::string& name) { return turns_[name]; }
 
  private:
   Open open_;
   std::map<std::string, std::unique_ptr<inference::TextModel>> models_;
+  std::map<std::string, std::mutex> turns_;
 };
 
 /// Answer of a person (or of the command line) to an approval.
 struct ApprovalAnswer {
   enum class Kind { approved, rejected, later } kind = Kind::later;
-  std::string by;
+  std::string by;                                ///< All who approved, with commas.
   std::string choice;
+  std::string reason;
+  bool escalated = false;                        ///< Answered by whom the question went on to.
 };
 
 struct RunContext {
@@ -68,6 +78,18 @@ struct RunContext {
   std::function<Result<memory::Store*>()> memory;
   std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
   std::uint64_t seed = 0;
+
+  /// Everything below is touched only by the thread that has it. Given away while a thread waits for a tool, a model,
+  /// the disk or a time (Pause).
+  std::mutex baton;
+  CallThreads calls;
+  Budget budget;
+  /// A pending timer parks the run instead of being waited for: whoever drives the run wakes it.
+  bool timers_park = false;
+  std::set<std::string> secret_groups;           ///< Groups of tools that were given a secret.
+  std::string policy_hash;                       ///< Part of what an approval is bound to.
+  Redactor* redactor = nullptr;                  ///< Null where nothing is redacted.
+  int loop_threads = 0;                          ///< Threads of parallel loops that exist now.
 
   RunLog* log = nullptr;                         ///< Null while replaying: then nothing new may happen.
   History history;
@@ -88,12 +110,30 @@ struct RunContext {
   std::shared_ptr<std::map<std::string, double>> confidence = std::make_shared<std::map<std::string, double>>();
 
   void emit(const std::string& type, const std::string& step, Json data = Json::object()) const;
-  /// Appends to the journal; an error of kind "journal" (or "end_of_log" while replaying) ends the run.
-  Result<void> record(const std::string& type, const std::string& step, const Json& data);
+  /// Appends to the journal; an error of kind "journal" (or "end_of_log" while replaying) ends the run. Gives the baton
+  /// away meanwhile.
+  Result<void> record(const std::string& type, const std::string& step, const Json& data, Durable durable = Durable::now);
+  /// Waits until `until_ms` of the clock, as long as the run is not stopped. Errors: interrupted.
+  Result<void> sleep_until(std::int64_t until_ms);
   /// Time and energy since the last booking, as a ledger to put into an event ("spent"); already added to `ledger`.
   Ledger book();
   const std::string& run_id() const { return run_id_; }
   std::string run_id_;
+
+ private:
+  mutable std::mutex sink_mutex_;
+};
+
+/// Gives the baton away for the length of a block.
+class Pause {
+ public:
+  explicit Pause(RunContext& run) : run_(run) { run_.baton.unlock(); }
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+  ~Pause() { run_.baton.lock(); }
+
+ private:
+  RunContext& run_;
 };
 
 }  // namespace kontor::agent

@@ -50,35 +50,19 @@ ToolSchema sub_agent_schema(const AgentSpec& agent) {
   return schema;
 }
 
-/// Refuses the next turn when a budget is used up; otherwise the most tokens it may generate.
-Result<int> within_budget(RunContext& run, const AgentTask& task) {
-  const BudgetSpec& budget = run.spec->budget;
-  const auto over = [&](const std::string& what) { return fail(Errc::budget, "budget reached before " + task.place + ": " + what, kBudget, task.place); };
-  std::int64_t tokens = kMaxTurnTokens;
-  if (budget.tokens) {
-    const std::int64_t left = *budget.tokens - run.ledger.spent_tokens();
-    if (left <= 0) return over(std::to_string(run.ledger.spent_tokens()) + " of " + std::to_string(*budget.tokens) + " tokens");
-    tokens = std::min(tokens, left);
-  }
-  if (budget.seconds && run.ledger.seconds >= *budget.seconds) return over(std::to_string(run.ledger.seconds) + " seconds");
-  if (budget.joules && run.ledger.joules >= *budget.joules) return over(std::to_string(run.ledger.joules) + " joules");
-  if (!budget.money.empty()) {
-    const auto prices = load_prices();
-    if (!prices) return prices.error();
-    const auto blank = budget.money.find(' ');
-    const auto limit = Decimal::parse(budget.money.substr(0, blank));
-    const std::string currency = blank == std::string::npos ? "" : budget.money.substr(blank + 1);
-    if (!limit || currency != prices->currency) return over("the budget is in '" + currency + "', the price table in '" + prices->currency + "'");
-    const Decimal spent = electricity_cost(run.ledger, *prices);
-    if (spent >= *limit) return over(spent.to_string() + " of " + budget.money);
-  }
-  return static_cast<int>(tokens);
+constexpr const char* kHandoff = "transfer_to_";
+
+ToolSchema handoff_schema(const AgentSpec& agent) {
+  ToolSchema schema = sub_agent_schema(agent);
+  schema.name = kHandoff + agent.name;
+  schema.description = "Passes the work over to " + (agent.role.empty() ? agent.name : agent.role) + ", who then answers instead of you.";
+  return schema;
 }
 
 class AgentRun {
  public:
   AgentRun(RunContext& run, const AgentTask& task, const Scope& scope, const AgentSpec& agent)
-      : run_(run), task_(task), scope_(scope), agent_(agent), untrusted_(task.untrusted) {}
+      : run_(run), task_(task), scope_(scope), agent_(agent), labels_(task.labels) {}
 
   Result<AgentAnswer> go() {
     auto planner = prepare();
@@ -93,12 +77,13 @@ class AgentRun {
         last_turn_ = std::move(*turn);
         if (planner->repairs() > before) run_.emit("repair", task_.place, Json{{"reason", planner->messages().back().content}});
       } else if (const auto* calls = std::get_if<CallTools>(&action)) {
+        if (const ToolCall* call = handoff_in(*calls)) return hand_over(*call);
         auto done = make_calls(*calls);
         if (!done) return done.error();
         action = planner->resume(*done);
       } else if (auto* finish = std::get_if<Answered>(&action)) {
         if (auto stored = remember(finish->answer); !stored) return stored.error();
-        return AgentAnswer{std::move(finish->answer), untrusted_};
+        return AgentAnswer{std::move(finish->answer), labels_};
       } else {
         const auto& give_up = std::get<GiveUp>(action);
         return fail(Errc::malformed, agent_.name + ": " + give_up.reason, give_up.kind, task_.place);
@@ -128,11 +113,17 @@ class AgentRun {
       options.tools.push_back(name);
       schemas_.push_back(sub_agent_schema(*sub));
     }
+    for (const auto& name : agent_.handoffs) {
+      const AgentSpec* next = find_agent(*run_.spec, name);
+      if (!next) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", task_.place);
+      options.tools.push_back(kHandoff + name);
+      schemas_.push_back(handoff_schema(*next));
+    }
     auto facts = recall();
     if (!facts) return facts.error();
     Message user;
     user.content = facts->empty() ? task_.text : *facts + "\n\n" + task_.text;
-    user.trusted = !untrusted_;
+    user.trusted = !labels_.untrusted;
     options.opening = {std::move(system), std::move(user)};
     if (agent_.output_schema) {
       auto schema = tools::Schema::compile(*agent_.output_schema);
@@ -165,8 +156,7 @@ class AgentRun {
     }
     if (run_.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, place);
     if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, place);
-    auto most = within_budget(run_, task_);
-    if (!most) return most.error();
+    if (auto room = run_.budget.check(run_.ledger); !room) return fail(Errc::budget, room.error().message + ", before " + place, kBudget, place);
     const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
     auto model = run_.models->get(name);
     if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
@@ -182,20 +172,23 @@ class AgentRun {
     if (model_spec && model_spec->think_budget > 0) {
       request.think_tokens = request.think_tokens > 0 ? std::min(request.think_tokens, model_spec->think_budget) : model_spec->think_budget;
     }
-    request.max_tokens = *most;
+    request.max_tokens = kMaxTurnTokens;
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
-    auto turn = generate_turn(run_, **model, request);
+    auto turn = generate_turn(run_, **model, request, run_.models->turn_of(name));
     if (!turn) return turn.error();
-    Ledger spent;
-    spent.add(turn->usage);
-    run_.ledger.add(spent);
+    Ledger spent = turn->spent;
     spent.add(run_.book());
+    if (turn->over_budget) {
+      // What was generated is paid for, but not used: it may end anywhere.
+      if (auto recorded = run_.record("generation_cut", place, Json{{"reason", "budget"}, {"spent", delta_json(spent)}}); !recorded) return recorded.error();
+      return fail(Errc::budget, "budget reached during " + place + ": " + turn->budget_reason, kBudget, place);
+    }
     Json data = to_json(*turn);
     data["agent"] = agent_.name;
     data["model"] = (*model)->info().name;
-    data["spent"] = to_json(spent);
+    data["spent"] = delta_json(spent);
     if (auto recorded = run_.record("generation", place, data); !recorded) return recorded.error();
     run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
     return turn;
@@ -224,7 +217,7 @@ class AgentRun {
     gate.key = task_.key + "#" + call.id;
     gate.tool = call.name;
     gate.arguments = call.arguments;
-    gate.untrusted = untrusted_;
+    gate.labels = labels_;
     if (index < last_turn_.confidence.size()) gate.confidence = last_turn_.confidence[index];
     auto result = call_through_gate(run_, gate);
     if (!result) return result.error();
@@ -233,7 +226,9 @@ class AgentRun {
     outcome.is_error = result->is_error;
     outcome.is_invalid = result->error_kind == "invalid_arguments" || result->error_kind == "unknown_tool";
     outcome.text = result_text(*result);
-    if (gives_untrusted(run_, call.name)) untrusted_ = true, outcome.trusted = false;
+    const tools::Labels labels = labels_of_result(run_, call.name);
+    labels_ |= labels;
+    outcome.trusted = !labels.untrusted;
     return outcome;
   }
 
@@ -255,7 +250,7 @@ class AgentRun {
     sub.key = task_.key + "#" + call.id;
     sub.agent = call.name;
     sub.text = call.arguments.at("task").get<std::string>();
-    sub.untrusted = untrusted_;
+    sub.labels = labels_;
     sub.depth = task_.depth + 1;
     auto answer = run_agent(run_, sub, scope_);
     if (!answer && ends_run(answer.error())) return answer.error();
@@ -264,10 +259,34 @@ class AgentRun {
       outcome.text = spaced_json(Json{{"error", answer.error().message}});
       return outcome;
     }
-    untrusted_ = untrusted_ || answer->untrusted;
-    outcome.trusted = !answer->untrusted;
+    labels_ |= answer->labels;
+    outcome.trusted = !answer->labels.untrusted;
     outcome.text = answer->value.is_string() ? answer->value.get<std::string>() : spaced_json(answer->value);
     return outcome;
+  }
+
+  /// The first call that passes the work over; calls beside it are not made, because nobody would read their results.
+  const ToolCall* handoff_in(const CallTools& calls) const {
+    for (const auto& call : calls.calls) {
+      for (const auto& name : agent_.handoffs) {
+        if (call.name == kHandoff + name && !run_.registry->find(call.name)) return &call;
+      }
+    }
+    return nullptr;
+  }
+
+  Result<AgentAnswer> hand_over(const ToolCall& call) {
+    if (task_.depth + 1 >= kMaxDepth) return fail(Errc::limit, agent_.name + ": the work was passed on too often", "handoffs", task_.place);
+    AgentTask next = task_;
+    next.place = task_.place + "#" + call.id;
+    next.key = task_.key + "#" + call.id;
+    next.agent = call.name.substr(std::string_view(kHandoff).size());
+    // The next agent reads the task as it was given, and what this one adds.
+    if (call.arguments.contains("task") && call.arguments.at("task").is_string()) next.text += "\n\n" + call.arguments.at("task").get<std::string>();
+    next.labels = labels_;
+    next.depth = task_.depth + 1;
+    run_.emit("handoff", task_.place, Json{{"from", agent_.name}, {"to", next.agent}});
+    return run_agent(run_, next, scope_);
   }
 
   /// "memory:\n- fact\n- fact", or "" without memory. What was recalled is journaled: the store changes meanwhile.
@@ -285,7 +304,7 @@ class AgentRun {
       auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), nullptr);
       if (!hits) return fail(hits.error().code, "memory: " + hits.error().message, "memory", task_.place);
       for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}});
-      if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}); !recorded) return recorded.error();
+      if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}, Durable::later); !recorded) return recorded.error();
     }
     if (facts.empty()) return std::string();
     std::string text = "memory:";
@@ -294,7 +313,8 @@ class AgentRun {
       std::string line = fact.at("text").get<std::string>();
       std::replace(line.begin(), line.end(), '\n', ' ');
       text += "\n- " + line;
-      if (fact.contains("trusted") && fact.at("trusted") == Json(false)) untrusted_ = true;
+      if (fact.contains("trusted") && fact.at("trusted") == Json(false)) labels_.untrusted = true;
+      if (fact.contains("secret") && fact.at("secret") == Json(true)) labels_.secret = true;
     }
     run_.emit("memory", task_.place, Json{{"recalled", facts.size()}});
     return text;
@@ -311,7 +331,7 @@ class AgentRun {
     record.space = *space;
     record.text = fact_text(answer);
     record.source = run_.run_id() + " " + task_.place;
-    record.trusted = !untrusted_;
+    record.trusted = !labels_.untrusted;
     auto id = (*store)->add(record, nullptr);  // The same fact is kept once, so a repeat after a crash does no harm.
     if (!id) return fail(id.error().code, "memory: " + id.error().message, "memory", task_.place);
     return run_.record("memory_stored", task_.place, Json{{"id", *id}, {"text", record.text}});
@@ -321,7 +341,7 @@ class AgentRun {
   const AgentTask& task_;
   const Scope& scope_;
   const AgentSpec& agent_;
-  bool untrusted_;
+  tools::Labels labels_;
   std::vector<ToolSchema> schemas_;
   Turn last_turn_;
 };

@@ -15,7 +15,7 @@ struct AgentTask {
   std::string key;            ///< The same with loop items by key.
   std::string agent;
   std::string text;           ///< What the user message says, memory excluded.
-  bool untrusted = false;     ///< The text comes from untrusted sources.
+  tools::Labels labels;       ///< Of the text.
   std::int64_t deadline_ns = 0;  ///< steady_ns at which the step's time is over; 0: none.
   int depth = 0;              ///< Agents above this one.
   std::int64_t attempt = 0;   ///< Retries before this one. They are sampled warmer: the same words would fail again.
@@ -23,7 +23,7 @@ struct AgentTask {
 
 struct AgentAnswer {
   Json value;                 ///< Fits output.schema; a string without one.
-  bool untrusted = false;
+  tools::Labels labels;       ///< Of all that the agent read.
 };
 
 /// `scope` evaluates `${...}` in instruction and memory namespace. Errors: those that end the run; else the agent

@@ -51,7 +51,8 @@ Result<std::unique_ptr<TapeModel>> TapeModel::parse(const std::string& text, con
     if (!value->is_object() || !value->contains("text") || !value->at("text").is_string()) {
       return fail(Errc::malformed, "a line of a tape is an object with the key 'text'", "tape", where);
     }
-    model->turns_.push_back({text_of("when"), text_of("text")});
+    const bool repeat = value->contains("repeat") && value->at("repeat") == Json(true);
+    model->turns_.push_back({text_of("when"), text_of("text"), repeat});
   }
   return model;
 }
@@ -59,7 +60,7 @@ Result<std::unique_ptr<TapeModel>> TapeModel::parse(const std::string& text, con
 void TapeModel::skip(const std::string& text) {
   for (auto& turn : turns_) {
     if (!turn.played && turn.text == text) {
-      turn.played = true;
+      turn.played = !turn.repeat;
       return;
     }
   }
@@ -77,7 +78,7 @@ Result<inference::Generation> TapeModel::generate(const inference::GenerateReque
     return !candidate.played && (candidate.when.empty() || prompt.find(candidate.when) != std::string::npos);
   });
   if (turn == turns_.end()) return fail(Errc::limit, "the tape " + info_.name + " has no further turn for this conversation", "tape_end");
-  turn->played = true;
+  turn->played = !turn->repeat;
   inference::Generation generation;
   generation.usage.prompt_tokens_new = count_tokens(prompt);
   for (std::size_t at = 0; at < turn->text.size(); at += kPieceBytes) {

@@ -5,7 +5,9 @@
 //   {"text": "<think>...</think>..."}               the next turn
 //   {"when": "inv-003.txt", "text": "..."}          the next turn of conversations that contain this text
 //
-// Each line is played once. A conversation takes the first unplayed line whose `when` it contains; lines without
+//   {"when": "...", "text": "...", "repeat": true}  may be played any number of times
+//
+// Each other line is played once. A conversation takes the first unplayed line whose `when` it contains; lines without
 // `when` are taken in order.
 
 #include "inference/text_model.hpp"
@@ -36,7 +38,7 @@ class TapeModel final : public inference::TextModel {
  private:
   struct Turn {
     std::string when, text;
-    bool played = false;
+    bool repeat = false, played = false;
   };
   inference::ModelInfo info_;
   std::vector<Turn> turns_;

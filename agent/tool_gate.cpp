@@ -1,5 +1,6 @@
 #include "agent/tool_gate.hpp"
 
+#include "agent/approval.hpp"
 #include "agent/planner.hpp"
 #include "base/hash.hpp"
 
@@ -16,8 +17,13 @@ using tools::ToolResult;
 
 constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
 
+/// Only what differs from the usual: most outcomes are a value.
 Json to_json(const ToolResult& result) {
-  return Json{{"is_error", result.is_error}, {"value", result.value}, {"error_kind", result.error_kind}, {"text", result.text}};
+  Json data{{"value", result.value}};
+  if (result.is_error) data["is_error"] = true;
+  if (!result.error_kind.empty()) data["error_kind"] = result.error_kind;
+  if (!result.text.empty() && result.text != spaced_json(result.value)) data["text"] = result.text;
+  return data;
 }
 
 ToolResult result_from_json(const Json& data) {
@@ -41,16 +47,17 @@ struct Execution {
 };
 
 /// Runs the call on its own thread, within its time and as long as the run is not stopped.
-ToolResult execute(const RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms) {
+ToolResult execute(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms) {
   auto execution = std::make_shared<Execution>();
   context.stop = execution->stop.get_token();
-  std::thread([execution, registry = run.registry, tool, arguments, context] {
+  Pause others_may_work(run);
+  run.calls.start([execution, registry = run.registry, tool, arguments, context] {
     ToolResult result = registry->call(tool, arguments, context);
     std::lock_guard guard(execution->mutex);
     execution->result = std::move(result);
     execution->done = true;
     execution->changed.notify_all();
-  }).detach();
+  });
   const std::stop_callback on_stop(run.stop, [execution] {
     execution->stop.request_stop();
     std::lock_guard guard(execution->mutex);  // The waiter is either before its check or asleep, never between.
@@ -131,6 +138,14 @@ class Gate {
     }
     run_.emit("call", call_.place, Json{{"tool", call_.tool}, {"arguments", call_.arguments}});
     if (const Json* intent = run_.history.intent(call_.place)) return resume_after(*intent, tool->spec());
+    if (run_.log) {
+      if (auto room = run_.budget.check_for_tool(run_.ledger); !room) {
+        Error error = room.error();
+        error.message += ", before " + call_.place;
+        error.where = call_.place;
+        return error;
+      }
+    }
     if (auto problem = run_.registry->check_arguments(call_.tool, call_.arguments)) return finish(ToolResult::error("invalid_arguments", *problem));
     auto refused = check_policy(tool->spec());
     if (!refused) return refused.error();
@@ -142,7 +157,7 @@ class Gate {
   /// Policy and, where it wants one, a person. An inner value is the refusal to show.
   Result<std::optional<ToolResult>> check_policy(const tools::ToolSpec& spec) {
     *run_.confidence = call_.confidence;
-    const tools::Decision decision = tools::decide(run_.policy, spec, call_.arguments, call_.untrusted);
+    const tools::Decision decision = tools::decide(run_.policy, spec, call_.arguments, call_.labels);
     run_.confidence->clear();
     rule_ = decision.rule;
     if (decision.verdict == tools::Decision::Verdict::allow) return std::optional<ToolResult>();
@@ -154,12 +169,12 @@ class Gate {
     item.tool = call_.tool;
     item.reason = decision.rule;
     item.arguments = call_.arguments;
-    item.binding = binding_of(call_.tool, call_.arguments);
-    if (decision.ask) item.who = decision.ask->who, item.on_expire = decision.ask->on_expire;
+    item.binding = binding_of(call_.tool, call_.arguments, canonical_json(spec.parameters) + "\n" + run_.policy_hash);
+    if (decision.ask) item.who = decision.ask->who, item.on_expire = decision.ask->on_expire, item.people = decision.ask->people;
     auto answer = ask_person(run_, std::move(item), decision.ask ? decision.ask->expires_ms : 0);
     if (!answer) return answer.error();
     if (answer->kind == ApprovalAnswer::Kind::approved) return std::optional<ToolResult>();
-    return std::optional<ToolResult>(ToolResult::error("denied", "rejected by " + (answer->by.empty() ? std::string("a person") : answer->by)));
+    return std::optional<ToolResult>(ToolResult::error("denied", "rejected by " + (answer->by.empty() ? std::string("a person") : answer->by) + (answer->reason.empty() ? "" : ": " + answer->reason)));
   }
 
   /// INTENT, call, OUTCOME.
@@ -169,11 +184,13 @@ class Gate {
                                   Json{{"tool", call_.tool}, {"arguments", call_.arguments}, {"effect", std::string(tools::to_string(spec.effect))},
                                        {"key", idempotency_key()}, {"rule", rule_}});
       if (!recorded) return recorded.error();
+      recorded_intent_ = true;
     } else if (!run_.log) {
       return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
     }
     std::int64_t limit = spec.timeout_ms > 0 ? spec.timeout_ms : 30'000;
     if (call_.timeout_ms > 0) limit = std::min(limit, call_.timeout_ms);
+    if (const auto left = run_.budget.seconds_left(run_.ledger)) limit = std::min(limit, std::max<std::int64_t>(1, static_cast<std::int64_t>(*left * 1000)));
     ToolResult result = execute(run_, call_.tool, with_secrets(run_, call_), context(), limit);
     executed_ = true;
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
@@ -207,7 +224,9 @@ class Gate {
     tools::Probe probe;
     if (spec.has_probe && !run_.stop.stop_requested()) {
       try {
-        probe = run_.registry->find(call_.tool)->probe(call_.arguments, context());
+        tools::Tool* tool = run_.registry->find(call_.tool);
+        Pause others_may_work(run_);
+        probe = tool->probe(call_.arguments, context());
       } catch (const std::exception&) {
         probe.state = tools::Probe::State::unknown;
       }
@@ -233,8 +252,10 @@ class Gate {
     Ledger spent = run_.book();
     spent.tool_calls = executed_ ? 1 : 0;
     run_.ledger.tool_calls += spent.tool_calls;
-    data["spent"] = agent::to_json(spent);
-    auto recorded = run_.record("call_outcome", call_.place, data);
+    data["spent"] = delta_json(spent);
+    if (!rule_.empty() && !run_.history.intent(call_.place) && !recorded_intent_) data["rule"] = rule_;
+    // When power fails before it is on the disk, the call is read again, repeated with its key, or probed.
+    auto recorded = run_.record("call_outcome", call_.place, data, Durable::later);
     if (!recorded) return recorded.error();
     const tools::Tool* tool = run_.registry->find(call_.tool);
     if (!result.is_error && tool && tool->spec().effect == Effect::once) run_.effects_done.insert(call_.place);
@@ -261,7 +282,7 @@ class Gate {
   RunContext& run_;
   const GateCall& call_;
   std::string rule_;
-  bool executed_ = false;
+  bool executed_ = false, recorded_intent_ = false;
 };
 
 }  // namespace
@@ -270,65 +291,16 @@ Result<ToolResult> call_through_gate(RunContext& run, const GateCall& call) { re
 
 std::string result_text(const ToolResult& result) { return result.text.empty() ? spaced_json(result.value) : result.text; }
 
-std::string binding_of(const std::string& tool, const Json& arguments) { return sha256_hex(tool + "\n" + canonical_json(arguments)); }
-
-bool gives_untrusted(const RunContext& run, const std::string& tool) {
+tools::Labels labels_of_result(const RunContext& run, const std::string& tool) {
+  tools::Labels labels;
   const tools::Tool* found = run.registry->find(tool);
-  if (found && found->spec().untrusted_output) return true;
-  for (const auto& glob : run.policy.untrusted) {
-    if (tools::glob_match(glob, tool)) return true;
+  labels.untrusted = found && found->spec().untrusted_output;
+  for (const auto& glob : run.policy.untrusted) labels.untrusted = labels.untrusted || tools::glob_match(glob, tool);
+  labels.secret = run.secret_groups.contains(tool.substr(0, tool.find('.')));
+  for (const auto& secret : run.spec->secrets) {
+    for (const auto& glob : secret.allow_tools) labels.secret = labels.secret || tools::glob_match(glob, tool);
   }
-  return false;
-}
-
-Result<ApprovalAnswer> ask_person(RunContext& run, PendingItem item, std::int64_t expires_ms) {
-  const auto text = [](const Json& data, const char* key) { return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string(); };
-  const Json* request = run.history.request(item.call);
-  if (request && text(*request, "binding") != item.binding) {
-    return fail(Errc::conflict, "the call at " + item.call + " is not the one that was shown for approval", kDiverged, item.call);
-  }
-  if (request) {
-    if (const Json* decision = run.history.decision(item.call)) {
-      // A decision counts for exactly what was shown.
-      if (text(*decision, "binding") != item.binding) return fail(Errc::conflict, "the approval of " + item.call + " is for other arguments", kDiverged, item.call);
-      ApprovalAnswer answer;
-      answer.kind = text(*decision, "decision") == "approve" ? ApprovalAnswer::Kind::approved : ApprovalAnswer::Kind::rejected;
-      answer.by = text(*decision, "by");
-      answer.choice = text(*decision, "choice");
-      return answer;
-    }
-    if (request->contains("expires_at_ms") && request->at("expires_at_ms").is_number_integer()) item.expires_at_ms = request->at("expires_at_ms").get<std::int64_t>();
-  } else {
-    if (expires_ms > 0) item.expires_at_ms = run.clock->unix_ms() + expires_ms;
-    Json data{{"tool", item.tool}, {"arguments", item.arguments}, {"rule", item.reason}, {"binding", item.binding},
-              {"who", item.who}, {"choices", item.choices}, {"on_expire", item.on_expire}};
-    if (item.expires_at_ms > 0) data["expires_at_ms"] = item.expires_at_ms;
-    auto recorded = run.record("approval_requested", item.call, data);
-    if (!recorded) return recorded.error();
-    run.emit("approval_requested", item.call, data);
-  }
-  if (run.log && item.expires_at_ms > 0 && run.clock->unix_ms() >= item.expires_at_ms && item.on_expire.rfind("escalate", 0) != 0) {
-    // Nobody answered in time: that is a no.
-    auto recorded = run.record("approval_decided", item.call, Json{{"decision", "reject"}, {"by", "expiry"}, {"binding", item.binding}});
-    if (!recorded) return recorded.error();
-    return ApprovalAnswer{ApprovalAnswer::Kind::rejected, "expiry", {}};
-  }
-  ApprovalAnswer answer;
-  if (run.log && run.approver) {
-    const std::int64_t asked = run.clock->steady_ns();
-    answer = run.approver(item);
-    run.booked_ns += run.clock->steady_ns() - asked;  // Waiting for people is not the run's time.
-  }
-  if (run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, item.call);
-  if (answer.kind == ApprovalAnswer::Kind::later) {
-    return fail(Errc::denied, item.call + " waits for approval: " + item.reason, kParked, item.call);
-  }
-  const bool approved = answer.kind == ApprovalAnswer::Kind::approved;
-  const Json data{{"decision", approved ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item.binding}};
-  auto recorded = run.record("approval_decided", item.call, data);
-  if (!recorded) return recorded.error();
-  run.emit("approval_decided", item.call, data);
-  return answer;
+  return labels;
 }
 
 }  // namespace kontor::agent

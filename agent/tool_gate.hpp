@@ -16,7 +16,7 @@ struct GateCall {
   std::string key;                           ///< Same role for idempotency: loop items by their `key` where they have one.
   std::string tool;
   Json arguments = Json::object();
-  bool untrusted = false;                    ///< Untrusted text had influence on tool or arguments.
+  tools::Labels labels;                      ///< Of everything that had influence on tool or arguments.
   std::vector<std::string> secret_pointers;  ///< JSON pointers of arguments whose author wrote {{secret:NAME}}.
   std::map<std::string, double> confidence;  ///< By dotted argument path, where the model's probabilities are known.
   std::int64_t timeout_ms = 0;               ///< Tightens the tool's own limit; 0: only that.
@@ -29,14 +29,7 @@ Result<tools::ToolResult> call_through_gate(RunContext& run, const GateCall& cal
 /// What the model (or `runs show`) reads of a result.
 std::string result_text(const tools::ToolResult& result);
 
-/// Hash an approval is bound to: the tool's name and the arguments with sorted members.
-std::string binding_of(const std::string& tool, const Json& arguments);
-
-/// Is the result of this tool untrusted text?
-bool gives_untrusted(const RunContext& run, const std::string& tool);
-
-/// Asks a person (terminal, flags) or takes the journaled decision. Value: the answer; `later` never comes back.
-/// Errors: as above.
-Result<ApprovalAnswer> ask_person(RunContext& run, PendingItem item, std::int64_t expires_ms);
+/// Labels of what this tool returns, by source.
+tools::Labels labels_of_result(const RunContext& run, const std::string& tool);
 
 }  // namespace kontor::agent

@@ -1,6 +1,8 @@
 #include "agent/turn.hpp"
 
 #include <algorithm>
+#include <mutex>
+#include <optional>
 
 namespace kontor::agent {
 namespace {
@@ -8,6 +10,9 @@ namespace {
 using inference::StopReason;
 
 constexpr std::size_t kLoopCheckPieces = 32;
+constexpr std::size_t kBudgetCheckPieces = 4;
+// Time and energy run on between two looks at them: stop a little early, so that a limit is never passed.
+constexpr double kBudgetShare = 0.95;
 constexpr std::string_view kThinkEnd = "</think>";
 
 const char* stop_word(StopReason reason) {
@@ -55,7 +60,10 @@ class Listener {
  public:
   Listener(RunContext& run, const TurnRequest& request, ParserOptions options, bool starts_thinking)
       : run_(run), request_(request), thinking_(starts_thinking),
-        parser_(std::move(options), [this](const ParseEvent& event) { on_event(event); }) {}
+        parser_(std::move(options), [this](const ParseEvent& event) { on_event(event); }) {
+    if (const auto seconds = run.budget.seconds_left(run.ledger)) budget_end_ns_ = run.booked_ns + static_cast<std::int64_t>(*seconds * kBudgetShare * 1e9);
+    if (const auto joules = run.budget.joules_left(run.ledger)) joules_end_ = run.energy_seen + *joules * kBudgetShare;
+  }
 
   bool on_piece(const inference::Piece& piece) {
     text_.append(piece.text);
@@ -66,6 +74,7 @@ class Listener {
       budget_over_ = true;
       return false;
     }
+    if (ends_.size() % kBudgetCheckPieces == 0 && !within_budget()) return false;
     if (ends_.size() % kLoopCheckPieces == 0 && repeats_itself(text_)) return false;
     if (request_.deadline_ns > 0 && run_.clock->steady_ns() >= request_.deadline_ns) {
       deadline_over_ = true;
@@ -86,12 +95,20 @@ class Listener {
   }
 
   bool budget_over() const { return budget_over_; }
+  /// Time or energy of the run came to its end; "" otherwise.
+  const std::string& run_budget_over() const { return run_budget_over_; }
   bool deadline_over() const { return deadline_over_; }
   const std::string& text() const { return text_; }
   const std::vector<std::pair<std::size_t, float>>& ends() const { return ends_; }
   ParseResult finish(Finish finish) { return parser_.finish(finish); }
 
  private:
+  bool within_budget() {
+    if (budget_end_ns_ && run_.clock->steady_ns() >= *budget_end_ns_) run_budget_over_ = "no seconds are left";
+    if (joules_end_ && run_.energy && run_.energy->joules() >= *joules_end_) run_budget_over_ = "no joules are left";
+    return run_budget_over_.empty();
+  }
+
   void on_event(const ParseEvent& event) {
     switch (event.kind) {
       case ParseEvent::Kind::reasoning:
@@ -115,6 +132,9 @@ class Listener {
   bool thinking_;
   bool budget_over_ = false, deadline_over_ = false;
   std::int64_t think_tokens_ = 0;
+  std::optional<std::int64_t> budget_end_ns_;
+  std::optional<double> joules_end_;
+  std::string run_budget_over_;
   std::string text_;
   std::vector<std::pair<std::size_t, float>> ends_;
   Parser parser_;
@@ -131,9 +151,54 @@ std::size_t whole_characters(const std::string& text) {
   return text.size();
 }
 
+/// Calls of one turn to the model: reserved before, booked after.
+class Meter {
+ public:
+  Meter(RunContext& run, inference::TextModel& model, std::mutex& one_at_a_time, Turn& turn)
+      : run_(run), model_(model), one_at_a_time_(one_at_a_time), turn_(turn) {}
+
+  /// Lowers `request.max_tokens` to what the budget leaves. `forced`: tokens at the end of the prompt that count as such.
+  Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
+    std::int64_t prompt = 0;
+    if (run_.budget.limits_tokens()) {
+      for (const auto& segment : request.prompt) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+    }
+    const auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
+    if (!allowed) return allowed.error();
+    const bool limited = *allowed < request.max_tokens;
+    request.max_tokens = static_cast<int>(*allowed);
+    auto generation = [&] {
+      Pause others_may_work(run_);
+      std::lock_guard timeline(one_at_a_time_);
+      return model_.generate(request, sink);
+    }();
+    if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+    if (!generation) return generation;
+    generation->usage.forced += forced;
+    Ledger part;
+    part.add(generation->usage);
+    if (calls_++ > 0) part.turns = 0;
+    turn_.spent.add(part);
+    run_.ledger.add(part);
+    add(turn_.usage, generation->usage);
+    if (limited && generation->stop_reason == StopReason::length) {
+      turn_.over_budget = true;
+      turn_.budget_reason = "no tokens are left";
+    }
+    return generation;
+  }
+
+ private:
+  RunContext& run_;
+  inference::TextModel& model_;
+  std::mutex& one_at_a_time_;
+  Turn& turn_;
+  int calls_ = 0;
+};
+
 }  // namespace
 
-Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request) {
+Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time) {
   const auto& info = model.info();
   auto dialect = dialect_for(info.dialect);
   if (!dialect) return fail(dialect.error().code, "model " + info.name + ": " + dialect.error().message, kModelFailed);
@@ -156,10 +221,10 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   generate.stop = run.stop;
   const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
   Turn turn;
-  auto generation = model.generate(generate, sink);
-  if (generation && listener.budget_over() && generation->stop_reason == StopReason::stopped_by_sink) {
+  Meter meter(run, model, one_at_a_time, turn);
+  auto generation = meter.generate(generate, 0, sink);
+  if (generation && !turn.over_budget && listener.budget_over() && generation->stop_reason == StopReason::stopped_by_sink) {
     // The reasoning is over its budget: close it and let the model go on from there.
-    add(turn.usage, generation->usage);
     turn.think_forced = true;
     const std::size_t whole = whole_characters(generation->text);
     inference::Segment thought;
@@ -171,19 +236,26 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
     close.is_template = true;
     generate.max_tokens = std::max(64, request.max_tokens - static_cast<int>(generation->usage.generated));
     listener.feed_think_end(info.has_call_tokens);
-    turn.usage.forced += model.count_tokens(close.text);
+    const std::int64_t forced = model.count_tokens(close.text);
     generate.prompt.push_back(std::move(close));
-    generation = model.generate(generate, sink);
+    generation = meter.generate(generate, forced, sink);
     if (generation) generation->tokens.clear();  // The ids in the middle were not sampled; the text says it all.
   }
   if (!generation) {
     const Error& error = generation.error();
     if (error.kind == "context_full") return fail(Errc::limit, error.message, "context_full");
+    if (error.kind == kBudget && turn.spent.turns == 0) return fail(Errc::budget, error.message + ", before " + request.place, kBudget, request.place);
+    if (error.kind == kBudget) {
+      turn.over_budget = true;
+      turn.budget_reason = error.message;
+      return turn;
+    }
     return fail(error.code, "model " + info.name + ": " + error.message, kModelFailed);
   }
   if (generation->stop_reason == StopReason::cancelled || run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted);
   if (listener.deadline_over()) return fail(Errc::timeout, "the step took longer than its timeout", "timeout");
-  add(turn.usage, generation->usage);
+  if (!listener.run_budget_over().empty()) turn.over_budget = true, turn.budget_reason = listener.run_budget_over();
+  if (turn.over_budget) return turn;
   turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;
   turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);
   turn.done.text = listener.text();

@@ -28,10 +28,14 @@ struct Turn {
   /// One entry for each call: confidence of its arguments by dotted path; empty where the source has no probabilities.
   std::vector<std::map<std::string, double>> confidence;
   bool think_forced = false;
+  Ledger spent;                            ///< The usage as it was booked; it is in the run's ledger already.
+  bool over_budget = false;                ///< Cut off by a budget: nothing may follow from the text.
+  std::string budget_reason;
 };
 
-/// Errors: kinds interrupted, model; context_full and timeout are failures of the agent.
-Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request);
+/// `one_at_a_time` is held while the model generates; the run's baton is not. Errors: kinds interrupted, model, budget;
+/// context_full and timeout are failures of the agent.
+Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time);
 
 /// Least probability of the tokens that wrote each scalar of a JSON object, by dotted path ("lines.0.amount").
 /// `raw`: the object's text, which starts at `begin` of the output; `ends`: end offset in the output and probability of

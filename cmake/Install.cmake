@@ -9,7 +9,7 @@ install(TARGETS kontor EXPORT KontorTargets RUNTIME DESTINATION ${CMAKE_INSTALL_
 install(TARGETS kontor_plugin_sdk EXPORT KontorTargets)
 # kontor looks for it in ../libexec/kontor, seen from its own folder.
 install(TARGETS kontor-plugin-host RUNTIME DESTINATION libexec/kontor)
-install(TARGETS erp LIBRARY DESTINATION lib/kontor/plugins)
+install(TARGETS erp procurement LIBRARY DESTINATION lib/kontor/plugins)
 install(FILES plugins/abi/kontor_plugin.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kontor/plugins/abi)
 install(FILES plugins/sdk/kontor_plugin.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kontor/plugins/sdk)
 install(FILES cmake/KontorPlugin.cmake cmake/kontor_plugin.map DESTINATION ${package_folder})

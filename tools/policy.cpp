@@ -41,14 +41,14 @@ const AskRule* asking(const Policy& policy, const std::string& name, const Json&
 
 }  // namespace
 
-Decision decide(const Policy& policy, const ToolSpec& tool, const Json& arguments, bool untrusted_influence) {
+Decision decide(const Policy& policy, const ToolSpec& tool, const Json& arguments, const Labels& labels) {
   using Verdict = Decision::Verdict;
   if (const auto* glob = matching(policy.deny, tool.name)) {
     return {Verdict::deny, "policy.deny \"" + *glob + "\" forbids " + tool.name, nullptr};
   }
   std::string words;
   const AskRule* rule = asking(policy, tool.name, arguments, words);
-  if (untrusted_influence) {
+  if (labels.untrusted) {
     if (const auto* glob = matching(policy.trusted_only, tool.name)) {
       const std::string why = "policy.trusted_only \"" + *glob + "\" and untrusted text had influence on the call";
       if (rule == nullptr) {
@@ -62,6 +62,9 @@ Decision decide(const Policy& policy, const ToolSpec& tool, const Json& argument
     }
   }
   if (rule != nullptr) return {Verdict::ask, std::move(words), rule};
+  if (labels.untrusted && labels.secret && tool.effect != Effect::none) {
+    return {Verdict::ask, "rule of two: untrusted text and a secret source had influence on a call with effect " + std::string(to_string(tool.effect)), nullptr};
+  }
   if (const auto* glob = matching(policy.allow, tool.name)) {
     return {Verdict::allow, "policy.allow \"" + *glob + "\" permits " + tool.name, nullptr};
   }

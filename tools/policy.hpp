@@ -1,6 +1,7 @@
 #pragma once
 // Deny, then ask, then allow; deny beats every flag. What no rule matches: effect none is allowed, others ask.
 
+#include "tools/labels.hpp"
 #include "tools/tool.hpp"
 
 #include <functional>
@@ -16,6 +17,7 @@ struct AskRule {
   std::vector<std::string> who;
   std::int64_t expires_ms = 0;                             ///< 0: never.
   std::string on_expire;
+  std::int64_t people = 1;                                 ///< How many different people must approve.
 };
 
 struct Policy {
@@ -32,7 +34,8 @@ struct Decision {
   const AskRule* ask = nullptr;
 };
 
-/// `untrusted_influence`: untrusted text was in the context the call came from.
-Decision decide(const Policy& policy, const ToolSpec& tool, const Json& arguments, bool untrusted_influence);
+/// `labels`: of everything that had influence on the call. Untrusted text, a secret source and an effect outside never
+/// come together without a person (rule of two).
+Decision decide(const Policy& policy, const ToolSpec& tool, const Json& arguments, const Labels& labels);
 
 }  // namespace kontor::tools

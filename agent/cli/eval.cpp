@@ -1,5 +1,7 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/decisions.hpp"
+#include "agent/planner.hpp"
 #include "tools/csv.hpp"
 
 #include <stdlib.h>
@@ -31,6 +33,12 @@ struct Comparison {
   std::vector<std::string> differences;
   bool holds = true;           ///< Exactly equal.
   bool enough = true;          ///< As many rows are right as the test wants.
+
+  void add(const Comparison& other, const std::string& file, bool name_it) {
+    right += other.right, expected += other.expected;
+    holds = holds && other.holds;
+    for (const auto& difference : other.differences) differences.push_back((name_it ? file + ": " : "") + difference);
+  }
 };
 
 struct Outcome {
@@ -86,9 +94,19 @@ void shadow(const Spec& spec, const std::string& folder) {
   }
 }
 
-/// CSV: row by row by the first column. Everything else: byte by byte.
+/// CSV: row by row by the first column. JSON: by value. Everything else: byte by byte.
 Comparison compare(const std::string& name, const std::optional<std::string>& got, const std::string& wanted) {
   Comparison result;
+  if (fs::path(name).extension() == ".json" && got) {
+    const auto expected_value = parse_json(wanted), value = parse_json(*got);
+    if (expected_value && value) {
+      result.expected = 1;
+      result.holds = canonical_json(*expected_value) == canonical_json(*value);
+      result.right = result.holds;
+      if (!result.holds) result.differences.push_back("got " + spaced_json(*value));
+      return result;
+    }
+  }
   const auto expected = tools::parse_csv(wanted);
   const bool is_csv = fs::path(name).extension() == ".csv" && expected;
   if (!is_csv) {
@@ -142,6 +160,17 @@ std::string check_calls(const std::vector<std::string>& wanted, const std::vecto
   return at == wanted.size() ? "ok" : "no call of " + wanted[at] + (at > 0 ? " after " + wanted[at - 1] : "");
 }
 
+/// What a run wrote: relative to the folder of the file, or to a folder that tools write to.
+std::optional<std::string> written_file(const Spec& spec, const std::string& shadow_folder, const std::string& file) {
+  auto got = read_file(fs::path(shadow_folder) / file);
+  for (const auto& tool : spec.tools) {
+    if (got || !tool.settings.contains("write") || !tool.settings.at("write").is_string()) continue;
+    const auto relative = fs::path(tool.settings.at("write").get<std::string>()).lexically_normal().lexically_relative(spec.folder);
+    got = read_file(fs::path(shadow_folder) / relative / file);
+  }
+  return got;
+}
+
 Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options, const std::stop_token& stop) {
   Outcome outcome;
   outcome.file = spec.path;
@@ -158,7 +187,8 @@ Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options,
   shadow(spec, run.shadow_folder);
   auto inputs = resolve_inputs(spec, test.inputs);
   if (!inputs) return failed("error", inputs.error().describe());
-  auto journal = Journal::open(scratch.path() + "/runs");
+  LeapingClock clock;
+  auto journal = Journal::open(scratch.path() + "/runs", clock);
   if (!journal) return failed("error", journal.error().describe());
   if (auto found = find_models(spec, run); !found) return failed("error", found.error().describe());
   std::vector<std::string> made;
@@ -167,6 +197,8 @@ Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options,
   world.make_tools = make_tools;
   world.open_model = open_model;
   world.stop = stop;
+  world.clock = &clock;
+  world.timers_park = true;  // A test does not wait.
   world.sink = [&](const RunEvent& event) {
     if (event.type == "call" && event.data.contains("tool")) made.push_back(event.data.at("tool").get<std::string>());
     if (live && event.type == "item") {
@@ -176,23 +208,24 @@ Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options,
   };
   const auto began = std::chrono::steady_clock::now();
   auto report = start_run(**journal, spec, *inputs, run, world);
+  if (report && !test.decisions.empty()) {
+    auto script = read_decisions(test.decisions);
+    if (!script) return failed("error", script.error().describe());
+    report = follow_script(**journal, std::move(*report), *script, clock, run, world, report_skipped);
+  }
   if (live) std::fputs("\r\x1b[K", stderr);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (!report) return failed("error", report.error().describe());
   outcome.status = report->status, outcome.note = report->note, outcome.ledger = report->ledger;
-  if (!test.expect_equals.empty()) {
-    const auto wanted = read_file(test.expect_equals);
-    if (!wanted) return failed("error", "cannot read " + test.expect_equals);
-    auto got = read_file(fs::path(run.shadow_folder) / test.expect_file);
-    for (const auto& tool : spec.tools) {
-      if (got || !tool.settings.contains("write") || !tool.settings.at("write").is_string()) continue;
-      const auto relative = fs::path(tool.settings.at("write").get<std::string>()).lexically_normal().lexically_relative(spec.folder);
-      got = read_file(fs::path(run.shadow_folder) / relative / test.expect_file);
-    }
-    outcome.rows = compare(test.expect_file, got, *wanted);
-    outcome.rows.enough = outcome.rows.holds || (test.expect_at_least < 1 && static_cast<double>(outcome.rows.right) >=
-                                                                                 test.expect_at_least * static_cast<double>(outcome.rows.expected));
+  std::vector<std::pair<std::string, std::string>> files = test.expect_also;
+  if (!test.expect_equals.empty()) files.insert(files.begin(), {test.expect_file, test.expect_equals});
+  for (const auto& [file, equals] : files) {
+    const auto wanted = read_file(equals);
+    if (!wanted) return failed("error", "cannot read " + equals);
+    outcome.rows.add(compare(file, written_file(spec, run.shadow_folder, file), *wanted), file, files.size() > 1);
   }
+  outcome.rows.enough = outcome.rows.holds || (test.expect_at_least < 1 && static_cast<double>(outcome.rows.right) >=
+                                                                               test.expect_at_least * static_cast<double>(outcome.rows.expected));
   outcome.calls = check_calls(test.expect_calls, made);
   // A run that waits for a person has done everything else; what it wrote is compared all the same.
   const bool ended_well = report->status == "done" || report->status == "parked";

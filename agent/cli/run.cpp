@@ -1,5 +1,6 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/decisions.hpp"
 
 #include <filesystem>
 
@@ -7,7 +8,7 @@ namespace kontor::agent::cli {
 namespace {
 
 struct Options {
-  std::string file, runs = default_state_folder();
+  std::string file, runs = default_state_folder(), decisions;
   std::vector<std::string> inputs, approve;
   RunOptions run;
   std::uint64_t seed = 0;
@@ -40,7 +41,14 @@ int execute(Options& options) {
   if (options.has_seed) options.run.seed = options.seed;
   if (!options.run.model_path.empty()) options.run.model_path = std::filesystem::absolute(options.run.model_path, code).string();
   if (auto found = find_models(*spec, options.run); !found) return report_error(found.error());
-  auto journal = Journal::open(options.runs);
+  LeapingClock clock;
+  std::vector<ScriptedDecision> script;
+  if (!options.decisions.empty()) {
+    auto read = read_decisions(options.decisions);
+    if (!read) return report_error(read.error());
+    script = std::move(*read);
+  }
+  auto journal = Journal::open(options.runs, clock);
   if (!journal) return report_error(journal.error());
 
   const auto view = make_view(options.json);
@@ -50,7 +58,10 @@ int execute(Options& options) {
   world.sink = [&](const RunEvent& event) { view->on_event(event); };
   world.stop = interrupts.token();
   world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
+  world.clock = &clock;
+  world.timers_park = !options.decisions.empty();
   auto report = start_run(**journal, *spec, *inputs, options.run, world);
+  if (report && !options.decisions.empty()) report = follow_script(**journal, std::move(*report), script, clock, {}, world, report_skipped);
   if (!report) return report_error(report.error());
   const int exit_code = exit_code_of(*report);
   view->on_report(*report, exit_code, runs_hint(options.runs));
@@ -67,6 +78,7 @@ const Verb verb{"run", "run an agent or a workflow", [](CLI::App& app) -> Action
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option_function<std::uint64_t>("--seed", [options](const std::uint64_t& seed) { options->seed = seed, options->has_seed = true; }, "seed of all sampling");
   app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes; repeat for several")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--decisions", options->decisions, "people's answers as JSON lines, on a simulated clock");
   app.add_option("--runs", options->runs, "folder of the journal");
   app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
   app.add_flag("--json", options->json, "events and result as JSON lines");

@@ -45,6 +45,8 @@ int report_error(const Error& error) {
   return kUsage;
 }
 
+void report_skipped(const std::string& why) { std::fprintf(stderr, "decision skipped: %s\n", printable(why, 400).c_str()); }
+
 std::string runs_hint(const std::string& folder) {
   if (folder == default_state_folder()) return {};
   const bool plain = folder.find_first_of(" '\"$&|;<>()*?[]#~\\") == std::string::npos;

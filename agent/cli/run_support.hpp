@@ -21,6 +21,9 @@ std::optional<Spec> read_spec(const std::string& file);
 /// Prints the error and gives its exit code: 5 for models, 1 for journal and system, else 2.
 int report_error(const Error& error);
 
+/// Says that an answer of a script came to nothing.
+void report_skipped(const std::string& why);
+
 /// " --runs DIR" for the commands we print, "" for the default folder.
 std::string runs_hint(const std::string& folder);
 

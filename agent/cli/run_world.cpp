@@ -2,6 +2,7 @@
 
 #include "agent/cli/terminal.hpp"
 #include "agent/memory_bridge.hpp"
+#include "agent/spec/yaml_json.hpp"
 #include "agent/tape_model.hpp"
 #include "inference/local_model.hpp"
 #include "plugins/host/loader.hpp"
@@ -55,6 +56,8 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
   for (const auto& secret : request.spec->secrets) {
     if (secret.from.rfind("file:", 0) == 0) context.hidden.push_back(request.spec->folder + "/" + secret.from.substr(5));
   }
+  context.clock = request.clock;
+  context.read_yaml = [](const std::string& text) { return yaml_as_json(text); };
   if (request.entry->use == "builtin.memory") {
     auto store = request.memory();
     if (!store) return store.error();

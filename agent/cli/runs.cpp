@@ -1,5 +1,6 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/decisions.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -10,7 +11,7 @@ namespace {
 
 struct Options {
   std::string runs = default_state_folder();
-  std::string id, call, word, by, choice;
+  std::string id, call, word, by, choice, reason, decisions;
   std::vector<std::string> words, approve;
   RunOptions run;
   std::size_t limit = 20;
@@ -33,16 +34,18 @@ std::string shown_status(const Journal& journal, const RunRow& row) {
 }
 
 struct Opened {
+  std::unique_ptr<LeapingClock> clock;  // Before the journal, which uses it to its end.
   std::unique_ptr<Journal> journal;
   RunRow row;
 };
 
 Result<Opened> open_run(const Options& options) {
-  auto journal = Journal::open(options.runs);
+  auto clock = std::make_unique<LeapingClock>();
+  auto journal = Journal::open(options.runs, *clock);
   if (!journal) return journal.error();
   auto row = (*journal)->find(options.id);
   if (!row) return row.error();
-  return Opened{std::move(*journal), std::move(*row)};
+  return Opened{std::move(clock), std::move(*journal), std::move(*row)};
 }
 
 int list(const Options& options) {
@@ -74,10 +77,14 @@ std::string summary(const JournalEvent& event) {
   const auto text = [&](const char* key) { return event.data.contains(key) && event.data.at(key).is_string() ? event.data.at(key).get<std::string>() : std::string(); };
   if (event.type == "run_created") return text("file");
   if (event.type == "generation") return text("agent") + ": " + (text("content").empty() ? text("text") : text("content"));
-  if (event.type == "call_intent") return text("tool") + " " + spaced_json(event.data.at("arguments")) + " (" + text("effect") + ")";
-  if (event.type == "call_outcome") return (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
+  if (event.type == "call_intent") return text("tool") + " " + spaced_json(event.data.at("arguments")) + " (" + text("effect") + "; " + text("rule") + ")";
+  if (event.type == "call_outcome") return (text("rule").empty() ? "" : "(" + text("rule") + ") ") + (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
   if (event.type == "approval_requested") return text("tool") + ": " + text("rule");
-  if (event.type == "approval_decided") return text("decision") + " by " + text("by");
+  if (event.type == "approval_decided") return text("decision") + " by " + text("by") + (text("reason").empty() ? "" : ": " + text("reason"));
+  if (event.type == "approval_escalated") return "nobody answered in time, goes on to " + text("to");
+  if (event.type == "step_failed") return text("kind") + ": " + text("error");
+  if (event.type == "generation_cut") return "cut off by the " + text("reason");
+  if (event.type == "timer_started") return "until " + when(event.data.value("until_ms", std::int64_t{0}));
   if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
   if (event.type == "call_resolved") return text("state") + ", says " + text("by");
   if (event.type == "memory_stored") return text("text");
@@ -94,6 +101,7 @@ int show(const Options& options) {
   if (!opened) return report_error(opened.error());
   auto events = opened->journal->events(opened->row.id);
   if (!events) return report_error(events.error());
+  for (auto& event : *events) event.data = hide_sealed(event.data);
   const History history(*events);
   RunReport report;
   report.id = opened->row.id, report.name = opened->row.name, report.note = opened->row.note;
@@ -122,8 +130,17 @@ int show(const Options& options) {
   return kDone;
 }
 
-int go_on(const Options& options, Journal& journal, const std::string& id, bool replay) {
+int go_on(const Options& options, const Opened& opened, bool replay) {
+  Journal& journal = *opened.journal;
+  const std::string& id = opened.row.id;
   Interrupts interrupts("");
+  std::vector<ScriptedDecision> script;
+  if (!options.decisions.empty()) {
+    auto read = read_decisions(options.decisions);
+    if (!read) return report_error(read.error());
+    script = std::move(*read);
+    if (auto leapt = leap_to_end(journal, id, *opened.clock); !leapt) return report_error(leapt.error());
+  }
   auto flags = parse_approve(options.approve);
   if (!flags) return report_error(flags.error());
   const auto view = make_view(options.json);
@@ -133,7 +150,10 @@ int go_on(const Options& options, Journal& journal, const std::string& id, bool 
   world.sink = [&](const RunEvent& event) { view->on_event(event); };
   world.stop = interrupts.token();
   world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
+  world.clock = opened.clock.get();
+  world.timers_park = !options.decisions.empty();
   auto report = replay ? replay_run(journal, id, world) : resume_run(journal, id, options.run, world);
+  if (report && !options.decisions.empty()) report = follow_script(journal, std::move(*report), script, *opened.clock, options.run, world, report_skipped);
   if (!report) return report_error(report.error());
   const int exit_code = exit_code_of(*report);
   view->on_report(*report, exit_code, runs_hint(options.runs));
@@ -143,7 +163,7 @@ int go_on(const Options& options, Journal& journal, const std::string& id, bool 
 int resume(const Options& options, bool replay) {
   auto opened = open_run(options);
   if (!opened) return report_error(opened.error());
-  return go_on(options, *opened->journal, opened->row.id, replay);
+  return go_on(options, *opened, replay);
 }
 
 /// The words behind approve, reject and resolve: [ID] [CALL]. A word with a slash or of no run is a call of the latest.
@@ -170,11 +190,11 @@ int decide(Options& options, bool approve) {
   auto opened = open_with_call(options);
   if (!opened) return report_error(opened.error());
   const std::string by = options.by.empty() ? person() : options.by;
-  auto item = decide_approval(*opened->journal, opened->row.id, options.call, approve, by, options.choice);
+  auto item = decide_approval(*opened->journal, opened->row.id, options.call, {approve, by, options.choice, options.reason});
   if (!item) return report_error(item.error());
   if (!options.json) std::printf("%s: %s %s by %s\n", approve ? "approved" : "rejected", item->call.c_str(), printable(item->tool, 60).c_str(), printable(by, 60).c_str());
   if (options.no_resume) return kDone;
-  return go_on(options, *opened->journal, opened->row.id, false);
+  return go_on(options, *opened, false);
 }
 
 int resolve(Options& options) {
@@ -188,7 +208,7 @@ int resolve(Options& options) {
   if (!item) return report_error(item.error());
   if (!options.json) std::printf("%s: %s %s\n", state.c_str(), item->call.c_str(), printable(item->tool, 60).c_str());
   if (options.no_resume) return kDone;
-  return go_on(options, *opened->journal, opened->row.id, false);
+  return go_on(options, *opened, false);
 }
 
 int cancel(const Options& options) {
@@ -227,6 +247,7 @@ void add_world(CLI::App& app, const Shared& options) {
 void add_answer(CLI::App& app, const Shared& options, const std::string& words) {
   app.add_option("WORDS", options->words, words);
   app.add_option("--by", options->by, "who decides; your login name when absent");
+  app.add_option("--reason", options->reason, "why; kept with the answer");
   app.add_flag("--no-resume", options->no_resume, "only record the answer");
   add_world(app, options);
 }
@@ -240,7 +261,10 @@ const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Act
       return [options, action] { return action(*options); };
     });
   };
-  const auto resumable = [](CLI::App& sub, const Shared& options) { add_id(sub, options), add_world(sub, options); };
+  const auto resumable = [](CLI::App& sub, const Shared& options) {
+    add_id(sub, options), add_world(sub, options);
+    sub.add_option("--decisions", options->decisions, "people's answers as JSON lines, on a simulated clock");
+  };
   leaf("list", "latest runs and their state", [](CLI::App& sub, const Shared& options) { sub.add_option("--limit", options->limit, "how many")->check(CLI::Range(1, 100000)); }, list);
   leaf("show", "every event of a run, what it waits for, what it cost", add_id, show);
   leaf("resume", "continue a run where its journal ends", resumable, [](Options& options) { return resume(options, false); });

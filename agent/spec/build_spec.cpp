@@ -151,7 +151,7 @@ StepSpec step(const Yaml& value) {
   spec.id = text_of(value["id"]);
   const std::string_view action = step_action(value);
   using Kind = StepSpec::Kind;
-  spec.kind = action == "agent" ? Kind::agent : action == "for_each" ? Kind::for_each : action == "switch" ? Kind::switch_ : action == "approval" ? Kind::approval : action == "fail" ? Kind::fail : Kind::tool;
+  spec.kind = action == "agent" ? Kind::agent : action == "for_each" ? Kind::for_each : action == "switch" ? Kind::switch_ : action == "approval" ? Kind::approval : action == "fail" ? Kind::fail : action == "wait" ? Kind::wait : action == "procedure" ? Kind::procedure : Kind::tool;
   const Yaml subject = value[action];
   switch (spec.kind) {
     case Kind::for_each:
@@ -187,6 +187,16 @@ std::vector<StepSpec> steps(const Yaml& list) {
   return out;
 }
 
+ProcedureSpec procedure(const Named& entry) {
+  ProcedureSpec spec;
+  spec.name = entry.key.text();
+  if (const Yaml inputs = entry.value["inputs"]) {
+    for (const auto& item : inputs.entries()) spec.inputs.push_back(input(Named{entry.file, item.key, item.value}));
+  }
+  spec.steps = steps(entry.value["do"]);
+  return spec;
+}
+
 void policy(PolicySpec& spec, const Yaml& value) {
   const auto append = [&](std::vector<std::string>& list, const char* key) {
     for (auto& text : texts_of(value[key])) list.push_back(std::move(text));
@@ -204,6 +214,7 @@ void policy(PolicySpec& spec, const Yaml& value) {
     ask.who = texts_of(item["who"]);
     ask.expires_ms = duration_of(item["expires"]);
     ask.on_expire = text_of(item["on_expire"]);
+    ask.people = integer_of(item["people"], 1);
     spec.ask.push_back(std::move(ask));
   }
 }
@@ -234,6 +245,8 @@ TriggerSpec trigger(const Section& item) {
   spec.secret = text_of(item.value["secret"]);
   spec.watch = path_of(item, item.value["watch"]);
   if (const Yaml inputs = item.value["inputs"]) spec.inputs = to_json(inputs);
+  spec.overlap = text_of(item.value["overlap"], "skip");
+  spec.missed = text_of(item.value["missed"], "once");
   return spec;
 }
 
@@ -247,6 +260,10 @@ TestSpec test(const Section& item) {
   spec.expect_equals = path_of(item, expect["equals"]);
   spec.expect_at_least = number_of(expect["at_least"]).value_or(1);
   spec.expect_calls = texts_of(expect["calls"]);
+  spec.decisions = path_of(item, item.value["decisions"]);
+  if (const Yaml also = expect["also"]) {
+    for (const auto& entry : also.items()) spec.expect_also.emplace_back(text_of(entry["file"]), path_of(item, entry["equals"]));
+  }
   return spec;
 }
 
@@ -269,6 +286,7 @@ Spec build_spec(const Project& project) {
   for (const auto& part : project.sections("policy")) policy(spec.policy, part.value);
   for (const auto& entry : project.named("agents")) spec.agents.push_back(agent(project, entry));
   for (const auto& part : project.sections("workflow")) spec.workflow = steps(part.value);
+  for (const auto& entry : project.named("procedures")) spec.procedures.push_back(procedure(entry));
   for (const auto& item : project.items("triggers")) spec.triggers.push_back(trigger(item));
   for (const auto& part : project.sections("budgets")) spec.budget = budget(part.value);
   for (const auto& part : project.sections("durability")) spec.sync = text_of(part.value["sync"], "step");

@@ -81,6 +81,11 @@ FormatProblem read_field(std::string_view text, const Field& field, std::bitset<
 }  // namespace
 
 FormatProblem check_cron(std::string_view text) {
+  CronFields fields;
+  return read_cron(text, fields);
+}
+
+FormatProblem read_cron(std::string_view text, CronFields& fields) {
   std::vector<std::string_view> parts;
   for (std::size_t at = 0; at < text.size();) {
     if (text[at] == ' ' || text[at] == '\t') {
@@ -94,7 +99,9 @@ FormatProblem check_cron(std::string_view text) {
   if (parts.size() != kFields.size()) {
     return bad("a schedule has five fields (minute, hour, day of the month, month, day of the week), not " + std::to_string(parts.size()));
   }
-  std::array<std::bitset<64>, 5> allowed;
+  auto& allowed = fields.allowed;
+  fields.any_day = parts[2][0] == '*';
+  fields.any_weekday = parts[4][0] == '*';
   for (std::size_t i = 0; i < kFields.size(); ++i) {
     if (auto problem = read_field(parts[i], kFields[i], allowed[i])) return problem;
   }

@@ -32,7 +32,9 @@ class FlowCheck {
   void run() {
     std::map<std::string, TypePtr> fields;
     for (const auto& entry : project_.named("inputs")) fields[std::string(entry.key.text())] = type_of_input(entry.value["type"]);
+    procedures();
     inputs_ = object_type(std::move(fields));
+    all_ids_.clear();
 
     for (const auto& part : project_.sections("workflow")) {
       file_ = part.file;
@@ -64,6 +66,20 @@ class FlowCheck {
     if (word == "boolean") return simple_type(Kind::boolean);
     if (word == "list") return list_type(dynamic_type());
     return dynamic_type();
+  }
+
+  /// Their steps see their own inputs.
+  void procedures() {
+    for (const auto& entry : project_.named("procedures")) {
+      std::map<std::string, TypePtr> fields;
+      const Yaml inputs = entry.value["inputs"];
+      for (const auto& input : inputs ? inputs.entries() : std::vector<Yaml::Entry>{}) fields[std::string(input.key.text())] = type_of_input(input.value["type"]);
+      inputs_ = object_type(std::move(fields));
+      file_ = entry.file;
+      all_ids_.clear();
+      collect_ids(entry.value["do"]);
+      steps(entry.value["do"], nullptr, nullptr);
+    }
   }
 
   void add(const Yaml& scalar, std::size_t value_offset, std::string kind, std::string message) {
@@ -128,6 +144,7 @@ class FlowCheck {
 
   /// Every text inside a value.
   void values(const Yaml& value, const ExpressionNames& names) {
+    if (!value) return;
     if (value.is_mapping()) {
       for (const auto& entry : value.entries()) values(entry.value, names);
     } else if (value.is_sequence()) {
@@ -232,7 +249,8 @@ class FlowCheck {
     else if (action == "for_each") result = loop(value, subject, frame, names);
     else if (action == "switch") choice(value, subject, frame, names, item);
     else if (action == "approval" && subject.is_mapping()) text(subject["message"], names);
-    else if (action == "fail") text(subject, names);
+    else if (action == "fail" || action == "wait") text(subject, names);
+    else if (action == "procedure") values(value["with"], names);
     names.result = result;
     boolean(value["check"], names, false, "check");
     return result;

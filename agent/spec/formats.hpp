@@ -4,6 +4,8 @@
 
 #include "base/decimal.hpp"
 
+#include <array>
+#include <bitset>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -31,6 +33,13 @@ FormatProblem read_money(std::string_view text, Decimal& amount, std::string& cu
 FormatProblem check_url(std::string_view text);
 /// Five fields: minute, hour, day of the month, month, day of the week.
 FormatProblem check_cron(std::string_view text);
+
+/// A schedule as crontab(5) reads it: minute, hour, day, month, day of the week (0 and 7 are Sunday).
+struct CronFields {
+  std::array<std::bitset<64>, 5> allowed;
+  bool any_day = true, any_weekday = true;  ///< When neither is "*", one of the two is enough.
+};
+FormatProblem read_cron(std::string_view text, CronFields& fields);
 FormatProblem check_sha256(std::string_view text);
 /// Letters, digits, '.', '_', '-'; not "." or "..".
 FormatProblem check_name(std::string_view text);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -53,6 +54,8 @@ class Names {
       if (is_text(key) && key.text().substr(0, 7) == "secret:") secret(*entry.file, key, key.text().substr(7), 7);
     }
     for (const auto& part : project_.sections("workflow")) steps(*part.file, part.value, nullptr);
+    for (const auto& entry : project_.named("procedures")) steps(*entry.file, entry.value["do"], nullptr);
+    procedure_cycles();
     triggers();
     tests();
   }
@@ -214,12 +217,61 @@ class Names {
     } else if (action == "switch") {
       for (const auto& entry : item["cases"] ? item["cases"].entries() : std::vector<Yaml::Entry>{}) steps(file, entry.value, &scope);
       steps(file, item["else"], &scope);
+    } else if (action == "procedure" && is_text(subject)) {
+      procedure(file, item, subject);
     } else if (action == "approval" && subject.is_mapping()) {
       for (const auto& shown : texts_in(subject["show"])) {
         if (scope.has(shown.text())) continue;
         std::vector<std::string> known;
         for (const Scope* at = &scope; at; at = at->outer) known.insert(known.end(), at->ids.begin(), at->ids.end());
         unknown(file, shown, "unknown-step", "step", known);
+      }
+    }
+  }
+
+  void procedure(const SourceFile& file, const Yaml& item, const Yaml& name) {
+    const auto entry = project_.find("procedures", name.text());
+    if (!entry) return unknown(file, name, "unresolved-reference", "procedure", project_.names("procedures"));
+    const Yaml inputs = entry->value["inputs"];
+    const Yaml with = item["with"];
+    std::vector<std::string> known;
+    for (const auto& input : inputs ? inputs.entries() : std::vector<Yaml::Entry>{}) known.emplace_back(input.key.text());
+    for (const auto& given : with && with.is_mapping() ? with.entries() : std::vector<Yaml::Entry>{}) {
+      if (std::find(known.begin(), known.end(), given.key.text()) != known.end()) continue;
+      add(file, given.key.offset(), "unknown-key", "the procedure '" + shown_text(name.text()) + "' has no input '" + shown_text(given.key.text()) + "'" + did_you_mean(nearest(given.key.text(), known)));
+    }
+    for (const auto& input : inputs ? inputs.entries() : std::vector<Yaml::Entry>{}) {
+      const Yaml required = input.value["required"];
+      const bool needed = required && required.type() == Type::boolean && to_json(required) == Json(true);
+      if (needed && !(with && with[input.key.text()])) add(file, name.offset(), "missing-key", "the procedure '" + shown_text(name.text()) + "' needs the input '" + shown_text(input.key.text()) + "'");
+    }
+  }
+
+  /// Procedures that a list of steps calls.
+  static void called_in(const Yaml& list, std::vector<Yaml>& calls) {
+    for (const auto& item : list ? list.items() : std::vector<Yaml>{}) {
+      if (is_text(item["procedure"])) calls.push_back(item["procedure"]);
+      called_in(item["do"], calls);
+      called_in(item["else"], calls);
+      for (const auto& entry : item["cases"] ? item["cases"].entries() : std::vector<Yaml::Entry>{}) called_in(entry.value, calls);
+    }
+  }
+  /// A procedure that reaches itself never ends.
+  void procedure_cycles() {
+    std::map<std::string, std::vector<Yaml>, std::less<>> calls;
+    for (const auto& entry : project_.named("procedures")) called_in(entry.value["do"], calls[std::string(entry.key.text())]);
+    for (const auto& entry : project_.named("procedures")) {
+      const std::string self(entry.key.text());
+      std::set<std::string> seen;
+      std::vector<std::string> waiting{self};
+      while (!waiting.empty()) {
+        const std::string name = waiting.back();
+        waiting.pop_back();
+        if (!seen.insert(name).second) continue;
+        for (const auto& call : calls[name]) {
+          if (call.text() == self) add(*entry.file, entry.key.offset(), "step-order", "the procedure '" + shown_text(self) + "' calls itself");
+          else if (calls.contains(call.text())) waiting.emplace_back(call.text());
+        }
       }
     }
   }
@@ -273,7 +325,7 @@ class Names {
     if (function == "write" && guesses.empty()) {
       const Yaml text = with ? key_of(with, "text") : Yaml();
       const Yaml rows = with ? key_of(with, "rows") : Yaml();
-      if (!text && !rows) missing("'" + std::string(tool) + "' needs 'rows' or 'text'");
+      if (!text && !rows && !(with && key_of(with, "value"))) missing("'" + std::string(tool) + "' needs 'rows' or 'text'");
       if (text && rows) add(file, std::max(text.offset(), rows.offset()), "conflict", "'rows' and 'text' exclude each other");
     }
     if (with && is_text(with["path"])) fixed_path(file, *group, with["path"], function == "write");

@@ -19,6 +19,7 @@ constexpr KeyRule kRoot[] = {
     {"policy", T::mapping, "policy", {}, "What agents and steps may do: deny, then ask, then allow."},
     {"agents", T::named, "agent", {}, "Agents by name; `kontor run --task` starts the first."},
     {"workflow", T::steps, {}, {}, "Steps that run in order."},
+    {"procedures", T::named, "procedure", {}, "Steps under a name, for `procedure` steps."},
     {"triggers", T::list, "trigger", {}, "When `kontor serve` starts a run."},
     {"budgets", T::mapping, "budgets", {}, "Limits of cost."},
     {"durability", T::mapping, "durability", {}, "How the journal is written."},
@@ -113,6 +114,7 @@ constexpr KeyRule kAsk[] = {
     {"tool", T::text, {}, {}, "Tool or glob.", true},
     {"when", T::condition, {}, {}, "Asks only when this is true; knows args and inputs."},
     {"who", T::texts, {}, {}, "Who may answer."},
+    {"people", T::integer, {}, "1", "How many different people must approve.", false, 1, 10},
     {"expires", T::duration, {}, {}, "How long the question stays open."},
     {"on_expire", T::on_expire, {}, "deny", "deny, stop or escalate(WHO)."},
 };
@@ -174,6 +176,12 @@ constexpr KeyRule kSwitchStep[] = {
 };
 constexpr KeyRule kApprovalStep[] = {kId, {"approval", T::mapping, "approval", {}, "Waits for a person.", true}, kTimeout};
 constexpr KeyRule kFailStep[] = {kId, {"fail", T::template_text, {}, {}, "Ends the run with this error.", true}};
+constexpr KeyRule kWaitStep[] = {kId, {"wait", T::template_text, {}, {}, "How long (90s, 2h) or until when (2026-11-24T09:30:00Z).", true}};
+constexpr KeyRule kProcedureStep[] = {kId, {"procedure", T::text, {}, {}, "Procedure to run.", true}, kWith, kRetry, kTimeout, kCheck};
+constexpr KeyRule kProcedure[] = {
+    {"inputs", T::named, "input", {}, "What it is given; its steps see nothing else."},
+    {"do", T::steps, {}, {}, "Its steps; the result is that of the last one that gives one.", true},
+};
 constexpr KeyRule kRetryKeys[] = {
     {"max", T::integer, {}, "0", "Tries after the first.", false, 0, 1'000},
     {"backoff", T::duration, {}, {}, "Pause before the next try; doubles."},
@@ -184,6 +192,7 @@ constexpr KeyRule kApproval[] = {
     {"show", T::names, {}, {}, "Steps whose results are shown."},
     {"choices", T::texts, {}, "[approve, reject]", "Possible answers."},
     {"message", T::template_text, {}, {}, "What the person is asked."},
+    {"people", T::integer, {}, "1", "How many different people must approve.", false, 1, 10},
     {"expires", T::duration, {}, {}, "How long the question stays open."},
     {"on_expire", T::on_expire, {}, "deny", "deny, stop or escalate(WHO)."},
 };
@@ -194,6 +203,8 @@ constexpr KeyRule kTrigger[] = {
     {"secret", T::secret_name, {}, {}, "Secret that signs webhook calls."},
     {"watch", T::path, {}, {}, "Folder whose changes start a run."},
     {"inputs", T::inputs, {}, {}, "Inputs of the started run."},
+    {"overlap", T::words, "skip|queue", "skip", "While its last run still works: leave this one out, or start it afterwards."},
+    {"missed", T::words, "once|skip", "once", "Times that passed while nothing listened: one run for all of them, or none."},
 };
 constexpr KeyRule kBudgets[] = {
     {"run", T::mapping, "run_budget", {}, "Limits of one run."},
@@ -214,6 +225,7 @@ constexpr KeyRule kTest[] = {
     {"name", T::text, {}, {}, "Name of the case.", true},
     {"inputs", T::inputs, {}, {}, "Inputs of the run."},
     {"model", T::text, {}, {}, "Model that replaces every agent's model."},
+    {"decisions", T::path, {}, {}, "Answers of people on a simulated clock, as JSON lines."},
     {"expect", T::mapping, "expect", {}, "What must come out.", true},
 };
 constexpr KeyRule kExpect[] = {
@@ -221,6 +233,11 @@ constexpr KeyRule kExpect[] = {
     {"equals", T::path, {}, {}, "File it must be equal to."},
     {"at_least", T::number, {}, "1", "Share of the rows of a CSV file that must be right.", false, 0, 1},
     {"calls", T::names, {}, {}, "Tools that must be called, in order."},
+    {"also", T::list, "expect_file", {}, "More files."},
+};
+constexpr KeyRule kExpectFile[] = {
+    {"file", T::path, {}, {}, "File the run writes.", true},
+    {"equals", T::path, {}, {}, "File it must be equal to.", true},
 };
 
 constexpr MapRule kRules[] = {
@@ -251,6 +268,9 @@ constexpr MapRule kRules[] = {
     {"step.switch", "Chooses steps by a value.", kSwitchStep},
     {"step.approval", "Waits for a person.", kApprovalStep},
     {"step.fail", "Ends the run with an error.", kFailStep},
+    {"step.wait", "Waits, also when the process ends meanwhile.", kWaitStep},
+    {"step.procedure", "Runs the steps of a procedure.", kProcedureStep},
+    {"procedure", "Steps under a name.", kProcedure},
     {"retry", "Retries of a step.", kRetryKeys},
     {"on_error", "Errors in a loop.", kOnErrorKeys},
     {"approval", "A question to a person.", kApproval},
@@ -261,6 +281,7 @@ constexpr MapRule kRules[] = {
     {"observe", "Observability.", kObserve},
     {"test", "One test.", kTest},
     {"expect", "file with equals, or calls.", kExpect},
+    {"expect_file", "One more file.", kExpectFile},
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ class Secrets {
         const std::string_view key = entry.key.text();
         if (key == "tools") tools(entry.value);
         else if (key == "workflow") steps(entry.value);
+        else if (key == "procedures") procedures(entry.value);
         else scan(entry.value, {"", nullptr, key == "agents" ? "a prompt or memory" : key == "observe" ? "a log" : "text that is not kept secret"});
       }
     }
@@ -45,6 +46,15 @@ class Secrets {
       for (const auto& setting : entry.value.entries()) {
         if (group && setting.key.text() == "config") scan(setting.value, {"", group, ""});
         else scan(setting.value, {"", nullptr, "a setting that is not kept secret"});
+      }
+    }
+  }
+
+  void procedures(const Yaml& section) {
+    for (const auto& procedure : section.entries()) {
+      for (const auto& entry : procedure.value.entries()) {
+        if (entry.key.text() == "do") steps(entry.value);
+        else scan(entry.value, {"", nullptr, "text that is not kept secret"});
       }
     }
   }

@@ -300,6 +300,13 @@ class Shape {
     add(value.offset(), "unknown-value", "'on_expire' is deny, stop or escalate(WHO), not '" + shown_text(text) + "'" + did_you_mean(guess));
   }
 
+  void wait_text(const Yaml& value) {
+    std::int64_t milliseconds = 0;
+    const auto problem = read_duration(value.text(), milliseconds);
+    if (!problem || value.text().find('-') != std::string_view::npos) return;  // A moment is read when its time comes.
+    add(value.offset(), problem.kind, "'wait' is a duration such as 90s or a moment such as 2026-11-24T09:30:00Z" + did_you_mean(problem.suggestion));
+  }
+
   // ---- paths ------------------------------------------------------------------------------------------------------
   void path(const Yaml& value, bool anywhere) {
     if (value.text().find("://") != std::string_view::npos) return add(value.offset(), "bad-format", "a path is a file or folder; nothing is fetched from the network");
@@ -450,7 +457,7 @@ class Shape {
       unknown_key(entry.key, rule("step.tool"), known, &guesses);
       for (const auto& guess : guesses) guessed_action = guessed_action || std::find(std::begin(kStepActions), std::end(kStepActions), guess) != std::end(kStepActions);
     }
-    if (!guessed_action) missing(item.offset(), "a step needs one of tool, agent, for_each, switch, approval and fail");
+    if (!guessed_action) missing(item.offset(), "a step needs one of tool, agent, for_each, switch, approval, fail, wait and procedure");
     last_unknown_ = outer_unknown;
   }
 
@@ -514,6 +521,9 @@ class Shape {
         needs(value, "tz", "schedule");
         needs(value, "secret", "webhook");
       }
+    } else if (rule.name == "step.wait") {
+      const Yaml wait = value["wait"];
+      if (wait && wait.type() == Type::string && wait.text().find("${") == std::string_view::npos) wait_text(wait);
     } else if (rule.name == "expect") {
       const bool file = static_cast<bool>(value["file"]);
       const bool equals = static_cast<bool>(value["equals"]);

@@ -8,7 +8,7 @@ namespace kontor::agent {
 void check_shape(Project& project);
 
 /// The action keys of a step, in the order they are looked for.
-inline constexpr std::string_view kStepActions[] = {"tool", "agent", "for_each", "switch", "approval", "fail"};
+inline constexpr std::string_view kStepActions[] = {"tool", "agent", "for_each", "switch", "approval", "fail", "wait", "procedure"};
 /// The action of a step that has exactly one, else "".
 std::string_view step_action(const Yaml& step);
 

@@ -56,6 +56,7 @@ struct AskSpec {
   std::vector<std::string> who;
   std::int64_t expires_ms = 0;
   std::string on_expire;
+  std::int64_t people = 1;
 };
 
 struct PolicySpec {
@@ -80,9 +81,9 @@ struct AgentSpec {
 };
 
 struct StepSpec {
-  enum class Kind { tool, agent, for_each, switch_, approval, fail } kind = Kind::tool;
+  enum class Kind { tool, agent, for_each, switch_, approval, fail, wait, procedure } kind = Kind::tool;
   std::string id;                          ///< "" when not given; the runtime then uses its place ("3", "3.1").
-  std::string target;                      ///< Tool or agent name; text of `fail`.
+  std::string target;                      ///< Tool, agent or procedure name; text of `fail` and `wait`.
   Json with = Json::object();              ///< Templates inside strings.
   std::string subject;                     ///< for_each / switch: the expression, with braces as written.
   std::int64_t max_parallel = 1;
@@ -96,6 +97,13 @@ struct StepSpec {
   std::string collect_errors;              ///< on_error: {collect: NAME}
 };
 
+/// Steps under a name, called by `procedure` steps with inputs of their own.
+struct ProcedureSpec {
+  std::string name;
+  std::vector<InputSpec> inputs;
+  std::vector<StepSpec> steps;
+};
+
 struct TestSpec {
   std::string name;
   Json inputs = Json::object();            ///< Templates not allowed; paths relative to the file.
@@ -103,6 +111,9 @@ struct TestSpec {
   std::string expect_file, expect_equals;  ///< expect.file relative to the write folder, equals resolved.
   double expect_at_least = 1;              ///< Share of the rows of a CSV file that must be right.
   std::vector<std::string> expect_calls;
+  std::string decisions;                   ///< Script of people's answers on a simulated clock, resolved; "": none.
+  /// More files: relative to the write folder, and what each must be equal to.
+  std::vector<std::pair<std::string, std::string>> expect_also;
 };
 
 /// What starts a run in `kontor serve`: exactly one of schedule, webhook and watch.
@@ -112,6 +123,8 @@ struct TriggerSpec {
   std::string webhook, secret;             ///< Path that is posted to, and the name of its secret.
   std::string watch;                       ///< Folder, resolved.
   Json inputs = Json::object();
+  std::string overlap = "skip";            ///< skip | queue: what happens while its last run still works.
+  std::string missed = "once";             ///< skip | once: what happens to times that passed while nothing listened.
 };
 
 struct BudgetSpec {
@@ -133,6 +146,7 @@ struct Spec {
   PolicySpec policy;
   std::vector<AgentSpec> agents;           ///< In the order of the file; the first is the one `--task` starts.
   std::vector<StepSpec> workflow;
+  std::vector<ProcedureSpec> procedures;
   BudgetSpec budget;
   std::string sync = "step";               ///< durability.sync: step | batch | off
   std::string otlp;                        ///< Address of a collector, or "".

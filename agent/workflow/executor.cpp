@@ -1,19 +1,28 @@
 #include "agent/workflow/executor.hpp"
 
+#include "agent/approval.hpp"
+#include "agent/assembly.hpp"
 #include "agent/runner.hpp"
 #include "agent/tool_gate.hpp"
+#include "agent/workflow/parallel.hpp"
 #include "agent/workflow/scope.hpp"
+#include "agent/workflow/waiting.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
-#include <thread>
 
 namespace kontor::agent {
 namespace {
 
 using Kind = StepSpec::Kind;
 
+using tools::Labels;
+
 constexpr std::size_t kMaxItems = 100'000;
+constexpr int kMaxProcedureDepth = 16;
+// Shorter pauses between tries are not worth an event.
+constexpr std::int64_t kDurableWaitMs = 1000;
 
 const char* kind_name(Kind kind) {
   switch (kind) {
@@ -23,13 +32,15 @@ const char* kind_name(Kind kind) {
     case Kind::switch_: return "switch";
     case Kind::approval: return "approval";
     case Kind::fail: return "fail";
+    case Kind::wait: return "wait";
+    case Kind::procedure: return "procedure";
   }
   return "tool";
 }
 
 struct StepResult {
   Json value = nullptr;
-  bool untrusted = false;
+  Labels labels;
   bool gives = true;   ///< False for steps that only steer: they are not the result of their block.
 };
 
@@ -51,6 +62,8 @@ void find_handles(const Json& value, const std::string& pointer, std::vector<std
 class Walker {
  public:
   explicit Walker(RunContext& run) : run_(run), scope_(run.inputs) {}
+  /// For one more thread: sees what the first sees now.
+  Walker(const Walker& other) = default;
 
   Result<WorkflowResult> walk() {
     auto result = block(run_.spec->workflow, "", "");
@@ -69,7 +82,7 @@ class Walker {
       const std::string here = place.empty() ? name : place + "/" + name;
       auto result = attempt(step, here, key.empty() ? name : key + "/" + name);
       if (!result) return result.error();
-      if (!step.id.empty()) scope_.set_result(step.id, result->value, result->untrusted);
+      if (!step.id.empty()) scope_.set_result(step.id, result->value, result->labels);
       if (result->gives) last = std::move(*result);
     }
     return last;
@@ -77,33 +90,64 @@ class Walker {
 
   /// One step with its retries, its time limit and its check.
   Result<StepResult> attempt(const StepSpec& step, const std::string& place, const std::string& key) {
+    const std::int64_t outer_deadline = deadline_ns_;
     for (std::int64_t retry = 0;; ++retry) {
-      const std::string suffix = retry == 0 ? "" : "~" + std::to_string(retry);
-      const std::int64_t began = run_.clock->steady_ns();
-      run_.emit("step_started", place + suffix, Json{{"kind", kind_name(step.kind)}, {"target", step.target}});
-      const std::int64_t deadline = step.timeout_ms > 0 ? began + step.timeout_ms * 1'000'000 : 0;
+      const std::string here = place + (retry == 0 ? "" : "~" + std::to_string(retry));
       // A fixed call is the same call in every attempt; what an agent calls can differ.
       attempt_ = retry;
-      auto result = one(step, place + suffix, step.kind == Kind::tool ? key : key + suffix, deadline);
-      if (result && step.check) {
-        if (auto holds = check(step, *result, place); !holds) result = holds.error();
+      if (step.timeout_ms > 0) {
+        const std::int64_t own = run_.clock->steady_ns() + step.timeout_ms * 1'000'000;
+        deadline_ns_ = outer_deadline > 0 ? std::min(outer_deadline, own) : own;
       }
-      const double seconds = static_cast<double>(run_.clock->steady_ns() - began) / 1e9;
-      if (result) {
-        run_.emit("step_finished", place + suffix, Json{{"kind", kind_name(step.kind)}, {"result", result->value}, {"seconds", seconds}});
-        return result;
-      }
-      Error error = result.error();
-      if (error.where.empty()) error.where = place;
-      if (ends_run(error)) return error;
-      run_.emit("step_failed", place + suffix, Json{{"error", error.message}, {"kind", error.kind}, {"seconds", seconds}});
-      if (retry >= step.retry_max) return error;
-      if (const auto done = effect_inside(place + suffix); !done.empty() && step.kind != Kind::tool) {
+      auto result = once(step, place, here, step.kind == Kind::tool ? key : key + here.substr(place.size()));
+      deadline_ns_ = outer_deadline;
+      if (result || ends_run(result.error()) || retry >= step.retry_max) return result;
+      if (const auto done = effect_inside(here); !done.empty() && step.kind != Kind::tool) {
+        Error error = result.error();
         error.message += " (not tried again, because " + done + " took effect)";
         return error;
       }
-      if (auto waited = pause(step.backoff_ms << std::min<std::int64_t>(retry, 10)); !waited) return waited.error();
+      if (auto waited = pause(here, step.backoff_ms << std::min<std::int64_t>(retry, 10)); !waited) return waited.error();
     }
+  }
+
+  /// One try.
+  Result<StepResult> once(const StepSpec& step, const std::string& place, const std::string& here, const std::string& key) {
+    const std::int64_t began = run_.clock->steady_ns();
+    run_.emit("step_started", here, Json{{"kind", kind_name(step.kind)}, {"target", step.target}});
+    auto result = recorded_failure(here);
+    const bool was_recorded = !result;
+    if (result) result = time_is_over() ? Result<StepResult>(fail(Errc::timeout, "the time of this step is over", "timeout", here)) : one(step, here, key);
+    if (result && step.check) {
+      if (auto holds = check(step, *result, place); !holds) result = holds.error();
+    }
+    const double seconds = static_cast<double>(run_.clock->steady_ns() - began) / 1e9;
+    if (result) {
+      run_.emit("step_finished", here, Json{{"kind", kind_name(step.kind)}, {"result", result->value}, {"seconds", seconds}});
+      return result;
+    }
+    Error error = result.error();
+    if (error.where.empty()) error.where = place;
+    if (ends_run(error)) return error;
+    if (!was_recorded) {
+      if (auto kept = keep_failure(here, error); !kept) return kept.error();
+    }
+    run_.emit("step_failed", here, Json{{"error", error.message}, {"kind", error.kind}, {"seconds", seconds}});
+    return error;
+  }
+
+  bool time_is_over() const { return run_.log && deadline_ns_ > 0 && run_.clock->steady_ns() >= deadline_ns_; }
+
+  /// Failures that depend on the moment are journaled: a resumed run takes the same way.
+  Result<void> keep_failure(const std::string& here, const Error& error) {
+    static const std::vector<std::string> kOfTheMoment = {"timeout", "context_full", "memory", "prompt"};
+    if (std::find(kOfTheMoment.begin(), kOfTheMoment.end(), error.kind) == kOfTheMoment.end() || run_.history.outcome(here)) return {};
+    return run_.record("step_failed", here, Json{{"kind", error.kind}, {"error", error.message}, {"where", error.where}});
+  }
+  Result<StepResult> recorded_failure(const std::string& here) const {
+    const Json* failure = run_.history.failure(here);
+    if (!failure) return StepResult{};
+    return fail(Errc::timeout, failure->at("error").get<std::string>(), failure->at("kind").get<std::string>(), failure->at("where").get<std::string>());
   }
 
   /// A `once` call that took effect inside a step, or "".
@@ -113,14 +157,16 @@ class Walker {
     return at->size() == place.size() || std::string_view("#/").find((*at)[place.size()]) != std::string_view::npos ? *at : std::string();
   }
 
-  Result<StepResult> one(const StepSpec& step, const std::string& place, const std::string& key, std::int64_t deadline) {
+  Result<StepResult> one(const StepSpec& step, const std::string& place, const std::string& key) {
     switch (step.kind) {
       case Kind::tool: return tool(step, place, key);
-      case Kind::agent: return agent(step, place, key, deadline);
+      case Kind::agent: return agent(step, place, key);
       case Kind::for_each: return for_each(step, place, key);
       case Kind::switch_: return branch(step, place, key);
       case Kind::approval: return approval(step, place);
       case Kind::fail: return stop_with(step, place);
+      case Kind::wait: return wait(step, place);
+      case Kind::procedure: return procedure(step, place, key);
     }
     return fail(Errc::internal, "unknown kind of step", "internal", place);
   }
@@ -134,13 +180,13 @@ class Walker {
     call.tool = step.target;
     call.arguments = std::move(*arguments);
     if (call.arguments.is_null()) call.arguments = Json::object();
-    call.untrusted = scope_.draws_on_untrusted(step.with);
-    call.timeout_ms = step.timeout_ms;
+    call.labels = scope_.labels_of(step.with);
+    if (deadline_ns_ > 0) call.timeout_ms = std::max<std::int64_t>(1, (deadline_ns_ - run_.clock->steady_ns()) / 1'000'000);
     find_handles(step.with, "", call.secret_pointers);
     auto result = call_through_gate(run_, call);
     if (!result) return result.error();
     if (result->is_error) return fail(Errc::io, step.target + ": " + message_of(*result), result->error_kind.empty() ? "tool_error" : result->error_kind, place);
-    return StepResult{result->value, call.untrusted || gives_untrusted(run_, step.target), true};
+    return StepResult{result->value, call.labels | labels_of_result(run_, step.target), true};
   }
 
   static std::string message_of(const tools::ToolResult& result) {
@@ -148,7 +194,7 @@ class Walker {
     return result_text(result);
   }
 
-  Result<StepResult> agent(const StepSpec& step, const std::string& place, const std::string& key, std::int64_t deadline) {
+  Result<StepResult> agent(const StepSpec& step, const std::string& place, const std::string& key) {
     auto with = evaluate_templates(step.with, scope_.lookup());
     if (!with) return at(with.error(), place);
     AgentTask task;
@@ -156,12 +202,12 @@ class Walker {
     task.key = key;
     task.agent = step.target;
     task.text = task_text(*with);
-    task.untrusted = scope_.draws_on_untrusted(step.with);
-    task.deadline_ns = deadline;
+    task.labels = scope_.labels_of(step.with);
+    task.deadline_ns = deadline_ns_;
     task.attempt = attempt_;
     auto answer = run_agent(run_, task, scope_.lookup());
     if (!answer) return answer.error();
-    return StepResult{std::move(answer->value), answer->untrusted, true};
+    return StepResult{std::move(answer->value), answer->labels, true};
   }
 
   Result<StepResult> for_each(const StepSpec& step, const std::string& place, const std::string& key) {
@@ -169,36 +215,64 @@ class Walker {
     if (!items) return items.error();
     if (!items->is_array()) return fail(Errc::malformed, "for_each needs a list, not " + std::string(items->type_name()), "expression", place);
     if (items->size() > kMaxItems) return fail(Errc::limit, "for_each over more than " + std::to_string(kMaxItems) + " items", "limit", place);
-    const bool untrusted = scope_.draws_on_untrusted(Json(step.subject));
+    const Labels labels = scope_.labels_of(Json(step.subject));
+    std::vector<std::optional<Result<StepResult>>> outcomes(items->size());
+    std::atomic<bool> broken = false;
+    const auto work = [&](Walker& walker, std::size_t i) {
+      outcomes[i] = walker.item(step, (*items)[i], labels, place, key, i, items->size());
+      const auto& outcome = *outcomes[i];
+      // The other items need not wait with one that waits.
+      if (!outcome && !waits(outcome.error()) && (ends_run(outcome.error()) || step.collect_errors.empty())) broken = true;
+      return !broken;
+    };
+    const int threads = loop_threads(run_, step.max_parallel, items->size());
+    if (threads <= 1) {
+      for (std::size_t i = 0; i < items->size() && work(*this, i); ++i) {}
+    } else {
+      std::vector<Walker> walkers(static_cast<std::size_t>(threads), *this);
+      for (auto& walker : walkers) walker.failed_items_ = 0;
+      run_parallel(run_, walkers.size(), items->size(), [&](std::size_t thread, std::size_t i) { return work(walkers[thread], i); });
+      for (const auto& walker : walkers) failed_items_ += walker.failed_items_;
+    }
+    return collected(step, *items, outcomes, labels);
+  }
+
+  Result<StepResult> collected(const StepSpec& step, const Json& items, std::vector<std::optional<Result<StepResult>>>& outcomes, Labels labels) {
     Json results = Json::array(), errors = Json::array();
-    bool results_untrusted = untrusted;
     std::optional<Error> waiting;
-    for (std::size_t i = 0; i < items->size(); ++i) {
-      run_.emit("item", place, Json{{"index", i}, {"total", items->size()}, {"item", (*items)[i]}});
-      const auto mark = scope_.enter();
-      scope_.push_item((*items)[i], untrusted);
-      auto result = item(step, place + "/" + std::to_string(i), key, i);
-      scope_.pop_item();
-      scope_.leave(mark);
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      if (!outcomes[i]) continue;
+      auto& result = *outcomes[i];
       if (result) {
-        results_untrusted = results_untrusted || result->untrusted;
+        labels |= result->labels;
         results.push_back(std::move(result->value));
       } else if (waits(result.error())) {
-        if (!waiting) waiting = result.error();  // The other items need not wait with this one.
+        if (!waiting) waiting = result.error();
       } else if (ends_run(result.error()) || step.collect_errors.empty()) {
         return result.error();
       } else {
         ++failed_items_;
-        errors.push_back(Json{{"index", i}, {"item", (*items)[i]}, {"error", result.error().message}, {"kind", result.error().kind}});
+        errors.push_back(Json{{"index", i}, {"item", items[i]}, {"error", result.error().message}, {"kind", result.error().kind}});
       }
     }
     if (waiting) return *waiting;
     Json value{{"results", std::move(results)}};
     if (!step.collect_errors.empty()) value[step.collect_errors] = std::move(errors);
-    return StepResult{std::move(value), results_untrusted, true};
+    return StepResult{std::move(value), labels, true};
   }
 
-  Result<StepResult> item(const StepSpec& step, const std::string& place, const std::string& key, std::size_t index) {
+  Result<StepResult> item(const StepSpec& step, const Json& value, Labels labels, const std::string& loop, const std::string& key, std::size_t index, std::size_t total) {
+    const std::string place = loop + "/" + std::to_string(index);
+    run_.emit("item", loop, Json{{"index", index}, {"total", total}, {"item", value}});
+    const auto mark = scope_.enter();
+    scope_.push_item(value, labels);
+    auto result = item_block(step, place, key, index);
+    scope_.pop_item();
+    scope_.leave(mark);
+    return result;
+  }
+
+  Result<StepResult> item_block(const StepSpec& step, const std::string& place, const std::string& key, std::size_t index) {
     std::string item_key = std::to_string(index);
     if (!step.key.empty()) {
       auto value = evaluated(step.key, place);
@@ -252,12 +326,21 @@ class Walker {
     for (const auto& id : strings("show")) {
       if (const Json* shown = scope_.result_of(id)) item.arguments[id] = *shown;
     }
-    item.binding = binding_of("approval " + place, item.arguments);
-    auto answer = ask_person(run_, std::move(item), 0);
+    const auto integer = [&](const char* key, std::int64_t otherwise) {
+      return step.approval.is_object() && step.approval.contains(key) && step.approval.at(key).is_number_integer() ? step.approval.at(key).get<std::int64_t>() : otherwise;
+    };
+    item.people = integer("people", 1);
+    if (step.approval.is_object() && step.approval.contains("on_expire") && step.approval.at("on_expire").is_string()) item.on_expire = step.approval.at("on_expire").get<std::string>();
+    std::int64_t expires_ms = integer("expires_ms", 0);
+    if (step.timeout_ms > 0 && (expires_ms == 0 || step.timeout_ms < expires_ms)) expires_ms = step.timeout_ms;
+    item.binding = binding_of("approval " + place, item.arguments, item.reason + "\n" + run_.policy_hash);
+    auto answer = ask_person(run_, std::move(item), expires_ms);
     if (!answer) return answer.error();
     std::string choice = answer->choice;
     if (choice.empty()) choice = answer->kind == ApprovalAnswer::Kind::approved ? "approve" : "reject";
-    return StepResult{Json{{"choice", choice}, {"approved", answer->kind == ApprovalAnswer::Kind::approved}, {"by", answer->by}}, false, false};
+    return StepResult{Json{{"choice", choice}, {"approved", answer->kind == ApprovalAnswer::Kind::approved}, {"by", answer->by},
+                           {"reason", answer->reason}, {"escalated", answer->escalated}},
+                      Labels{}, false};
   }
 
   Result<StepResult> stop_with(const StepSpec& step, const std::string& place) {
@@ -283,14 +366,40 @@ class Walker {
     return fail(Errc::malformed, "check failed: " + step.check->text(), "check", place);
   }
 
-  Result<void> pause(std::int64_t ms) {
-    if (!run_.log) return {};  // A replay does not wait.
-    const std::int64_t until = run_.clock->steady_ns() + ms * 1'000'000;
-    while (run_.clock->steady_ns() < until) {
-      if (run_.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted);
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    return {};
+  /// Between two tries.
+  Result<void> pause(const std::string& place, std::int64_t ms) {
+    if (!run_.log || ms <= 0) return {};  // A replay does not wait.
+    if (ms >= kDurableWaitMs) return wait_until(run_, place + "~wait", run_.clock->unix_ms() + ms);
+    return run_.sleep_until(run_.clock->unix_ms() + ms);
+  }
+
+  Result<StepResult> wait(const StepSpec& step, const std::string& place) {
+    auto value = evaluated(step.target, place);
+    if (!value) return value.error();
+    auto until = wait_end(*value, run_.clock->unix_ms());
+    if (!until) return at(until.error(), place);
+    if (auto waited = wait_until(run_, place, *until); !waited) return waited.error();
+    return StepResult{nullptr, Labels{}, false};
+  }
+
+  /// Steps under a name: they see their own inputs and nothing else.
+  Result<StepResult> procedure(const StepSpec& step, const std::string& place, const std::string& key) {
+    const auto& all = run_.spec->procedures;
+    const auto found = std::find_if(all.begin(), all.end(), [&](const ProcedureSpec& candidate) { return candidate.name == step.target; });
+    if (found == all.end()) return fail(Errc::not_found, "there is no procedure '" + step.target + "'", "unknown_procedure", place);
+    if (depth_ >= kMaxProcedureDepth) return fail(Errc::limit, "procedures are nested too deeply", "limit", place);
+    auto with = evaluate_templates(step.with, scope_.lookup());
+    if (!with) return at(with.error(), place);
+    auto inputs = procedure_inputs(*found, *with);
+    if (!inputs) return at(inputs.error(), place);
+    Walker inner(*this);
+    inner.scope_ = StepScope(*inputs, scope_.labels_of(step.with));
+    inner.failed_items_ = 0;
+    ++inner.depth_;
+    auto result = inner.block(found->steps, place, key);
+    failed_items_ += inner.failed_items_;
+    if (result) result->gives = true;
+    return result;
   }
 
   static Error at(Error error, const std::string& place) {
@@ -304,6 +413,8 @@ class Walker {
   StepScope scope_;
   std::size_t failed_items_ = 0;
   std::int64_t attempt_ = 0;
+  std::int64_t deadline_ns_ = 0;  ///< Of the steps around this one; 0: none.
+  int depth_ = 0;                 ///< Procedures around this one.
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
 // Walks the steps of a workflow. Walking is deterministic: a resumed run takes the same way through the journal until
-// it comes to what has not happened yet. Loop items run one after the other (max_parallel is an upper bound).
+// it comes to what has not happened yet. Items of a loop run on up to max_parallel threads; results keep their order.
 
 #include "agent/run_context.hpp"
 

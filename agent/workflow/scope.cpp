@@ -17,10 +17,10 @@ Scope StepScope::lookup() const {
   };
 }
 
-void StepScope::set_result(const std::string& id, Json value, bool untrusted) {
+void StepScope::set_result(const std::string& id, Json value, tools::Labels labels) {
   if (!steps_.contains(id)) order_.push_back(id);
   steps_[id] = std::move(value);
-  untrusted_[id] = untrusted;
+  labels_[id] = labels;
 }
 
 const Json* StepScope::result_of(const std::string& id) const {
@@ -31,25 +31,25 @@ const Json* StepScope::result_of(const std::string& id) const {
 void StepScope::leave(std::size_t mark) {
   while (order_.size() > mark) {
     steps_.erase(order_.back());
-    untrusted_.erase(order_.back());
+    labels_.erase(order_.back());
     order_.pop_back();
   }
 }
 
-void StepScope::push_item(Json item, bool untrusted) { items_.emplace_back(std::move(item), untrusted); }
+void StepScope::push_item(Json item, tools::Labels labels) { items_.emplace_back(std::move(item), labels); }
 void StepScope::pop_item() { items_.pop_back(); }
 
-bool StepScope::draws_on_untrusted(const Json& value) const {
-  if (value.is_string()) return text_draws_on_untrusted(value.get_ref<const std::string&>());
-  if (!value.is_structured()) return false;
-  for (const auto& member : value) {
-    if (draws_on_untrusted(member)) return true;
-  }
-  return false;
+tools::Labels StepScope::labels_of(const Json& value) const {
+  if (value.is_string()) return labels_of_text(value.get_ref<const std::string&>());
+  tools::Labels labels;
+  if (!value.is_structured()) return labels;
+  for (const auto& member : value) labels |= labels_of(member);
+  return labels;
 }
 
-bool StepScope::text_draws_on_untrusted(std::string_view text) const {
-  if (text.find("${") == std::string_view::npos) return false;
+tools::Labels StepScope::labels_of_text(std::string_view text) const {
+  tools::Labels labels;
+  if (text.find("${") == std::string_view::npos) return labels;
   // Words anywhere in the text count, also in literals: too careful is the safe side.
   for (std::size_t at = 0; at < text.size();) {
     if (!is_word(text[at])) {
@@ -60,20 +60,19 @@ bool StepScope::text_draws_on_untrusted(std::string_view text) const {
     while (end < text.size() && is_word(text[end])) ++end;
     const auto word = text.substr(at, end - at);
     at = end;
-    if (word == "item" && !items_.empty() && items_.back().second) return true;
+    if (word == "item" && !items_.empty()) labels |= items_.back().second;
+    if (word == "inputs") labels |= inputs_labels_;
     if (word != "steps") continue;
     std::size_t name_end = end + 1;
     while (name_end < text.size() && is_word(text[name_end])) ++name_end;
     if (end < text.size() && text[end] == '.' && name_end > end + 1) {
-      const auto found = untrusted_.find(std::string(text.substr(end + 1, name_end - end - 1)));
-      if (found != untrusted_.end() && found->second) return true;
+      const auto found = labels_.find(std::string(text.substr(end + 1, name_end - end - 1)));
+      if (found != labels_.end()) labels |= found->second;
     } else {
-      for (const auto& [id, untrusted] : untrusted_) {
-        if (untrusted) return true;
-      }
+      for (const auto& [id, some] : labels_) labels |= some;
     }
   }
-  return false;
+  return labels;
 }
 
 }  // namespace kontor::agent

@@ -6,7 +6,7 @@
 #include "agent/runner.hpp"
 #include "agent/tape_model.hpp"
 #include "agent/turn.hpp"
-#include "tests/support/catch.hpp"
+#include "tests/agent/bank_run.hpp"
 
 #include <sqlite3.h>
 
@@ -15,135 +15,9 @@
 
 using namespace kontor;
 using namespace kontor::agent;
+using namespace kontor::agent::test;
 
 namespace {
-
-struct Folder {
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "kontor-run-XXXXXX").string();
-    path = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
-/// The world outside: survives crashes of the run.
-struct Bank {
-  std::vector<std::pair<std::string, Json>> payments;  // key, arguments
-  int reads = 0;
-  std::string next_error;    // kind of the error the next payment ends with, after or before it took effect
-  bool effect_before_error = false;
-  bool can_probe = true;
-};
-
-class BankTool final : public tools::Tool {
- public:
-  BankTool(Bank& bank, const std::string& name, tools::Effect effect) : bank_(bank) {
-    spec_.name = name;
-    spec_.description = "A bank.";
-    spec_.parameters = *parse_json(R"({"type":"object","properties":{"amount":{"type":"number"},"to":{"type":"string"}},"required":["amount"],"additionalProperties":false})");
-    spec_.effect = effect;
-    spec_.has_probe = effect == tools::Effect::once && bank.can_probe;
-  }
-  const tools::ToolSpec& spec() const override { return spec_; }
-  tools::ToolResult call(const Json& arguments, const tools::CallContext& context) override {
-    if (spec_.effect == tools::Effect::none) {
-      ++bank_.reads;
-      return tools::ToolResult::ok(Json{{"balance", 100}});
-    }
-    const std::string error = std::exchange(bank_.next_error, "");
-    if (error.empty() || bank_.effect_before_error) bank_.payments.emplace_back(context.idempotency_key, arguments);
-    if (!error.empty()) return tools::ToolResult::error(error, "the line went dead");
-    tools::ToolResult result = tools::ToolResult::ok(Json{{"status", "paid"}});
-    result.text = "{\"status\": \"paid\"}";
-    return result;
-  }
-  tools::Probe probe(const Json&, const tools::CallContext& context) override {
-    for (const auto& [key, arguments] : bank_.payments) {
-      if (key == context.idempotency_key) return {tools::Probe::State::happened, Json{{"status", "paid"}}};
-    }
-    return {tools::Probe::State::not_happened, nullptr};
-  }
-
- private:
-  Bank& bank_;
-  tools::ToolSpec spec_;
-};
-
-constexpr const char* kHead = R"(kontor: 1
-name: bank-run
-inputs: {limit: {type: number, default: 500}}
-models: {tape: {replay: tape.jsonl}}
-tools: {bank: {use: plugin, library: libbank.so}}
-)";
-
-std::string turn(const std::string& text, const std::string& when = "") { return Json{{"text", text}, {"when", when}}.dump() + "\n"; }
-std::string call(const std::string& name, const std::string& arguments) {
-  return "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>" + name + "\n```json\n" + arguments + "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
-}
-
-/// One agent file, its tape, its bank and its journal.
-struct Setup {
-  Folder folder;
-  Bank bank;
-  std::string yaml, tape;
-  std::vector<std::string> events;
-  std::function<ApprovalAnswer(const PendingItem&)> approver;
-  std::stop_source stop;
-  std::string task;
-
-  Spec spec() const {
-    auto checked = check_text(yaml, folder.path + "/agent.yaml", folder.path);
-    for (const auto& diagnostic : checked.diagnostics) UNSCOPED_INFO(diagnostic.line << ":" << diagnostic.column << " " << diagnostic.kind << " " << diagnostic.message);
-    REQUIRE(checked.spec);
-    return *checked.spec;
-  }
-  RunWorld world() {
-    RunWorld world;
-    world.make_tools = [this](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
-      return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<BankTool>(bank, "bank.pay", tools::Effect::once), std::make_shared<BankTool>(bank, "bank.book", tools::Effect::idempotent),
-                                                       std::make_shared<BankTool>(bank, "bank.balance", tools::Effect::none)};
-    };
-    world.open_model = [this](const ModelSpec&, const RunOptions&, const std::vector<std::string>& played) -> Result<std::unique_ptr<inference::TextModel>> {
-      auto model = TapeModel::parse(tape, "tape");
-      if (!model) return model.error();
-      for (const auto& text : played) (*model)->skip(text);
-      return std::unique_ptr<inference::TextModel>(std::move(*model));
-    };
-    world.sink = [this](const RunEvent& event) { events.push_back(event.type); };
-    world.approver = approver;
-    world.stop = stop.get_token();
-    return world;
-  }
-  std::unique_ptr<Journal> journal() const {
-    auto opened = Journal::open(folder.path + "/runs");
-    REQUIRE(opened.has_value());
-    return std::move(*opened);
-  }
-  RunReport start() {
-    const Spec checked = spec();
-    auto inputs = resolve_inputs(checked, std::map<std::string, std::string>{}, folder.path);
-    REQUIRE(inputs.has_value());
-    RunOptions options;
-    options.task = task;
-    const auto opened = journal();
-    auto report = start_run(*opened, checked, *inputs, options, world());
-    if (!report) FAIL(report.error().describe());
-    return *report;
-  }
-  RunReport resume(const std::string& id) {
-    const auto opened = journal();
-    auto report = resume_run(*opened, id, {}, world());
-    if (!report) FAIL(report.error().describe());
-    return *report;
-  }
-  void sql(const std::string& text) const {
-    sqlite3* db = nullptr;
-    REQUIRE(sqlite3_open((folder.path + "/runs/journal.db").c_str(), &db) == SQLITE_OK);
-    REQUIRE(sqlite3_exec(db, text.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
-    sqlite3_close(db);
-  }
-};
 
 /// Two invoices: each is looked at, paid by the agent, booked by a fixed step.
 void two_payments(Setup& setup, const std::string& policy = "policy: {allow: [\"bank.*\"]}\n") {
@@ -285,9 +159,9 @@ TEST_CASE("a call that policy asks about waits, and an approval counts for exact
   CHECK(report.pending[0].tool == "bank.pay");
   CHECK(report.pending[0].who == std::vector<std::string>{"finance"});
   CHECK(setup.resume(report.id).status == "parked");
-  CHECK(!decide_approval(*setup.journal(), report.id, "each/9/pay#1.1", true, "anna", ""));
-  REQUIRE(decide_approval(*setup.journal(), report.id, "", true, "anna", "").has_value());
-  CHECK(!decide_approval(*setup.journal(), report.id, "", true, "anna", ""));
+  CHECK(!decide_approval(*setup.journal(), report.id, "each/9/pay#1.1", PersonsAnswer{true, "anna", "", {}}));
+  REQUIRE(decide_approval(*setup.journal(), report.id, "", PersonsAnswer{true, "anna", "", {}}).has_value());
+  CHECK(!decide_approval(*setup.journal(), report.id, "", PersonsAnswer{true, "anna", "", {}}));
   report = setup.resume(report.id);
   CHECK(report.status == "done");
   CHECK(payments_of(setup.bank, 300) == 2);
@@ -315,7 +189,7 @@ TEST_CASE("a rejected call is an error the model can react to", "[agent][run]") 
   Setup setup;
   two_payments(setup, "policy: {allow: [\"bank.*\"], ask: [{tool: bank.pay, when: args.amount > 250}]}\n");
   const RunReport parked = setup.start();
-  REQUIRE(decide_approval(*setup.journal(), parked.id, "", false, "anna", "").has_value());
+  REQUIRE(decide_approval(*setup.journal(), parked.id, "", PersonsAnswer{false, "anna", "", {}}).has_value());
   const RunReport report = setup.resume(parked.id);
   CHECK(report.status == "done");
   CHECK(payments_of(setup.bank, 300) == 1);  // only the booking
@@ -448,7 +322,7 @@ workflow:
   CHECK(report.pending[0].choices.size() == 2);
   CHECK(report.pending[0].arguments.at("look").at("balance") == Json(100));
   CHECK(setup.bank.payments.size() == 2);
-  REQUIRE(decide_approval(*setup.journal(), report.id, "", true, "anna", "approve").has_value());
+  REQUIRE(decide_approval(*setup.journal(), report.id, "", PersonsAnswer{true, "anna", "approve", {}}).has_value());
   report = setup.resume(report.id);
   REQUIRE(report.status == "done");
   CHECK(report.failed_items == 1);

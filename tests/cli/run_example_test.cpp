@@ -140,39 +140,3 @@ TEST_CASE("a test is content with the share of right rows that it asks for", "[c
   CHECK(example.output().find("7/8  87.5 %") != std::string::npos);
   CHECK(example.output().find("po_missed") != std::string::npos);
 }
-
-TEST_CASE("killed anywhere, the run goes on and pays once", "[cli][run][fault]") {
-  const char* wanted = std::getenv("KONTOR_KILLS");
-  const int kills = wanted ? std::atoi(wanted) : 12;
-  std::int64_t whole_us = 0;
-  {
-    const Example example;
-    const auto began = std::chrono::steady_clock::now();
-    REQUIRE(example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"}) == 0);
-    whole_us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began).count();
-  }
-  auto all = kEffectsBeforeApproval;
-  all["pay inv-003"] = 1;
-  int right = 0, cut = 0;
-  for (int i = 0; i < kills; ++i) {
-    const Example example;
-    const pid_t child = example.start({"run", example.folder.string(), "--approve", "erp.pay=yes"});
-    std::this_thread::sleep_for(std::chrono::microseconds(whole_us * (i + 1) / (kills + 1)));
-    ::kill(child, SIGKILL);
-    cut += Example::wait(child) == 1000 + SIGKILL;
-    // Killed again while it resumes, then left to finish.
-    const pid_t second = example.start({"runs", "resume", "--approve", "erp.pay=yes"});
-    std::this_thread::sleep_for(std::chrono::microseconds(whole_us * ((i * 7) % (kills + 1)) / (kills + 1)));
-    ::kill(second, SIGKILL);
-    Example::wait(second);
-    int code = example.run({"runs", "resume", "--approve", "erp.pay=yes"});
-    // Killed before there was a run: nothing was shown, nothing happened, it is started again.
-    if (code == 2) code = example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"});
-    INFO("kill " << i << " of " << kills << ": " << example.output());
-    const bool good = code == 0 && example.effects() == all && read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv");
-    CHECK(good);
-    right += good;
-  }
-  kontor::test::count_cases("kill -9 and resume", right, kills - right);
-  std::printf("%d of %d runs were cut off, %d ended with every effect once\n", cut, kills, right);
-}

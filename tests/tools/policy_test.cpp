@@ -57,7 +57,7 @@ TEST_CASE("deny beats ask, allow and everything else", "[tools][policy]") {
   policy.deny = {"*.delete*"};
   policy.ask = {rule("crm.delete")};
   policy.allow = {"*"};
-  const auto decision = decide(policy, named("crm.delete"), Json::object(), false);
+  const auto decision = decide(policy, named("crm.delete"), Json::object(), Labels{});
   REQUIRE(decision.verdict == Verdict::deny);
   REQUIRE(decision.rule == "policy.deny \"*.delete*\" forbids crm.delete");
 }
@@ -67,24 +67,34 @@ TEST_CASE("ask beats allow, by its condition, and asks when the condition cannot
   policy.ask = {rule("erp.pay", large)};
   policy.allow = {"erp.*"};
   const auto pay = named("erp.pay", Effect::once);
-  REQUIRE(decide(policy, pay, Json{{"amount", 9000}}, false).verdict == Verdict::ask);
-  REQUIRE(decide(policy, pay, Json{{"amount", 9000}}, false).ask == &policy.ask[0]);
-  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, false).verdict == Verdict::allow);
-  const auto broken = decide(policy, pay, Json::object(), false);
+  REQUIRE(decide(policy, pay, Json{{"amount", 9000}}, Labels{}).verdict == Verdict::ask);
+  REQUIRE(decide(policy, pay, Json{{"amount", 9000}}, Labels{}).ask == &policy.ask[0]);
+  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, Labels{}).verdict == Verdict::allow);
+  const auto broken = decide(policy, pay, Json::object(), Labels{});
   REQUIRE(broken.verdict == Verdict::ask);
   REQUIRE(broken.rule.find("could not be computed") != std::string::npos);
   policy.allow.clear();
-  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, false).verdict == Verdict::ask);
+  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, Labels{}).verdict == Verdict::ask);
 }
 
 TEST_CASE("what no rule matches is decided by its effect", "[tools][policy]") {
   const Policy policy;
-  REQUIRE(decide(policy, named("a.b"), {}, false).verdict == Verdict::allow);
-  REQUIRE(decide(policy, named("a.b", Effect::idempotent), {}, false).verdict == Verdict::ask);
-  const auto once = decide(policy, named("a.b", Effect::once), {}, true);
+  REQUIRE(decide(policy, named("a.b"), {}, Labels{}).verdict == Verdict::allow);
+  REQUIRE(decide(policy, named("a.b", Effect::idempotent), {}, Labels{}).verdict == Verdict::ask);
+  const auto once = decide(policy, named("a.b", Effect::once), {}, Labels{.untrusted = true});
   REQUIRE(once.verdict == Verdict::ask);
   REQUIRE(once.ask == nullptr);
   REQUIRE(!once.rule.empty());
+}
+
+TEST_CASE("untrusted text, a secret source and an effect come together only with a person", "[tools][policy]") {
+  Policy policy;
+  policy.allow = {"*"};
+  const Labels both{.untrusted = true, .secret = true};
+  CHECK(decide(policy, named("mail.send", Effect::once), {}, both).verdict == Decision::Verdict::ask);
+  CHECK(decide(policy, named("mail.read"), {}, both).verdict == Decision::Verdict::allow);
+  CHECK(decide(policy, named("mail.send", Effect::once), {}, Labels{.secret = true}).verdict == Decision::Verdict::allow);
+  CHECK(decide(policy, named("mail.send", Effect::once), {}, Labels{.untrusted = true}).verdict == Decision::Verdict::allow);
 }
 
 TEST_CASE("untrusted influence on a trusted_only tool is refused unless a person may decide", "[tools][policy]") {
@@ -92,15 +102,15 @@ TEST_CASE("untrusted influence on a trusted_only tool is refused unless a person
   policy.allow = {"*"};
   policy.trusted_only = {"erp.pay"};
   const auto pay = named("erp.pay", Effect::once);
-  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, false).verdict == Verdict::allow);
-  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, true).verdict == Verdict::deny);
+  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, Labels{}).verdict == Verdict::allow);
+  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, Labels{.untrusted = true}).verdict == Verdict::deny);
   policy.ask = {rule("erp.*", large)};
   // The rule's own condition does not hold, but it names who may lift the refusal.
-  const auto small = decide(policy, pay, Json{{"amount", 10}}, true);
+  const auto small = decide(policy, pay, Json{{"amount", 10}}, Labels{.untrusted = true});
   REQUIRE(small.verdict == Verdict::ask);
   REQUIRE(small.ask == &policy.ask[0]);
   policy.deny = {"erp.pay"};
-  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, true).verdict == Verdict::deny);
+  REQUIRE(decide(policy, pay, Json{{"amount", 10}}, Labels{.untrusted = true}).verdict == Verdict::deny);
 }
 
 TEST_CASE("the registry names the argument and what was expected", "[tools][registry]") {

@@ -5,6 +5,7 @@
 #include "tools/builtin/memory_tool.hpp"
 #include "tools/tool.hpp"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,12 +13,16 @@
 
 namespace kontor::tools {
 
+/// Reads YAML as JSON; whoever has a YAML reader hands it in. Errors: malformed with the place.
+using YamlReader = std::function<Result<Json>(const std::string& text)>;
+
 /// What the tools of one run may touch.
 struct BuiltinContext {
   std::string folder;                    ///< Absolute folder of the agent file; settings' paths are relative to it.
   std::vector<std::string> read_roots;   ///< Absolute: inputs of type dir or file; files and table may read them too.
   std::vector<std::string> hidden;       ///< Absolute: files that are never opened (secrets).
   std::shared_ptr<MemoryAccess> memory;  ///< Needed by builtin.memory only.
+  YamlReader read_yaml;                  ///< May be empty: then no YAML is read.
   const Clock* clock = nullptr;          ///< Null: the machine's clock. Outlives the tools.
 };
 

@@ -181,9 +181,10 @@ Result<OpenFile> FileWriter::open_folder(const std::string& relative) const {
 
 ToolResult FileWriter::write(const Json& arguments, const CallContext& context) {
   const std::string path = arguments["path"].get<std::string>();
-  const bool has_rows = arguments.contains("rows"), has_text = arguments.contains("text");
-  if (has_rows == has_text) {
-    return ToolResult::error("invalid_arguments", has_rows ? "give either text or rows, not both" : "missing property 'text' or 'rows'");
+  const bool has_rows = arguments.contains("rows"), has_text = arguments.contains("text"), has_value = arguments.contains("value");
+  if (has_rows + has_text + has_value != 1) {
+    const bool none = !has_rows && !has_text && !has_value;
+    return ToolResult::error("invalid_arguments", none ? "missing property 'text' or 'rows'" : "give one of text, rows and value, not several");
   }
   const std::vector<Root> roots{root_};
   const auto places = places_of(roots, path);
@@ -201,11 +202,15 @@ ToolResult FileWriter::write(const Json& arguments, const CallContext& context) 
   if (fstatat(folder->fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(info.st_mode)) {
     return ToolResult::error("denied", "'" + path + "' exists and is not a regular file");
   }
+  if (has_value && shape_of(name) != Shape::json) return ToolResult::error("file_ending", "a value is written to a .json file; this name has another ending");
   if (arguments.contains("append") && arguments["append"].get<bool>()) {
+    if (has_value) return ToolResult::error("append_json", "a .json file cannot be appended to; use .jsonl with rows");
     flock(folder->fd(), LOCK_EX);  // Other processes append, too; released with the folder.
     return append(folder->fd(), path, name, arguments, context);
   }
-  auto text = has_text ? Result<std::string>(arguments["text"].get<std::string>()) : rows_text(shape_of(name), arguments["rows"], arguments, "");
+  auto text = has_text    ? Result<std::string>(arguments["text"].get<std::string>())
+              : has_value ? Result<std::string>(arguments["value"].dump(1, ' ', false, Json::error_handler_t::replace) + "\n")
+                          : rows_text(shape_of(name), arguments["rows"], arguments, "");
   if (!text) return error_result(text.error());
   if (auto done = replace(folder->fd(), name, *text); !done) return error_result(done.error());
   return written(path, *text, arguments);

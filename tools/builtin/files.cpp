@@ -62,7 +62,8 @@ ToolSpec write_spec(const std::string& group) {
                      "An existing file is replaced as a whole, or extended with append.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "path":{"type":"string","description":"File, relative to the folder for results"},
-    "text":{"type":"string","description":"The content; give either text or rows"},
+    "text":{"type":"string","description":"The content; give one of text, rows and value"},
+    "value":{"description":"Any value, for .json: written with indentation"},
     "rows":{"type":"array","items":{"type":"object"},"description":"Records for .csv, .tsv, .json or .jsonl"},
     "columns":{"type":"array","items":{"type":"string"},"uniqueItems":true,"description":"Columns and their order; without it, as they first appear in rows"},
     "append":{"type":"boolean","description":"Add to the end instead of replacing"}},

@@ -6,6 +6,7 @@
 #include "tools/builtin/function_tool.hpp"
 #include "tools/builtin/groups.hpp"
 #include "tools/builtin/table_load.hpp"
+#include "tools/builtin/table_text_sql.hpp"
 #include "tools/nearest.hpp"
 
 #include <sqlite3.h>
@@ -31,19 +32,21 @@ struct Settings {
   std::int64_t max_rows = 10'000;
   std::int64_t timeout_ms = 10'000;
   std::int64_t memory_bytes = std::int64_t{512} << 20;
+  YamlReader read_yaml;
 };
 
 ToolSpec query_spec(const std::string& group) {
   ToolSpec spec;
   spec.name = group + ".query";
-  spec.description = "Runs one SQL SELECT (SQLite) over CSV, TSV, JSON or JSONL files, read-only. Columns with decimal numbers compare "
-                     "by value; dec_sum, dec_avg, dec_add, dec_sub, dec_mul, dec_div(a, b, places) and dec_round(x, places) are exact.";
+  spec.description = "Runs one SQL SELECT (SQLite) over CSV, TSV, JSON, JSONL, YAML or text files, read-only. A JSON or YAML mapping has the "
+                     "columns key and value (JSON), a text file line and text. REGEXP, regexp_extract(text, pattern, group) and "
+                     "regexp_replace work. Columns with decimal numbers compare by value; dec_sum, dec_avg, dec_add, dec_sub, dec_mul, dec_div(a, b, places) and dec_round(x, places) are exact.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "sql":{"type":"string","minLength":1,"maxLength":100000,"description":"One SELECT; tables are the names given in files"},
     "files":{"type":"object","additionalProperties":{"type":"string"},"minProperties":1,"maxProperties":16,
       "description":"Table name to file, for example {\"orders\": \"orders.csv\"}"},
-    "params":{"type":"array","items":{"type":["string","number","boolean","null"]},"maxItems":100,
-      "description":"Values for the ? in sql, in order"}},
+    "params":{"type":"array","items":{},"maxItems":100,
+      "description":"Values for the ? in sql, in order; lists and objects as JSON text, for json_each"}},
     "required":["sql","files"],"additionalProperties":false})");
   spec.result = schema(R"({"type":"object","properties":{"columns":{"type":"array","items":{"type":"string"}},
     "rows":{"type":"array","items":{"type":"object"}}},"required":["columns","rows"]})");
@@ -117,6 +120,7 @@ Result<Database> open_database() {
       {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000}, {SQLITE_LIMIT_TRIGGER_DEPTH, 1}, {SQLITE_LIMIT_WORKER_THREADS, 0}}};
   for (const auto& [limit, value] : kLimits) sqlite3_limit(raw, limit, value);
   if (auto added = add_decimal_sql(raw); !added) return added.error();
+  if (auto added = add_text_sql(raw); !added) return added.error();
   return database;
 }
 
@@ -176,7 +180,7 @@ void bind(sqlite3_stmt* statement, const Json& values) {
     else if (value.is_number_integer()) sqlite3_bind_int64(statement, at, value.get<std::int64_t>());
     else if (value.is_number()) sqlite3_bind_double(statement, at, value.get<double>());
     else {
-      const auto& text = value.get_ref<const std::string&>();
+      const std::string text = value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace);
       sqlite3_bind_text(statement, at, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
     }
     ++at;
@@ -262,7 +266,7 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
     const auto text = read_all(file->fd(), path, kFileMax);
     if (!text) return error_result(text.error());
     if (const auto bad = invalid_utf8(*text)) return ToolResult::error("encoding", path + " is not UTF-8 text: byte " + std::to_string(*bad) + " (counted from 0) does not fit");
-    const auto table = load_table(path, *text);
+    const auto table = load_table(path, *text, settings.read_yaml);
     if (!table) {
       Error error = table.error();
       error.where = path + (error.where.empty() ? "" : ":" + error.where);
@@ -323,6 +327,7 @@ Result<Tools> make_table(const std::string& group, const Json& settings, const B
   shared->read.push_back(make_root(context.folder, *root));
   for (const auto& extra : context.read_roots) shared->read.push_back(make_root(context.folder, extra));
   shared->hidden = context.hidden;
+  shared->read_yaml = context.read_yaml;
   shared->max_rows = *rows;
   shared->timeout_ms = *timeout;
   shared->memory_bytes = *memory << 20;

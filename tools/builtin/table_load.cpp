@@ -110,16 +110,49 @@ class Records {
   std::size_t cells_ = 0;
 };
 
-Result<LoadedTable> from_json(std::string_view content) {
-  auto parsed = parse_json(content);
-  if (!parsed) return parsed.error();
-  if (!parsed->is_array()) return fail(Errc::malformed, "a table in JSON is a list of objects", "table_record", "1:1");
+Result<LoadedTable> from_tree(const Json& tree) {
   Records records;
+  if (tree.is_object()) {
+    for (const auto& member : tree.items()) {
+      if (auto added = records.add(Json{{"key", member.key()}, {"value", member.value()}}, "/" + member.key()); !added) return added.error();
+    }
+    return records.finish();
+  }
+  if (!tree.is_array()) return fail(Errc::malformed, "a table in JSON is a list of objects, or an object", "table_record", "1:1");
   std::size_t i = 0;
-  for (const auto& record : *parsed) {
+  for (const auto& record : tree) {
     if (auto added = records.add(record, "/" + std::to_string(i++)); !added) return added.error();
   }
   return records.finish();
+}
+
+Result<LoadedTable> from_json(std::string_view content) {
+  auto parsed = parse_json(content);
+  if (!parsed) return parsed.error();
+  return from_tree(*parsed);
+}
+
+Result<LoadedTable> from_yaml(std::string_view content, const YamlReader& read_yaml) {
+  if (!read_yaml) return fail(Errc::unsupported, "YAML files cannot be read here", "table_kind");
+  auto parsed = read_yaml(std::string(content));
+  if (!parsed) return parsed.error();
+  return from_tree(*parsed);
+}
+
+/// Every line of a text with its number.
+Result<LoadedTable> from_text(std::string_view content) {
+  LoadedTable table;
+  table.columns = {{"line", ColumnType::integer}, {"text", ColumnType::text}};
+  if (content.starts_with("\xef\xbb\xbf")) content.remove_prefix(3);
+  while (!content.empty()) {
+    const auto end = std::min(content.find('\n'), content.size());
+    auto text = content.substr(0, end);
+    if (text.ends_with('\r')) text.remove_suffix(1);
+    if (table.rows.size() >= kRowsMax) return fail(Errc::limit, "more than " + std::to_string(kRowsMax) + " lines", "table_size");
+    table.rows.push_back({std::to_string(table.rows.size() + 1), std::string(text)});
+    content.remove_prefix(std::min(end + 1, content.size()));
+  }
+  return table;
 }
 
 Result<LoadedTable> from_lines(std::string_view content) {
@@ -145,12 +178,14 @@ Result<LoadedTable> from_lines(std::string_view content) {
 
 }  // namespace
 
-Result<LoadedTable> load_table(std::string_view name, std::string_view content) {
-  Result<LoadedTable> table = fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl and .ndjson files", "table_kind");
+Result<LoadedTable> load_table(std::string_view name, std::string_view content, const YamlReader& read_yaml) {
+  if (name.ends_with(".txt") || name.ends_with(".md")) return from_text(content);
+  Result<LoadedTable> table = fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl, .ndjson, .yaml, .txt and .md files", "table_kind");
   if (name.ends_with(".csv")) table = from_csv(content, ',');
   else if (name.ends_with(".tsv")) table = from_csv(content, '\t');
   else if (name.ends_with(".json")) table = from_json(content);
   else if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) table = from_lines(content);
+  else if (name.ends_with(".yaml") || name.ends_with(".yml")) table = from_yaml(content, read_yaml);
   if (!table) return table;
   if (table->columns.empty()) return fail(Errc::malformed, "a table without columns", "table_record", "1:1");
   settle_types(*table);

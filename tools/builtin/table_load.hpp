@@ -4,6 +4,8 @@
 #include "base/error.hpp"
 #include "base/json.hpp"
 
+#include "tools/builtin/builtin.hpp"
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,9 +33,10 @@ struct LoadedTable {
   std::vector<std::vector<LoadedCell>> rows;
 };
 
-/// Reads the content of a file by the ending of its name: .csv, .tsv, .json (a list of objects), .jsonl / .ndjson.
+/// Reads the content of a file by the ending of its name: .csv, .tsv, .json and .yaml (a list of objects, or an object:
+/// columns key and value, lists and objects as JSON text), .jsonl / .ndjson, .txt / .md (columns line, from 1, and text).
 /// Empty cells of numeric columns are NULL, of text columns empty text. Errors: malformed with the place, limit,
 /// unsupported for other endings.
-Result<LoadedTable> load_table(std::string_view name, std::string_view content);
+Result<LoadedTable> load_table(std::string_view name, std::string_view content, const YamlReader& read_yaml = {});
 
 }  // namespace kontor::tools

@@ -1,0 +1,197 @@
+#include "agent/journal_database.hpp"
+
+#include <sqlite3.h>
+
+#include <utility>
+
+namespace kontor::agent {
+namespace {
+
+constexpr int kBusyTimeoutMs = 20'000;
+constexpr int kSynchronousOff = 0, kSynchronousNormal = 1, kSynchronousFull = 2;
+
+}  // namespace
+
+Statement::Statement(sqlite3* db, const char* sql) { prepare(db, sql); }
+Statement::~Statement() { finalize(); }
+
+void Statement::finalize() {
+  sqlite3_finalize(statement_);
+  statement_ = nullptr;
+}
+
+void Statement::prepare(sqlite3* db, const char* sql) {
+  if (statement_ == nullptr) sqlite3_prepare_v2(db, sql, -1, &statement_, nullptr);
+}
+
+Statement& Statement::use() {
+  reset();
+  bound_ = 0;
+  return *this;
+}
+
+Statement& Statement::bind(const std::string& text) {
+  sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8);
+  return *this;
+}
+
+Statement& Statement::bind(std::int64_t value) {
+  sqlite3_bind_int64(statement_, ++bound_, value);
+  return *this;
+}
+
+int Statement::step() { return statement_ != nullptr ? sqlite3_step(statement_) : SQLITE_ERROR; }
+void Statement::reset() { sqlite3_reset(statement_); }
+
+std::string Statement::text(int column) const {
+  const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
+  return bytes ? std::string(bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))) : std::string();
+}
+
+std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_, column); }
+
+Journal::Database::~Database() {
+  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_}) statement->finalize();
+  sqlite3_close_v2(db);
+}
+
+Result<void> Journal::Database::open(const std::string& path, const char* vfs) {
+  if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, vfs) != SQLITE_OK) {
+    return fail(Errc::io, "cannot open " + path + ": " + (db ? sqlite3_errmsg(db) : "out of memory"), "journal");
+  }
+  sqlite3_extended_result_codes(db, 1);
+  sqlite3_busy_timeout(db, kBusyTimeoutMs);
+  return {};
+}
+
+Result<void> Journal::Database::execute(const char* sql) {
+  char* message = nullptr;
+  if (sqlite3_exec(db, sql, nullptr, nullptr, &message) == SQLITE_OK) return {};
+  std::string text = message ? message : sqlite3_errmsg(db);
+  sqlite3_free(message);
+  return fail(Errc::io, "journal: " + text, "journal");
+}
+
+Error Journal::Database::error(const std::string& action) const { return fail(Errc::io, "journal: " + action + ": " + sqlite3_errmsg(db), "journal"); }
+
+void Journal::Database::set_sync(Sync sync) {
+  std::lock_guard guard(mutex);
+  sync_ = sync;
+}
+
+std::string Journal::Database::read_only_reason() {
+  std::lock_guard guard(mutex);
+  return read_only_;
+}
+
+void Journal::Database::enqueue(const std::shared_ptr<JournalWrite>& write) {
+  std::lock_guard guard(queue_mutex_);
+  queue_.push_back(write);
+}
+
+Result<void> Journal::Database::wait(const std::shared_ptr<JournalWrite>& write) {
+  std::unique_lock lock(queue_mutex_);
+  while (!write->done) {
+    if (writing_) {
+      changed_.wait(lock);
+      continue;
+    }
+    writing_ = true;
+    const Batch batch = std::exchange(queue_, {});
+    lock.unlock();
+    write_batch(batch);
+    lock.lock();
+    for (const auto& written : batch) written->done = true;
+    writing_ = false;
+    changed_.notify_all();
+  }
+  return write->result;
+}
+
+void Journal::Database::note_failure(const std::string& message) {
+  const int code = sqlite3_extended_errcode(db);
+  if (code != SQLITE_IOERR_FSYNC && code != SQLITE_IOERR_DIR_FSYNC) return;
+  read_only_ = "the store is read-only, because a sync to the disk failed (" + message + "); what was written before it may be lost. " +
+               "Check the disk, then start Kontor again";
+}
+
+Result<void> Journal::Database::begin(bool synced) {
+  const int level = sync_ == Sync::off ? kSynchronousOff : sync_ == Sync::step && synced ? kSynchronousFull : kSynchronousNormal;
+  if (level != level_) {
+    if (auto set = execute(level == kSynchronousFull ? "PRAGMA synchronous=FULL" : level == kSynchronousNormal ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=OFF"); !set) return set;
+    level_ = level;
+  }
+  begin_.prepare(db, "BEGIN IMMEDIATE");
+  const int rc = begin_.use().step();
+  begin_.reset();
+  if (rc != SQLITE_DONE) return error("begin");
+  return {};
+}
+
+Result<void> Journal::Database::write_one(const JournalWrite& write) {
+  const JournalEvent& event = write.event;
+  const auto finish = [&](Statement& statement, const char* action) -> Result<void> {
+    if (statement.step() == SQLITE_DONE) {
+      statement.reset();
+      return {};
+    }
+    const Error problem = error(action);
+    statement.reset();
+    return problem;
+  };
+  if (write.created) {
+    insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?)");
+    insert_run_.use().bind(write.run).bind(write.created->name).bind(write.created->file).bind(write.status).bind(event.unix_ms).bind(event.unix_ms);
+    if (auto done = finish(insert_run_, "create run"); !done) return done;
+  }
+  insert_event_.prepare(db, "INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)");
+  insert_event_.use().bind(write.run).bind(event.seq).bind(event.unix_ms).bind(event.type).bind(event.step).bind(write.data).bind(event.hash);
+  if (auto done = finish(insert_event_, "append event"); !done) return done;
+  if (write.status.empty() || write.created) return {};
+  update_run_.prepare(db, "UPDATE runs SET status=?, note=?, updated_ms=? WHERE id=?");
+  update_run_.use().bind(write.status).bind(write.note).bind(event.unix_ms).bind(write.run);
+  return finish(update_run_, "change status");
+}
+
+Result<void> Journal::Database::write_all(const Batch& batch) {
+  if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
+  bool synced = false;
+  for (const auto& write : batch) synced = synced || write->durable == Durable::now;
+  if (auto begun = begin(synced); !begun) return begun;
+  const auto undo = [&] {
+    rollback_.prepare(db, "ROLLBACK");
+    rollback_.use().step();
+    rollback_.reset();
+  };
+  for (const auto& write : batch) {
+    if (auto written = write_one(*write); !written) {
+      note_failure(written.error().message);
+      undo();
+      return written;
+    }
+  }
+  commit_.prepare(db, "COMMIT");
+  const int rc = commit_.use().step();
+  if (rc == SQLITE_DONE) {
+    commit_.reset();
+    return {};
+  }
+  const Error problem = error("commit");
+  note_failure(problem.message);
+  commit_.reset();
+  undo();
+  return problem;
+}
+
+void Journal::Database::write_batch(const Batch& batch) {
+  std::lock_guard guard(mutex);
+  const Result<void> together = write_all(batch);
+  if (together || batch.size() == 1) {
+    for (const auto& write : batch) write->result = together;
+    return;
+  }
+  // One bad event must not take the others with it.
+  for (const auto& write : batch) write->result = write_all({write});
+}
+
+}  // namespace kontor::agent

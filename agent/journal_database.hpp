@@ -1,0 +1,94 @@
+#pragma once
+// The SQLite connection behind a journal. Events that are waiting to be written share one transaction and one sync
+// (group commit). Internal to the journal.
+
+#include "agent/journal.hpp"
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace kontor::agent {
+
+/// A prepared statement that is kept; `use` clears what was bound before.
+class Statement {
+ public:
+  Statement() = default;
+  Statement(sqlite3* db, const char* sql);
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+  ~Statement();
+
+  void prepare(sqlite3* db, const char* sql);
+  Statement& use();
+  Statement& bind(const std::string& text);
+  Statement& bind(std::int64_t value);
+  int step();
+  std::string text(int column) const;
+  std::int64_t integer(int column) const;
+  /// Ends the use: a statement that is not reset keeps the database from being checkpointed.
+  void reset();
+  void finalize();
+
+ private:
+  sqlite3_stmt* statement_ = nullptr;
+  int bound_ = 0;
+};
+
+/// One event on its way to the disk.
+struct JournalWrite {
+  std::string run;
+  JournalEvent event;
+  std::string data;                ///< `event.data` as the text that is stored and hashed.
+  std::string status, note;        ///< New status of the run; "" keeps it.
+  std::unique_ptr<RunRow> created; ///< For the first event of a run.
+  Durable durable = Durable::now;
+
+  bool done = false;               ///< Guarded by the database's queue.
+  Result<void> result;
+};
+
+/// Thread-safe.
+struct Journal::Database {
+  sqlite3* db = nullptr;
+  std::mutex mutex;                ///< The connection.
+
+  ~Database();
+  Result<void> open(const std::string& path, const char* vfs);
+  Result<void> execute(const char* sql);
+  Error error(const std::string& action) const;
+
+  /// Hands an event over; events are written in the order of these calls.
+  void enqueue(const std::shared_ptr<JournalWrite>& write);
+  /// Returns when the event is written as durably as it asks for. Whoever comes first writes for all.
+  Result<void> wait(const std::shared_ptr<JournalWrite>& write);
+
+  void set_sync(Sync sync);
+  std::string read_only_reason();
+
+ private:
+  using Batch = std::deque<std::shared_ptr<JournalWrite>>;
+  void write_batch(const Batch& batch);
+  Result<void> write_all(const Batch& batch);
+  Result<void> write_one(const JournalWrite& write);
+  Result<void> begin(bool synced);
+  /// After a failed sync nobody knows what is on the disk: nothing more is written.
+  void note_failure(const std::string& message);
+
+  std::mutex queue_mutex_;
+  std::condition_variable changed_;
+  Batch queue_;
+  bool writing_ = false;
+
+  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_;
+  Sync sync_ = Sync::step;
+  int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
+  std::string read_only_;
+};
+
+}  // namespace kontor::agent

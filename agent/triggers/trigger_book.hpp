@@ -1,0 +1,48 @@
+#pragma once
+// Which triggers are due: schedules by the clock, with what was missed while nothing listened, and one run of a trigger
+// at a time. A state machine without threads; the state survives in a small file.
+
+#include "agent/spec/spec.hpp"
+#include "agent/triggers/schedule.hpp"
+#include "base/error.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kontor::agent {
+
+class TriggerBook {
+ public:
+  /// `path`: where the state is kept ("" keeps none). Errors: malformed (a schedule or its zone).
+  static Result<TriggerBook> create(const std::vector<TriggerSpec>& triggers, std::string path, std::int64_t now_seconds);
+
+  /// Triggers (indices) to start now. Each is working from then on, until `finished`.
+  std::vector<std::size_t> due(std::int64_t now_seconds);
+  /// Something happened (a file came, a message was posted): starts the trigger, or leaves it out or for later while its
+  /// last run still works.
+  void happened(std::size_t trigger) { entries_[trigger].waiting = true; }
+  void finished(std::size_t trigger) { entries_[trigger].working = false; }
+  /// When the next schedule is due.
+  std::optional<std::int64_t> next() const;
+  /// Times that were left out because the last run still worked.
+  std::int64_t left_out(std::size_t trigger) const { return entries_[trigger].left_out; }
+
+ private:
+  struct Entry {
+    TriggerSpec spec;
+    std::optional<Schedule> schedule;
+    std::optional<std::int64_t> next;
+    std::int64_t left_out = 0;
+    bool working = false, waiting = false;
+  };
+  std::string key(std::size_t trigger) const;
+  void load(std::int64_t now_seconds);
+  void save(std::int64_t now_seconds) const;
+
+  std::vector<Entry> entries_;
+  std::string path_;
+};
+
+}  // namespace kontor::agent

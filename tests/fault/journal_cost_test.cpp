@@ -1,0 +1,65 @@
+// What a step costs on the disk: bytes and syncs, counted by a file layer.
+
+#include "agent/run.hpp"
+#include "tests/fault/faulty_disk.hpp"
+#include "tests/support/catch.hpp"
+
+#include <filesystem>
+
+using namespace kontor;
+using namespace kontor::agent;
+
+namespace {
+
+constexpr int kSteps = 200;
+
+class Answer final : public tools::Tool {
+ public:
+  Answer(const std::string& name, Json value, tools::Effect effect) : value_(std::move(value)) {
+    spec_.name = name;
+    spec_.description = "Answers at once.";
+    spec_.parameters = Json{{"type", "object"}};
+    spec_.effect = effect;
+  }
+  const tools::ToolSpec& spec() const override { return spec_; }
+  tools::ToolResult call(const Json&, const tools::CallContext&) override { return tools::ToolResult::ok(value_); }
+
+ private:
+  tools::ToolSpec spec_;
+  Json value_;
+};
+
+}  // namespace
+
+TEST_CASE("200 steps with results of 220 bytes take at most half a megabyte and one sync each", "[fault][journal]") {
+  std::string pattern = (std::filesystem::temp_directory_path() / "kontor-cost-XXXXXX").string();
+  const std::string folder = ::mkdtemp(pattern.data());
+  for (const auto effect : {tools::Effect::none, tools::Effect::idempotent}) {
+    kontor::test::FaultyDisk disk(1);
+    Json items = Json::array();
+    for (int i = 0; i < kSteps; ++i) items.push_back(i);
+    const std::string yaml = "kontor: 1\nname: cost\ntools: {t: {use: plugin, library: lib.so}}\npolicy: {allow: [\"t.*\"]}\n"
+                             "workflow:\n  - {id: list, tool: t.list}\n  - {id: each, for_each: \"${steps.list.items}\", do: [{id: step, tool: t.step, with: {n: \"${item}\"}}]}\n";
+    auto checked = check_text(yaml, folder + "/agent.yaml", folder);
+    REQUIRE(checked.spec);
+    RunWorld world;
+    world.make_tools = [&](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+      return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<Answer>("t.list", Json{{"items", items}}, tools::Effect::none),
+                                                       std::make_shared<Answer>("t.step", Json{{"text", std::string(208, 'x')}}, effect)};
+    };
+    auto journal = Journal::open(folder, system_clock(), disk.name());
+    REQUIRE(journal.has_value());
+    const auto before = disk.syncs();
+    auto report = start_run(**journal, *checked.spec, Json::object(), {}, world);
+    REQUIRE(report.has_value());
+    REQUIRE(report->status == "done");
+    const auto syncs = disk.syncs() - before;
+    INFO(syncs << " syncs, at most " << disk.most_bytes() << " bytes");
+    CHECK(disk.most_bytes() <= 500'000);
+    // Every intent is one; moving the log into the database takes a few more now and then.
+    CHECK(syncs <= kSteps + kSteps / 5);
+    std::printf("%s: %d steps, %lld syncs, at most %zu bytes\n", std::string(tools::to_string(effect)).c_str(), kSteps, static_cast<long long>(syncs), disk.most_bytes());
+    journal->reset();
+  }
+  std::filesystem::remove_all(folder);
+}

@@ -1,0 +1,102 @@
+#include "tools/builtin/table_text_sql.hpp"
+
+#include <re2/re2.h>
+#include <sqlite3.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::tools {
+namespace {
+
+constexpr std::int64_t kPatternMemory = 1 << 20;
+constexpr int kGroupsMax = 16;
+
+std::string_view text_of(sqlite3_value* value) {
+  const auto* bytes = reinterpret_cast<const char*>(sqlite3_value_text(value));
+  return bytes == nullptr ? std::string_view() : std::string_view(bytes, static_cast<std::size_t>(sqlite3_value_bytes(value)));
+}
+
+/// The compiled pattern; kept by SQLite while it is the same in every row. nullptr: the error is reported.
+std::shared_ptr<const re2::RE2> pattern_at(sqlite3_context* context, sqlite3_value* value, int index) {
+  using Kept = std::shared_ptr<const re2::RE2>;
+  if (auto* kept = static_cast<Kept*>(sqlite3_get_auxdata(context, index))) return *kept;
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_max_mem(kPatternMemory);
+  const auto words = text_of(value);
+  auto made = std::make_shared<const re2::RE2>(re2::StringPiece(words.data(), words.size()), options);
+  if (!made->ok()) {
+    sqlite3_result_error(context, ("not a regular expression: " + made->error()).c_str(), -1);
+    return nullptr;
+  }
+  sqlite3_set_auxdata(context, index, new Kept(made), [](void* kept) { delete static_cast<Kept*>(kept); });
+  return made;
+}
+
+bool any_null(int count, sqlite3_value** values) {
+  for (int i = 0; i < count; ++i) {
+    if (sqlite3_value_type(values[i]) == SQLITE_NULL) return true;
+  }
+  return false;
+}
+
+void give(sqlite3_context* context, std::string_view text) { sqlite3_result_text(context, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT); }
+
+/// regexp(pattern, text), which SQLite calls for `text REGEXP pattern`.
+void matches(sqlite3_context* context, int count, sqlite3_value** values) {
+  if (any_null(count, values)) return;
+  const auto pattern = pattern_at(context, values[0], 0);
+  if (!pattern) return;
+  const auto text = text_of(values[1]);
+  sqlite3_result_int(context, re2::RE2::PartialMatch(re2::StringPiece(text.data(), text.size()), *pattern) ? 1 : 0);
+}
+
+void extract(sqlite3_context* context, int count, sqlite3_value** values) {
+  if (any_null(count, values)) return;
+  const auto pattern = pattern_at(context, values[1], 1);
+  if (!pattern) return;
+  const int group = count > 2 ? sqlite3_value_int(values[2]) : 0;
+  if (group < 0 || group > pattern->NumberOfCapturingGroups() || group >= kGroupsMax) {
+    sqlite3_result_error(context, "regexp_extract: the pattern has no such group", -1);
+    return;
+  }
+  const auto text = text_of(values[0]);
+  std::vector<re2::StringPiece> groups(static_cast<std::size_t>(group) + 1);
+  const re2::StringPiece subject(text.data(), text.size());
+  if (!pattern->Match(subject, 0, subject.size(), re2::RE2::UNANCHORED, groups.data(), group + 1)) return;
+  const auto& found = groups.back();
+  if (found.data() != nullptr) give(context, {found.data(), found.size()});
+}
+
+void replace_matches(sqlite3_context* context, int count, sqlite3_value** values) {
+  if (any_null(count, values)) return;
+  const auto pattern = pattern_at(context, values[1], 1);
+  if (!pattern) return;
+  const auto replacement = text_of(values[2]);
+  const re2::StringPiece rewrite(replacement.data(), replacement.size());
+  std::string problem;
+  if (!pattern->CheckRewriteString(rewrite, &problem)) {
+    sqlite3_result_error(context, ("regexp_replace: " + problem).c_str(), -1);
+    return;
+  }
+  std::string text(text_of(values[0]));
+  re2::RE2::GlobalReplace(&text, *pattern, rewrite);
+  give(context, text);
+}
+
+}  // namespace
+
+Result<void> add_text_sql(sqlite3* database) {
+  constexpr int kFlags = SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS;
+  int failed = sqlite3_create_function_v2(database, "regexp", 2, kFlags, nullptr, matches, nullptr, nullptr, nullptr);
+  failed |= sqlite3_create_function_v2(database, "regexp_extract", 2, kFlags, nullptr, extract, nullptr, nullptr, nullptr);
+  failed |= sqlite3_create_function_v2(database, "regexp_extract", 3, kFlags, nullptr, extract, nullptr, nullptr, nullptr);
+  failed |= sqlite3_create_function_v2(database, "regexp_replace", 3, kFlags, nullptr, replace_matches, nullptr, nullptr, nullptr);
+  if (failed != SQLITE_OK) return fail(Errc::internal, std::string("SQLite: ") + sqlite3_errmsg(database), "sqlite");
+  return {};
+}
+
+}  // namespace kontor::tools
