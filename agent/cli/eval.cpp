@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 namespace kontor::agent::cli {
 namespace {
@@ -123,8 +124,13 @@ Comparison compare(const std::string& name, const std::optional<std::string>& go
     result.differences.push_back(table.error().describe());
     return result;
   }
+  // Where the first column names no row for itself, rows are told apart by their number.
+  std::set<std::string> names;
+  for (const auto& row : expected->rows) names.insert(row[0]);
+  const bool by_name = names.size() == expected->rows.size();
+  const auto key_of = [&](const std::vector<std::string>& row, std::size_t number) { return by_name ? row[0] : std::to_string(number); };
   std::map<std::string, std::vector<std::string>> by_key;
-  for (const auto& row : table->rows) by_key[row[0]] = row;
+  for (std::size_t i = 0; i < table->rows.size(); ++i) by_key[key_of(table->rows[i], i)] = table->rows[i];
   const auto joined = [](const std::vector<std::string>& cells) {
     std::string text;
     for (const auto& cell : cells) text += (text.empty() ? "" : ",") + cell;
@@ -134,8 +140,9 @@ Comparison compare(const std::string& name, const std::optional<std::string>& go
     result.differences.push_back("columns: " + joined(table->columns) + " instead of " + joined(expected->columns));
     result.holds = false;
   }
-  for (const auto& row : expected->rows) {
-    const auto found = by_key.find(row[0]);
+  for (std::size_t i = 0; i < expected->rows.size(); ++i) {
+    const auto& row = expected->rows[i];
+    const auto found = by_key.find(key_of(row, i));
     if (found != by_key.end() && found->second == row) {
       ++result.right;
       continue;

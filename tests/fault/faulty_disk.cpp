@@ -54,7 +54,7 @@ int check_lock(sqlite3_file*, int* held) {
 }
 int control(sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; }
 int sector_size(sqlite3_file*) { return static_cast<int>(kSector); }
-int characteristics(sqlite3_file*) { return 0; }
+int characteristics(sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; }  // As the unix layer says: nothing beside a write is changed by it.
 int map_shared(sqlite3_file* file, int region, int size, int, void volatile** out) {
   auto& regions = content(file).shared;
   while (static_cast<int>(regions.size()) <= region) regions.push_back(std::make_unique<std::uint8_t[]>(static_cast<std::size_t>(size)));

@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -223,6 +224,19 @@ bool same_word(std::string_view a, std::string_view lower) {
   return true;
 }
 
+/// round(x [, places]) of a double to the nearest decimal, as C, Python and PostgreSQL do it; SQLite 3.40 adds half a digit
+/// and cuts, which is another number where the double lies a little below the half.
+void real_rounding(sqlite3_context* context, int count, sqlite3_value** values) {
+  for (int i = 0; i < count; ++i) {
+    if (sqlite3_value_type(values[i]) == SQLITE_NULL) return;
+  }
+  constexpr int kPlacesMost = 30;
+  const int places = count > 1 ? std::clamp(sqlite3_value_int(values[1]), 0, kPlacesMost) : 0;
+  char text[400];
+  std::snprintf(text, sizeof text, "%.*f", places, sqlite3_value_double(values[0]));
+  sqlite3_result_double(context, std::strtod(text, nullptr));
+}
+
 bool is_decimal_function(std::string_view name) {
   for (const std::string_view known : {"dec_sum", "dec_avg", "dec_add", "dec_sub", "dec_mul", "dec_div", "dec_round"}) {
     if (same_word(name, known)) return true;
@@ -258,6 +272,8 @@ Result<void> add_decimal_sql(sqlite3* database) {
   failed |= scalar("dec_div", 3, division);
   failed |= scalar("dec_round", 2, rounding);
   failed |= scalar("dec_cmp", 2, comparison);
+  failed |= scalar("round", 1, real_rounding);
+  failed |= scalar("round", 2, real_rounding);
   failed |= sqlite3_create_collation_v2(database, "decimal", SQLITE_UTF8, nullptr, collate, nullptr);
   if (failed != SQLITE_OK) return fail(Errc::internal, std::string("SQLite: ") + sqlite3_errmsg(database), "sqlite");
   return {};

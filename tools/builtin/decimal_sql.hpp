@@ -4,6 +4,7 @@
 //   dec_sum(x), dec_avg(x [, places])      aggregates and window functions
 //   dec_add(a, b) dec_sub(a, b) dec_mul(a, b) dec_div(a, b, places) dec_round(x, places) dec_cmp(a, b)
 //   sum, avg, total                        replaced: reckoned exactly, delivered as numbers
+//   round                                  replaced: doubles to the nearest decimal
 //   collation `decimal`                    texts that are numbers in order of value, before other texts
 
 #include "base/error.hpp"

@@ -121,6 +121,8 @@ Result<Database> open_database() {
   for (const auto& [limit, value] : kLimits) sqlite3_limit(raw, limit, value);
   if (auto added = add_decimal_sql(raw); !added) return added.error();
   if (auto added = add_text_sql(raw); !added) return added.error();
+  // json_each and json_tree declare themselves at their first use, which the authorizer would refuse later.
+  sqlite3_exec(raw, "SELECT 1 FROM json_each('[]'), json_tree('[]')", nullptr, nullptr, nullptr);
   return database;
 }
 
