@@ -63,12 +63,6 @@ workflow:
   - {id: work, agent: clerk, with: {letter: "${steps.inbox.text}"}}
 )";
 
-Setup office() {
-  Setup setup;
-  setup.yaml = kOffice;
-  return setup;
-}
-
 void equip(Setup& setup) {
   setup.make_tools = [&setup, made = false]() mutable {
     std::vector<std::shared_ptr<tools::Tool>> list;
@@ -171,7 +165,8 @@ RunReport run_tape(Setup& setup, Journal& journal, const Spec& spec, const std::
 
 TEST_CASE("no hostile tape has an effect that was not allowed", "[agent][hostile]") {
   ::setenv("KONTOR_TEST_TOKEN", "s3cr3t-t0k3n-value", 1);
-  Setup setup = office();
+  Setup setup;
+  setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
   journal->set_sync(Journal::Sync::off);
@@ -196,7 +191,8 @@ TEST_CASE("no hostile tape has an effect that was not allowed", "[agent][hostile
 }
 
 TEST_CASE("an approval for one payment is none for another", "[agent][hostile]") {
-  Setup setup = office();
+  Setup setup;
+  setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
   const RunReport parked = run_tape(setup, *journal, spec, turn(call("bank.pay", R"({"to": "DE11", "amount": 500})")) + turn(call("bank.pay", R"({"to": "DE66", "amount": 500})")) + turn(call("bank.pay", R"({"to": "DE11", "amount": 501})")) + turn("ok"));
@@ -210,7 +206,8 @@ TEST_CASE("an approval for one payment is none for another", "[agent][hostile]")
 }
 
 TEST_CASE("tapes that mean well are not hindered", "[agent][hostile]") {
-  Setup setup = office();
+  Setup setup;
+  setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
   journal->set_sync(Journal::Sync::off);
@@ -233,7 +230,8 @@ TEST_CASE("tapes that mean well are not hindered", "[agent][hostile]") {
 
 TEST_CASE("a secret source and an untrusted letter together need a person for every effect", "[agent][hostile]") {
   ::setenv("KONTOR_TEST_TOKEN", "s3cr3t-t0k3n-value", 1);
-  Setup setup = office();
+  Setup setup;
+  setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
   const RunReport report = run_tape(setup, *journal, spec, turn(call("crm.lookup", "{}")) + turn(call("notes.write", json_text("text", "customer data"))) + turn("ok"));

@@ -98,7 +98,7 @@ void check_kills(const Workflow& workflow, int kills) {
 
 int kills_wanted() {
   const char* text = std::getenv("KONTOR_KILLS");
-  return text ? std::atoi(text) : 8;
+  return text ? std::atoi(text) : 5;
 }
 
 }  // namespace
