@@ -1,6 +1,7 @@
 #include "agent/run.hpp"
 
 #include "agent/approval.hpp"
+#include "agent/grammar/output_grammar.hpp"
 #include "agent/runner.hpp"
 #include "agent/workflow/executor.hpp"
 #include "base/hash.hpp"
@@ -130,7 +131,8 @@ class Execution {
     auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
     if (!built) return built.error();
     context_.registry = std::move(*built);
-    return {};
+    context_.grammars = std::make_shared<OutputGrammars>();
+    return check_agent_schemas(context_);
   }
 
   void attach(RunLog* log, const std::string& id, History history) {

@@ -59,6 +59,8 @@ class ModelPool {
   std::map<std::string, std::mutex> turns_;
 };
 
+class OutputGrammars;
+
 /// Answer of a person (or of the command line) to an approval.
 struct ApprovalAnswer {
   enum class Kind { approved, rejected, later } kind = Kind::later;
@@ -76,6 +78,7 @@ struct RunContext {
   ModelPool* models = nullptr;
   std::string model_override;                    ///< Name in `models`; empty: what the agents say.
   std::function<Result<memory::Store*>()> memory;
+  std::shared_ptr<OutputGrammars> grammars;      ///< What local models may write, compiled once for each agent.
   std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
   std::uint64_t seed = 0;
 

@@ -1,5 +1,6 @@
 #include "agent/runner.hpp"
 
+#include "agent/grammar/output_grammar.hpp"
 #include "agent/planner.hpp"
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
@@ -47,6 +48,32 @@ ToolSchema sub_agent_schema(const AgentSpec& agent) {
                            {"properties", Json{{"task", Json{{"type", "string"}, {"description", "What to do, with everything it needs to know."}}}}},
                            {"required", Json::array({"task"})},
                            {"additionalProperties", false}};
+  return schema;
+}
+
+/// What the tools and sub-agents of an agent take, in the order in which the model is told.
+Result<std::vector<ToolSchema>> declared_tools(const RunContext& run, const AgentSpec& agent, const std::string& place) {
+  std::vector<ToolSchema> out;
+  for (const auto& glob : agent.tools) {
+    for (const auto& name : run.registry->match({glob})) {
+      if (std::any_of(out.begin(), out.end(), [&](const ToolSchema& known) { return known.name == name; })) continue;
+      const auto& spec = run.registry->find(name)->spec();
+      out.push_back({spec.name, spec.description, spec.parameters});
+    }
+  }
+  for (const auto& name : agent.sub_agents) {
+    const AgentSpec* sub = find_agent(*run.spec, name);
+    if (!sub) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", place);
+    out.push_back(sub_agent_schema(*sub));
+  }
+  return out;
+}
+
+/// A schema as the model sees it: without what only decoding obeys, so that marking a field changes no prompt.
+Json shown_schema(Json schema) {
+  if (schema.is_object()) schema.erase("x-verbatim");
+  if (schema.is_structured())
+    for (Json& part : schema) part = shown_schema(std::move(part));
   return schema;
 }
 
@@ -99,25 +126,19 @@ class AgentRun {
     auto instruction = evaluated(agent_.instruction);
     if (!instruction) return instruction.error();
     system.content = agent_.role.empty() ? *instruction : agent_.role + "\n\n" + *instruction;
-    for (const auto& glob : agent_.tools) {
-      for (const auto& name : run_.registry->match({glob})) {
-        if (std::find(options.tools.begin(), options.tools.end(), name) != options.tools.end()) continue;
-        options.tools.push_back(name);
-        const auto& spec = run_.registry->find(name)->spec();
-        schemas_.push_back({spec.name, spec.description, spec.parameters});
-      }
-    }
-    for (const auto& name : agent_.sub_agents) {
-      const AgentSpec* sub = find_agent(*run_.spec, name);
-      if (!sub) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", task_.place);
-      options.tools.push_back(name);
-      schemas_.push_back(sub_agent_schema(*sub));
+    auto declared = declared_tools(run_, agent_, task_.place);
+    if (!declared) return declared.error();
+    declared_ = std::move(*declared);
+    for (const auto& tool : declared_) {
+      options.tools.push_back(tool.name);
+      schemas_.push_back({tool.name, tool.description, shown_schema(tool.parameters)});
     }
     for (const auto& name : agent_.handoffs) {
       const AgentSpec* next = find_agent(*run_.spec, name);
       if (!next) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", task_.place);
       options.tools.push_back(kHandoff + name);
-      schemas_.push_back(handoff_schema(*next));
+      declared_.push_back(handoff_schema(*next));
+      schemas_.push_back(declared_.back());
     }
     auto facts = recall();
     if (!facts) return facts.error();
@@ -173,6 +194,10 @@ class AgentRun {
       request.think_tokens = request.think_tokens > 0 ? std::min(request.think_tokens, model_spec->think_budget) : model_spec->think_budget;
     }
     request.max_tokens = kMaxTurnTokens;
+    request.grammars = run_.grammars.get();
+    request.grammar_name = agent_.name;
+    request.output = &agent_.output_schema;
+    request.tool_parameters = &declared_;
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
@@ -342,7 +367,7 @@ class AgentRun {
   const Scope& scope_;
   const AgentSpec& agent_;
   tools::Labels labels_;
-  std::vector<ToolSchema> schemas_;
+  std::vector<ToolSchema> declared_, schemas_;  ///< As the tools declare them; as the model is shown them.
   Turn last_turn_;
 };
 
@@ -351,6 +376,21 @@ class AgentRun {
 const AgentSpec* find_agent(const Spec& spec, const std::string& name) {
   const auto found = std::find_if(spec.agents.begin(), spec.agents.end(), [&](const AgentSpec& agent) { return agent.name == name; });
   return found == spec.agents.end() ? nullptr : &*found;
+}
+
+Result<void> check_agent_schemas(const RunContext& run) {
+  for (const auto& agent : run.spec->agents) {
+    const std::string& name = run.model_override.empty() ? agent.model : run.model_override;
+    const ModelSpec* model = find_model(*run.spec, name);
+    if (model && model->path.empty()) continue;  // Tapes and endpoints say what they say.
+    auto tools = declared_tools(run, agent, {});
+    if (!tools) return tools.error();
+    if (auto fits = check_output_schemas(*tools, agent.output_schema); !fits) {
+      const Error error = fits.error();
+      return fail(error.code, "agent " + agent.name + ": " + error.message + " (at " + (error.where.empty() ? "the root" : error.where) + " of the schema)", error.kind, error.where);
+    }
+  }
+  return {};
 }
 
 Result<AgentAnswer> run_agent(RunContext& run, const AgentTask& task, const Scope& scope) {

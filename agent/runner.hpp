@@ -37,6 +37,10 @@ std::string task_text(const Json& with);
 /// The fact that `memory.store: facts` keeps of an answer: "key: value; key: value".
 std::string fact_text(const Json& answer);
 
+/// Whether the tools' arguments and the answer of every agent that runs on a local model can be enforced while decoding.
+/// Errors: the first schema that cannot, with the pointer of the keyword in the message.
+Result<void> check_agent_schemas(const RunContext& run);
+
 const AgentSpec* find_agent(const Spec& spec, const std::string& name);
 
 }  // namespace kontor::agent

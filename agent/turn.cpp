@@ -42,24 +42,12 @@ KeepReasoning keep_of(const std::string& word) {
   return word == "none" ? KeepReasoning::never : word == "all" ? KeepReasoning::all : KeepReasoning::since_last_user;
 }
 
-/// Does the text end in one short piece over and over? Models that lost the thread write until they are stopped.
-bool repeats_itself(const std::string& text) {
-  constexpr std::size_t kPeriodMax = 64, kBytesMin = 384, kTimesMin = 16;
-  for (std::size_t period = 1; period <= kPeriodMax; ++period) {
-    const std::size_t length = std::max(kBytesMin, kTimesMin * period);
-    if (text.size() < length + period) return false;
-    std::size_t same = 0;
-    while (same < length && text[text.size() - 1 - same] == text[text.size() - 1 - same - period]) ++same;
-    if (same == length) return true;
-  }
-  return false;
-}
-
 /// Feeds pieces to the parser, watches the think budget and the clock, and passes deltas on.
 class Listener {
  public:
-  Listener(RunContext& run, const TurnRequest& request, ParserOptions options, bool starts_thinking)
-      : run_(run), request_(request), thinking_(starts_thinking),
+  /// `constraint`: sees to the think budget and to loops in the reasoning; may be null.
+  Listener(RunContext& run, const TurnRequest& request, ParserOptions options, bool starts_thinking, const inference::GrammarConstraint* constraint)
+      : run_(run), request_(request), constraint_(constraint), thinking_(starts_thinking),
         parser_(std::move(options), [this](const ParseEvent& event) { on_event(event); }) {
     if (const auto seconds = run.budget.seconds_left(run.ledger)) budget_end_ns_ = run.booked_ns + static_cast<std::int64_t>(*seconds * kBudgetShare * 1e9);
     if (const auto joules = run.budget.joules_left(run.ledger)) joules_end_ = run.energy_seen + *joules * kBudgetShare;
@@ -70,12 +58,12 @@ class Listener {
     ends_.emplace_back(text_.size(), piece.probability);
     parser_.feed(piece.text, piece.control);
     if (thinking_) ++think_tokens_;
-    if (thinking_ && !budget_over_ && request_.think_tokens > 0 && think_tokens_ >= request_.think_tokens) {
+    if (thinking_ && !constraint_ && !budget_over_ && request_.think_tokens > 0 && think_tokens_ >= request_.think_tokens) {
       budget_over_ = true;
       return false;
     }
     if (ends_.size() % kBudgetCheckPieces == 0 && !within_budget()) return false;
-    if (ends_.size() % kLoopCheckPieces == 0 && repeats_itself(text_)) return false;
+    if (ends_.size() % kLoopCheckPieces == 0 && !(constraint_ && constraint_->thinking()) && inference::repeats_itself(text_)) return false;
     if (request_.deadline_ns > 0 && run_.clock->steady_ns() >= request_.deadline_ns) {
       deadline_over_ = true;
       return false;
@@ -129,6 +117,7 @@ class Listener {
 
   RunContext& run_;
   const TurnRequest& request_;
+  const inference::GrammarConstraint* constraint_;
   bool thinking_;
   bool budget_over_ = false, deadline_over_ = false;
   std::int64_t think_tokens_ = 0;
@@ -196,6 +185,29 @@ class Meter {
   int calls_ = 0;
 };
 
+/// The constraint of a turn; null where nothing can or should be constrained.
+Result<std::shared_ptr<inference::GrammarConstraint>> constrain(const inference::TextModel& model, const TurnRequest& request, const DialectOptions& dialect,
+                                                                const Rendered& rendered) {
+  std::shared_ptr<inference::GrammarConstraint> constraint;
+  if (!request.grammars || !model.tokenizer()) return constraint;
+  OutputRequest output;
+  output.dialect = dialect;
+  output.parser_format = rendered.parser_format;
+  output.prefill = rendered.prefill;
+  output.call_tokens = model.info().has_call_tokens;
+  output.tools = request.tool_parameters ? *request.tool_parameters : *request.tools;
+  if (request.output) output.output = *request.output;
+  output.choice = request.choice;
+  output.named = request.named;
+  const auto program = request.grammars->get(request.grammar_name, output, *model.tokenizer());
+  if (!program) return program.error();
+  inference::ConstraintOptions options;
+  options.think_tokens = request.think_tokens;
+  if ((*program)->grammar->uses_verbatim()) options.verbatim = verbatim_text(*request.messages);
+  constraint = std::make_shared<inference::GrammarConstraint>(*program, std::move(options));
+  return constraint;
+}
+
 }  // namespace
 
 Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time) {
@@ -212,13 +224,16 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   options.markers = info.has_call_tokens ? MarkerPolicy::token : MarkerPolicy::text;
   options.tools.emplace();
   for (const auto& tool : *request.tools) options.tools->push_back(tool.name);
-  Listener listener(run, request, std::move(options), rendered->prefill == Prefill::open);
+  auto constraint = constrain(model, request, *dialect, *rendered);
+  if (!constraint) return constraint.error();
+  Listener listener(run, request, std::move(options), rendered->prefill == Prefill::open, constraint->get());
 
   inference::GenerateRequest generate;
   generate.prompt = std::move(rendered->segments);
   generate.sampling = request.sampling;
   generate.max_tokens = request.max_tokens;
   generate.stop = run.stop;
+  generate.constraint = *constraint;
   const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
   Turn turn;
   Meter meter(run, model, one_at_a_time, turn);
@@ -256,6 +271,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   if (listener.deadline_over()) return fail(Errc::timeout, "the step took longer than its timeout", "timeout");
   if (!listener.run_budget_over().empty()) turn.over_budget = true, turn.budget_reason = listener.run_budget_over();
   if (turn.over_budget) return turn;
+  if (*constraint) turn.think_forced = (*constraint)->think_forced();
   turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;
   turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);
   turn.done.text = listener.text();

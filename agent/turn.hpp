@@ -2,6 +2,7 @@
 // One turn of a model: prompt in, parsed output out, with the think budget enforced and streamed to whoever watches.
 
 #include "agent/dialect/renderer.hpp"
+#include "agent/grammar/output_grammar.hpp"
 #include "agent/planner.hpp"
 #include "agent/run_context.hpp"
 
@@ -20,6 +21,13 @@ struct TurnRequest {
   std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.
   int max_tokens = 4096;
   std::int64_t deadline_ns = 0;
+  /// Grammars of the run. Null: the output is not constrained. Sources without token ids (tapes, endpoints) never are.
+  OutputGrammars* grammars = nullptr;
+  std::string grammar_name;                ///< Stands for the tools and the answer's schema, for `grammars`.
+  const std::optional<Json>* output = nullptr;  ///< Schema of the answer.
+  const std::vector<ToolSchema>* tool_parameters = nullptr;  ///< As the tools declare them; null: as they are shown.
+  ToolChoice choice = ToolChoice::automatic;
+  std::string named;                       ///< For ToolChoice::named.
 };
 
 struct Turn {
@@ -27,7 +35,7 @@ struct Turn {
   inference::Usage usage;
   /// One entry for each call: confidence of its arguments by dotted path; empty where the source has no probabilities.
   std::vector<std::map<std::string, double>> confidence;
-  bool think_forced = false;
+  bool think_forced = false;               ///< The reasoning was closed by its budget or because it went in circles.
   Ledger spent;                            ///< The usage as it was booked; it is in the run's ledger already.
   bool over_budget = false;                ///< Cut off by a budget: nothing may follow from the text.
   std::string budget_reason;

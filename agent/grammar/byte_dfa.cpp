@@ -1,0 +1,186 @@
+#include "agent/grammar/byte_dfa.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace kontor::agent {
+namespace {
+
+using inference::Grammar;
+using inference::NodeId;
+
+Error too_large() { return fail(Errc::limit, "it needs more than " + std::to_string(kDfaStatesMax) + " states", "dfa_size"); }
+
+/// Explores pairs of a state and something else from (0, 0) on.
+class Product {
+ public:
+  std::uint32_t state(std::uint32_t a, std::uint32_t b) {
+    const auto [it, fresh] = ids_.try_emplace({a, b}, static_cast<std::uint32_t>(pairs_.size()));
+    if (fresh) {
+      pairs_.emplace_back(a, b);
+      out.states.emplace_back();
+    }
+    return it->second;
+  }
+  std::size_t size() const { return pairs_.size(); }
+  std::pair<std::uint32_t, std::uint32_t> pair(std::size_t i) const { return pairs_[i]; }
+
+  ByteDfa out;
+
+ private:
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> ids_;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs_;
+};
+
+}  // namespace
+
+void trim(ByteDfa& dfa) {
+  const std::size_t n = dfa.states.size();
+  std::vector<std::vector<std::uint32_t>> back(n);
+  std::vector<std::uint32_t> work;
+  std::vector<bool> alive(n);
+  for (std::uint32_t i = 0; i < n; ++i) {
+    for (const auto& range : dfa.states[i].ranges) back[range.to].push_back(i);
+    if (dfa.states[i].accepts) alive[i] = true, work.push_back(i);
+  }
+  while (!work.empty()) {
+    const std::uint32_t at = work.back();
+    work.pop_back();
+    for (const std::uint32_t from : back[at])
+      if (!alive[from]) alive[from] = true, work.push_back(from);
+  }
+  if (n == 0 || !alive[0]) return dfa.states.clear();
+  for (auto& state : dfa.states) std::erase_if(state.ranges, [&](const auto& range) { return !alive[range.to]; });
+}
+
+Result<ByteDfa> intersect(const ByteDfa& a, const ByteDfa& b) {
+  if (a.empty() || b.empty()) return ByteDfa{};
+  Product product;
+  product.state(0, 0);
+  for (std::size_t i = 0; i < product.size(); ++i) {
+    if (i >= kDfaStatesMax) return too_large();
+    const auto [x, y] = product.pair(i);
+    product.out.states[i].accepts = a.states[x].accepts && b.states[y].accepts;
+    std::vector<ByteDfa::Range> ranges;
+    for (const auto& p : a.states[x].ranges)
+      for (const auto& q : b.states[y].ranges) {
+        const auto low = std::max(p.low, q.low), high = std::min(p.high, q.high);
+        if (low <= high) ranges.push_back({low, high, product.state(p.to, q.to)});
+      }
+    product.out.states[i].ranges = std::move(ranges);
+  }
+  trim(product.out);
+  return std::move(product.out);
+}
+
+Result<ByteDfa> with_length(const ByteDfa& dfa, std::uint32_t least, std::uint32_t most) {
+  if (dfa.empty() || (least == 0 && most == inference::kNoLimit)) return dfa;
+  Product product;
+  product.state(0, 0);
+  const bool open = most == inference::kNoLimit;
+  for (std::size_t i = 0; i < product.size(); ++i) {
+    if (i >= kDfaStatesMax) return too_large();
+    const auto [x, count] = product.pair(i);
+    product.out.states[i].accepts = dfa.states[x].accepts && count >= least;
+    std::vector<ByteDfa::Range> ranges;
+    for (const auto& range : dfa.states[x].ranges) {
+      // Characters count at their first byte; ranges do not mix first and further bytes, or are cut here.
+      const auto add = [&](int low, int high, std::uint32_t next) {
+        if (low <= high) ranges.push_back({static_cast<std::uint8_t>(low), static_cast<std::uint8_t>(high), product.state(range.to, next)});
+      };
+      const std::uint32_t next = open ? std::min(count + 1, least) : count + 1;
+      if (open || count < most) add(range.low, std::min<int>(range.high, 0x7F), next);
+      add(std::max<int>(range.low, 0x80), std::min<int>(range.high, 0xBF), count);
+      if (open || count < most) add(std::max<int>(range.low, 0xC0), range.high, next);
+    }
+    product.out.states[i].ranges = std::move(ranges);
+  }
+  trim(product.out);
+  return std::move(product.out);
+}
+
+bool accepts(const ByteDfa& dfa, std::string_view text) {
+  if (dfa.empty()) return false;
+  std::uint32_t at = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<std::uint8_t>(c);
+    const auto& ranges = dfa.states[at].ranges;
+    const auto range = std::find_if(ranges.begin(), ranges.end(), [&](const auto& r) { return byte >= r.low && byte <= r.high; });
+    if (range == ranges.end()) return false;
+    at = range->to;
+  }
+  return dfa.states[at].accepts;
+}
+
+namespace {
+
+/// Edges that spell one byte of a string's value; bytes that stand for themselves are edges of `from`.
+class Speller {
+ public:
+  Speller(Grammar& grammar, NodeId from) : grammar_(grammar), from_(from) {}
+
+  void add(int low, int high, NodeId to) {
+    for (int c = low; c <= high && c < 0x20; ++c) control(c, to);
+    for (const int c : {'"', '\\'})
+      if (c >= low && c <= high) grammar_.edge(escape(), static_cast<std::uint8_t>(c), static_cast<std::uint8_t>(c), to);
+    plain(std::max(low, 0x20), std::min(high, '"' - 1), to);
+    plain(std::max(low, '"' + 1), std::min(high, '\\' - 1), to);
+    plain(std::max(low, '\\' + 1), high, to);
+  }
+
+ private:
+  void plain(int low, int high, NodeId to) {
+    if (low <= high) grammar_.edge(from_, static_cast<std::uint8_t>(low), static_cast<std::uint8_t>(high), to);
+  }
+  NodeId escape() {
+    if (escape_ == inference::kNoNode) escape_ = grammar_.literal(from_, "\\");
+    return escape_;
+  }
+  void control(int c, NodeId to) {
+    constexpr std::string_view kShort = "\b\f\n\r\t", kLetters = "bfnrt";
+    if (const auto at = kShort.find(static_cast<char>(c)); at != std::string_view::npos && c != 0) {
+      const auto letter = static_cast<std::uint8_t>(kLetters[at]);
+      return grammar_.edge(escape(), letter, letter, to);
+    }
+    NodeId& half = half_[c >> 4];
+    if (zeros_ == inference::kNoNode) zeros_ = grammar_.literal(escape(), "u00");
+    if (half == inference::kNoNode) half = grammar_.literal(zeros_, c >> 4 ? "1" : "0");
+    const auto digit = static_cast<std::uint8_t>("0123456789abcdef"[c & 15]);
+    grammar_.edge(half, digit, digit, to);
+  }
+
+  Grammar& grammar_;
+  NodeId from_;
+  NodeId escape_ = inference::kNoNode, zeros_ = inference::kNoNode;
+  NodeId half_[2] = {inference::kNoNode, inference::kNoNode};
+};
+
+NodeId first_of(Grammar& grammar, const ByteDfa& dfa) {
+  const auto first = static_cast<NodeId>(grammar.size());
+  for (std::size_t i = 0; i < std::max<std::size_t>(dfa.states.size(), 1); ++i) grammar.add();
+  return first;
+}
+
+}  // namespace
+
+NodeId add_string(Grammar& grammar, const ByteDfa& dfa, NodeId next) {
+  const NodeId first = first_of(grammar, dfa);
+  for (std::uint32_t i = 0; i < dfa.states.size(); ++i) {
+    Speller speller(grammar, first + i);
+    for (const auto& range : dfa.states[i].ranges) speller.add(range.low, range.high, first + range.to);
+    if (dfa.states[i].accepts) grammar.edge(first + i, '"', '"', next);
+  }
+  return first;
+}
+
+NodeId add_plain(Grammar& grammar, const ByteDfa& dfa) {
+  const NodeId first = first_of(grammar, dfa);
+  for (std::uint32_t i = 0; i < dfa.states.size(); ++i) {
+    for (const auto& range : dfa.states[i].ranges) grammar.edge(first + i, range.low, range.high, first + range.to);
+    grammar.at(first + i).returns = dfa.states[i].accepts;
+  }
+  return first;
+}
+
+}  // namespace kontor::agent

@@ -1,0 +1,266 @@
+#include "agent/grammar/output_grammar.hpp"
+
+#include "agent/grammar/schema_grammar.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace kontor::agent {
+namespace {
+
+using inference::FreeText;
+using inference::Grammar;
+using inference::kNoNode;
+using inference::NodeId;
+using inference::Tokenizer;
+
+constexpr std::string_view kThinkOpen = "<think>", kThinkClose = "</think>", kCallsBegin = "<｜tool▁calls▁begin｜>", kCallsEnd = "<｜tool▁calls▁end｜>",
+                           kCallBegin = "<｜tool▁call▁begin｜>", kCallEnd = "<｜tool▁call▁end｜>", kSep = "<｜tool▁sep｜>", kToolCall = "<tool_call>",
+                           kToolCallEnd = "</tool_call>";
+/// Somebody else's turn, and the end of this one.
+constexpr std::array<std::string_view, 11> kTurnMarkers{
+    "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<|im_end|>", "<|im_start|>", "<|endoftext|>",
+    "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"};
+
+enum class Notation { native, native31, hermes, native_or_hermes, dsml };
+
+Notation notation_of(const std::string& format) {
+  if (format == "deepseek-v3.1" || format == "v3.1") return Notation::native31;
+  if (format == "deepseek-v3.2" || format == "deepseek-v4" || format == "v3.2" || format == "v4") return Notation::dsml;
+  if (format == "hermes" || format == "qwen3" || format == "qwq") return Notation::hermes;
+  if (format == "deepseek-r1-0528-qwen3" || format == "r1-0528-qwen3") return Notation::native_or_hermes;
+  return Notation::native;
+}
+
+/// The spellings of a marker that the forgiving parser takes for it: bars and blanks have ASCII look-alikes.
+std::vector<std::string> look_alikes(std::string_view marker) {
+  std::vector<std::string> out{""};
+  for (std::size_t at = 0; at < marker.size();) {
+    std::vector<std::string> choices;
+    std::size_t length = 1;
+    if (marker.substr(at).starts_with("｜")) choices = {"｜", "|"}, length = 3;
+    else if (marker.substr(at).starts_with("▁")) choices = {"▁", "_", " ", "\\_"}, length = 3;
+    else choices = {std::string(marker.substr(at, 1))};
+    std::vector<std::string> longer;
+    for (const auto& text : out)
+      for (const auto& choice : choices) longer.push_back(text + choice);
+    out = std::move(longer);
+    at += length;
+  }
+  return out;
+}
+
+class Writer {
+ public:
+  Writer(const OutputRequest& request, const Tokenizer& tokenizer) : request_(request), tokenizer_(tokenizer), schemas_(grammar_) {}
+
+  Result<Grammar> run() {
+    notation_ = notation_of(request_.parser_format);
+    if (notation_ == Notation::dsml) return fail(Errc::unsupported, "there is no grammar for the DSML notation of " + request_.dialect.key, "grammar_dialect");
+    if (const auto done = compile_schemas(); !done) return done.error();
+    done_ = grammar_.add();
+    grammar_.at(done_).returns = true;
+    const NodeId answer = grammar_.add();
+    write_answer(answer);
+    // Models end their reasoning with a line end or two.
+    const NodeId after_think = grammar_.add(), one = grammar_.add(), two = grammar_.add();
+    grammar_.jump(after_think, answer);
+    grammar_.edge(after_think, '\n', '\n', one);
+    grammar_.jump(one, answer);
+    grammar_.edge(one, '\n', '\n', two);
+    grammar_.jump(two, answer);
+    const NodeId thinking = write_thinking(after_think);
+    NodeId start = thinking;
+    if (request_.prefill != Prefill::open) {
+      start = grammar_.add();
+      grammar_.jump(start, after_think);
+      if (request_.prefill == Prefill::none) grammar_.jump(marker(start, kThinkOpen), thinking);
+    }
+    grammar_.set_start(start);
+    const NodeId close = grammar_.add();
+    grammar_.jump(grammar_.literal(marker(grammar_.literal(close, "\n"), kThinkClose), "\n\n"), answer);
+    if (request_.prefill != Prefill::closed) grammar_.set_think_close(close);
+    if (const auto finished = grammar_.finish(); !finished) return finished.error();
+    return std::move(grammar_);
+  }
+
+ private:
+  bool may_call() const { return request_.choice != ToolChoice::none && !tools_.empty(); }
+  bool must_call() const { return request_.choice == ToolChoice::required || request_.choice == ToolChoice::named; }
+
+  Result<void> compile_schemas() {
+    if (request_.choice != ToolChoice::none) {
+      for (const auto& tool : request_.tools) {
+        if (request_.choice == ToolChoice::named && tool.name != request_.named) continue;
+        const auto rule = schemas_.add(tool.parameters, true);
+        if (!rule) return fail(rule.error().code, "parameters of the tool '" + tool.name + "': " + rule.error().message, rule.error().kind, rule.error().where);
+        tools_.emplace_back(tool.name, *rule);
+      }
+    }
+    if (must_call() && tools_.empty()) return fail(Errc::usage, "a call is required of '" + request_.named + "', but there is no such tool", "grammar_schema");
+    if (!request_.output) return {};
+    const auto rule = schemas_.add(*request_.output);
+    if (!rule) return fail(rule.error().code, "schema of the answer: " + rule.error().message, rule.error().kind, rule.error().where);
+    output_ = *rule;
+    return {};
+  }
+
+  std::optional<inference::TokenId> control(std::string_view text) const {
+    const auto id = tokenizer_.find(text);
+    return id && tokenizer_.is_control(*id) ? id : std::nullopt;
+  }
+
+  /// The node behind a marker.
+  NodeId marker(NodeId from, std::string_view text) {
+    const auto id = control(text);
+    if (!id) return grammar_.literal(from, text);
+    const NodeId to = grammar_.add();
+    grammar_.token(from, *id, to);
+    return to;
+  }
+
+  /// Free text without markup. `opens`: markers and where they lead.
+  NodeId free_text(const std::vector<std::pair<std::string_view, NodeId>>& opens, bool thinking) {
+    FreeText text;
+    text.visible = !thinking;
+    std::vector<std::pair<inference::TokenId, NodeId>> tokens;
+    std::vector<std::string> known;
+    const auto add = [&](std::string bytes, NodeId to, bool literal_in_code) {
+      if (std::find(known.begin(), known.end(), bytes) != known.end()) return;
+      known.push_back(bytes);
+      text.markers.push_back({std::move(bytes), to, literal_in_code});
+    };
+    for (const auto& [bytes, to] : opens) {
+      if (const auto id = control(bytes)) tokens.emplace_back(*id, to);
+      else if (thinking) add(std::string(bytes), to, false);
+      else
+        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), to, true);
+    }
+    if (!request_.call_tokens) {
+      // Where text counts as markup, what would be read as such is not written.
+      for (const auto bytes : kTurnMarkers) add(std::string(bytes), kNoNode, false);
+      for (const auto bytes : {kThinkOpen, kThinkClose}) add(std::string(bytes), kNoNode, false);
+      for (const auto bytes : {kCallsBegin, kCallsEnd, kCallBegin, kCallEnd, kSep, kToolCall, kToolCallEnd})
+        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), kNoNode, !thinking);
+    }
+    const NodeId id = grammar_.text(std::move(text));
+    grammar_.at(id).thinking = thinking;
+    for (const auto& [token, to] : tokens) grammar_.token(id, token, to);
+    return id;
+  }
+
+  NodeId write_thinking(NodeId behind) { return free_text({{kThinkClose, behind}}, true); }
+
+  void write_answer(NodeId from) {
+    std::vector<std::pair<std::string_view, NodeId>> opens;
+    if (may_call()) {
+      if (notation_ != Notation::hermes) opens.emplace_back(kCallsBegin, write_native());
+      if (notation_ == Notation::hermes || notation_ == Notation::native_or_hermes) opens.emplace_back(kToolCall, write_hermes());
+    }
+    if (!must_call() && !request_.output) {
+      const NodeId text = free_text(opens, false);
+      grammar_.at(text).returns = true;
+      grammar_.jump(from, text);
+      return;
+    }
+    for (const auto& [bytes, to] : opens) grammar_.jump(marker(from, bytes), to);
+    if (!must_call()) grammar_.call(from, output_, done_);
+  }
+
+  /// Behind the marker that opens the block.
+  NodeId write_native() {
+    const bool v31 = notation_ == Notation::native31;
+    const NodeId start = grammar_.add(), name = grammar_.add();
+    inference::Node counting;
+    counting.count_to = kTurnCallsMax;
+    const NodeId behind = grammar_.add(std::move(counting)), more = grammar_.add(), last = grammar_.add();
+    const NodeId head = marker(start, kCallBegin);
+    grammar_.jump(v31 ? head : marker(grammar_.literal(head, "function"), kSep), name);
+    for (const auto& [tool, rule] : tools_) {
+      const NodeId named = v31 ? marker(grammar_.literal(name, tool), kSep) : grammar_.literal(name, tool + "\n```json\n");
+      const NodeId closed = grammar_.add();
+      grammar_.call(named, rule, closed);
+      grammar_.jump(marker(v31 ? closed : grammar_.literal(closed, "\n```"), kCallEnd), behind);
+    }
+    grammar_.jump(behind, last);
+    grammar_.jump(marker(last, kCallsEnd), done_);
+    grammar_.jump(behind, more, 0, kTurnCallsMax - 1);
+    grammar_.jump(v31 ? more : grammar_.literal(more, "\n"), start);
+    return start;
+  }
+
+  NodeId write_hermes() {
+    const NodeId start = grammar_.add(), name = grammar_.literal(start, "\n{\"name\": \"");
+    inference::Node counting;
+    counting.count_to = kTurnCallsMax;
+    counting.returns = true;
+    const NodeId behind = grammar_.add(std::move(counting)), more = grammar_.add();
+    for (const auto& [tool, rule] : tools_) {
+      const NodeId named = grammar_.literal(name, tool + "\", \"arguments\": "), closed = grammar_.add();
+      grammar_.call(named, rule, closed);
+      grammar_.jump(marker(grammar_.literal(closed, "}\n"), kToolCallEnd), behind);
+    }
+    grammar_.jump(behind, more, 0, kTurnCallsMax - 1);
+    grammar_.jump(marker(grammar_.literal(more, "\n"), kToolCall), start);
+    return start;
+  }
+
+  const OutputRequest& request_;
+  const Tokenizer& tokenizer_;
+  Grammar grammar_;
+  SchemaGrammar schemas_;
+  Notation notation_ = Notation::native;
+  std::vector<std::pair<std::string, NodeId>> tools_;
+  NodeId output_ = kNoNode, done_ = kNoNode;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRequest& request, const Tokenizer& tokenizer,
+                                                                  std::shared_ptr<const inference::TokenTrie> trie) {
+  auto grammar = Writer(request, tokenizer).run();
+  if (!grammar) return grammar.error();
+  auto end = tokenizer.find(request.dialect.eos);
+  if (!end || !tokenizer.is_end(*end)) end = tokenizer.eos();
+  return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{
+      std::make_shared<const Grammar>(std::move(*grammar)), std::move(trie), tokenizer, end.value_or(-1), std::make_shared<inference::MaskCache>()});
+}
+
+Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output) {
+  for (const auto& tool : tools) {
+    if (const auto fits = check_schema_grammar(tool.parameters, true); !fits)
+      return fail(fits.error().code, "parameters of the tool '" + tool.name + "': " + fits.error().message, fits.error().kind, fits.error().where);
+  }
+  if (!output) return {};
+  if (const auto fits = check_schema_grammar(*output); !fits)
+    return fail(fits.error().code, "schema of the answer: " + fits.error().message, fits.error().kind, fits.error().where);
+  return {};
+}
+
+std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<Message>& messages) {
+  std::size_t bytes = 0, first = messages.size();
+  while (first > 0 && bytes + messages[first - 1].content.size() <= inference::VerbatimText::kBytesMax) {
+    const Message& message = messages[--first];
+    if (message.role == Role::user || message.role == Role::tool) bytes += message.content.size();
+  }
+  auto text = std::make_shared<inference::VerbatimText>();
+  for (; first < messages.size(); ++first)
+    if (messages[first].role == Role::user || messages[first].role == Role::tool) text->add(messages[first].content);
+  return text;
+}
+
+Result<std::shared_ptr<const inference::GrammarProgram>> OutputGrammars::get(const std::string& name, const OutputRequest& request, const Tokenizer& tokenizer) {
+  const std::string key = name + '\n' + request.dialect.key + '\n' + request.parser_format + '\n' + std::to_string(static_cast<int>(request.prefill)) +
+                          std::to_string(static_cast<int>(request.choice)) + request.named + '\n' +
+                          std::to_string(reinterpret_cast<std::uintptr_t>(&tokenizer));
+  const std::lock_guard lock(mutex_);
+  if (const auto found = programs_.find(key); found != programs_.end()) return found->second;
+  auto& trie = tries_[&tokenizer];
+  if (!trie) trie = std::make_shared<const inference::TokenTrie>(tokenizer);
+  auto program = compile_output(request, tokenizer, trie);
+  if (!program) return program.error();
+  programs_.emplace(key, *program);
+  return std::shared_ptr<const inference::GrammarProgram>(*program);
+}
+
+}  // namespace kontor::agent

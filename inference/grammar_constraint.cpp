@@ -1,0 +1,247 @@
+#include "inference/grammar_constraint.hpp"
+
+#include <algorithm>
+
+namespace kontor::inference {
+namespace {
+
+constexpr std::size_t kStatesMax = 20'000;        ///< Of one automaton before it forgets.
+constexpr std::size_t kForcedBytesMax = 4096;
+constexpr std::int64_t kLoopCheckTokens = 32;
+constexpr std::size_t kThoughtBytesMax = 8192;
+
+}  // namespace
+
+bool repeats_itself(std::string_view text) {
+  constexpr std::size_t kPeriodMax = 64, kBytesMin = 384, kTimesMin = 16;
+  for (std::size_t period = 1; period <= kPeriodMax; ++period) {
+    const std::size_t length = std::max(kBytesMin, kTimesMin * period);
+    if (text.size() < length + period) return false;
+    std::size_t same = 0;
+    while (same < length && text[text.size() - 1 - same] == text[text.size() - 1 - same - period]) ++same;
+    if (same == length) return true;
+  }
+  return false;
+}
+
+std::shared_ptr<const TokenSet> MaskCache::find(const Automaton::Key& key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = masks_.find(key);
+  return found == masks_.end() ? nullptr : found->second;
+}
+
+void MaskCache::insert(const Automaton::Key& key, std::shared_ptr<const TokenSet> mask) {
+  const std::lock_guard lock(mutex_);
+  if (masks_.size() >= kMasksMax) masks_.clear();
+  masks_.emplace(key, std::move(mask));
+}
+
+GrammarConstraint::GrammarConstraint(std::shared_ptr<const GrammarProgram> program, ConstraintOptions options)
+    : program_(std::move(program)), options_(std::move(options)),
+      automaton_(std::make_unique<Automaton>(program_->grammar, options_.verbatim)), state_(automaton_->start()) {}
+
+GrammarConstraint::GrammarConstraint(const GrammarConstraint& other, int)
+    : program_(other.program_), options_(other.options_), mask_(other.mask_), think_tokens_(other.think_tokens_),
+      thought_(other.thought_), think_forced_(other.think_forced_), think_looped_(other.think_looped_), finished_(other.finished_) {
+  automaton_ = other.automaton_->fork(other.state_, state_);
+}
+
+std::unique_ptr<TokenConstraint> GrammarConstraint::fork() const { return std::unique_ptr<TokenConstraint>(new GrammarConstraint(*this, 0)); }
+
+std::span<const std::uint32_t> GrammarConstraint::mask() {
+  if (mask_) return *mask_;
+  if (finished_) {
+    mask_ = std::make_shared<const TokenSet>(program_->trie->words(), 0);
+    return *mask_;
+  }
+  // What may be copied differs from conversation to conversation: no sharing then.
+  const bool shared = !program_->grammar->uses_verbatim();
+  const Automaton::Key key = shared ? automaton_->key(state_, 256) : Automaton::Key{};
+  if (shared) mask_ = program_->masks->find(key);
+  if (mask_) return *mask_;
+  mask_ = compute();
+  if (shared) program_->masks->insert(key, mask_);
+  return *mask_;
+}
+
+/// Sets of tokens that the places allow as a whole; `rest` becomes the trie that is left to be looked at. False where
+/// there are none.
+bool GrammarConstraint::add_slices(TokenSet& out, std::span<const TrieNode>& rest) const {
+  const TokenTrie& trie = *program_->trie;
+  const auto places = automaton_->places(state_);
+  const auto add = [&](const TokenSet& set) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] |= set[i];
+  };
+  for (const Place& place : places) {
+    if (const auto room = automaton_->string_room(place)) {
+      // With little room only where no other place could read what is left out.
+      if (*room < kSliceCharacters && places.size() > 1) continue;
+      add(trie.inside_string(*room));
+      rest = trie.beside_string();
+      return true;
+    }
+    if (automaton_->plain_text(place)) {
+      add(trie.inside_text());
+      rest = trie.beside_text();
+      return true;
+    }
+  }
+  return false;
+}
+
+void GrammarConstraint::walk(std::span<const TrieNode> trie, TokenSet& out) {
+  std::vector<StateId> path{state_};
+  for (std::size_t i = 1; i < trie.size();) {
+    const TrieNode& node = trie[i];
+    path.resize(node.depth);
+    const StateId next = automaton_->step(path.back(), node.byte);
+    if (next == kDeadState) {
+      i += node.skip;
+      continue;
+    }
+    path.push_back(next);
+    for (TokenId id = node.token; id >= 0; id = program_->trie->twin(id)) add_token(out, id);
+    ++i;
+  }
+}
+
+std::shared_ptr<const TokenSet> GrammarConstraint::compute() {
+  auto out = std::make_shared<TokenSet>(program_->trie->words(), 0);
+  std::span<const TrieNode> rest = program_->trie->all();
+  add_slices(*out, rest);
+  walk(rest, *out);
+  std::vector<TokenId> tokens;
+  automaton_->tokens(state_, tokens);
+  for (const TokenId id : tokens) add_token(*out, id);
+  if (automaton_->may_end(state_)) {
+    if (program_->end >= 0) add_token(*out, program_->end);
+    else
+      for (const TokenId id : program_->tokenizer.end_tokens()) add_token(*out, id);
+  }
+  return out;
+}
+
+std::span<const TokenId> GrammarConstraint::forced() {
+  forced_.clear();
+  if (finished_) return forced_;
+  StateId state = state_;
+  std::string text;
+  for (std::size_t total = 0; total < kForcedBytesMax; ++total) {
+    const OnlySymbol only = automaton_->only(state);
+    if (only.kind == OnlySymbol::Kind::byte) {
+      text += static_cast<char>(only.byte);
+      state = automaton_->step(state, only.byte);
+      continue;
+    }
+    if (only.kind == OnlySymbol::Kind::none) {
+      append_forced_text(text, state);
+      return forced_;
+    }
+    append_forced_text(text, kDeadState);
+    text.clear();
+    if (only.kind == OnlySymbol::Kind::end) {
+      if (program_->end >= 0) forced_.push_back(program_->end);
+      return forced_;
+    }
+    forced_.push_back(only.token);
+    state = automaton_->step_token(state, only.token);
+  }
+  return forced_;  // Longer: what is cut here is forced again behind it.
+}
+
+/// Whether a token that begins with `tail` and goes on may come from the state behind `tail`.
+bool GrammarConstraint::longer_token_fits(std::string_view tail, StateId behind) {
+  const auto trie = program_->trie->all();
+  std::size_t at = 0;
+  for (const char c : tail) {
+    const std::size_t end = at + trie[at].skip;
+    std::size_t child = at + 1;
+    while (child < end && trie[child].byte != static_cast<std::uint8_t>(c)) child += trie[child].skip;
+    if (child >= end) return false;
+    at = child;
+  }
+  const std::size_t end = at + trie[at].skip, base = trie[at].depth;
+  std::vector<StateId> path{behind};
+  for (std::size_t i = at + 1; i < end;) {
+    path.resize(trie[i].depth - base);
+    const StateId next = automaton_->step(path.back(), trie[i].byte);
+    if (next == kDeadState) {
+      i += trie[i].skip;
+      continue;
+    }
+    if (trie[i].token >= 0) return true;
+    path.push_back(next);
+    ++i;
+  }
+  return false;
+}
+
+/// How many bytes of the text no token reaches over that begins in it and ends behind it.
+std::size_t GrammarConstraint::settled_bytes(const std::string& text, StateId behind) {
+  constexpr std::size_t kReach = 64;
+  for (std::size_t at = text.size() > kReach ? text.size() - kReach : 0; at < text.size(); ++at)
+    if (longer_token_fits(std::string_view(text).substr(at), behind)) return at;
+  return text.size();
+}
+
+void GrammarConstraint::append_forced_text(const std::string& text, StateId behind) {
+  if (text.empty()) return;
+  const Tokenizer& tokenizer = program_->tokenizer;
+  std::vector<TokenId> ids = tokenizer.encode(text, false);
+  if (behind != kDeadState) {
+    std::size_t settled = settled_bytes(text, behind);
+    // Cut at a token, and only where the text up to there is cut in the same way when it stands alone.
+    for (;;) {
+      std::size_t bytes = 0, count = 0;
+      while (count < ids.size() && bytes + tokenizer.piece(ids[count]).size() <= settled) bytes += tokenizer.piece(ids[count++]).size();
+      if (count == ids.size() && bytes == text.size()) break;
+      const std::vector<TokenId> alone = tokenizer.encode(std::string_view(text).substr(0, bytes), false);
+      if (std::equal(alone.begin(), alone.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count))) {
+        ids.resize(count);
+        break;
+      }
+      settled = bytes - 1;
+    }
+  }
+  std::size_t bytes = 0;
+  for (const TokenId id : ids) bytes += tokenizer.piece(id).size();
+  if (bytes > text.size()) return;  // A tokenizer that does not give the text back.
+  forced_.insert(forced_.end(), ids.begin(), ids.end());
+}
+
+void GrammarConstraint::close_thinking() {
+  if (program_->grammar->think_close() == kNoNode) return;
+  think_forced_ = true;
+  state_ = automaton_->at(program_->grammar->think_close());
+}
+
+Result<void> GrammarConstraint::accept(TokenId token) {
+  const auto refuse = [&] {
+    return fail(Errc::usage, "token " + std::to_string(token) + " must not come here", "constraint_violated");
+  };
+  if (finished_) return refuse();
+  if (automaton_->size() > kStatesMax) state_ = automaton_->compact(state_);
+  if (program_->tokenizer.is_end(token)) {
+    if (!automaton_->may_end(state_) || (program_->end >= 0 && token != program_->end)) return refuse();
+    finished_ = true;
+    mask_.reset();
+    return {};
+  }
+  const std::string_view bytes = program_->tokenizer.piece(token);
+  const bool thought = automaton_->thinking(state_);
+  const StateId next = bytes.empty() || program_->tokenizer.is_control(token) ? automaton_->step_token(state_, token) : automaton_->step_all(state_, bytes);
+  if (next == kDeadState) return refuse();
+  state_ = next;
+  mask_.reset();
+  if (!thought || !automaton_->thinking(state_)) return {};
+  ++think_tokens_;
+  thought_ += bytes;
+  if (thought_.size() > kThoughtBytesMax) thought_.erase(0, kThoughtBytesMax / 2);
+  if (!automaton_->between_characters(state_)) return {};
+  const bool over = options_.think_tokens > 0 && think_tokens_ >= options_.think_tokens;
+  think_looped_ = options_.stop_think_loops && think_tokens_ % kLoopCheckTokens == 0 && repeats_itself(thought_);
+  if (over || think_looped_) close_thinking();
+  return {};
+}
+
+}  // namespace kontor::inference
