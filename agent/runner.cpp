@@ -51,7 +51,16 @@ ToolSchema sub_agent_schema(const AgentSpec& agent) {
   return schema;
 }
 
-/// What the tools and sub-agents of an agent take, in the order in which the model is told.
+constexpr const char* kHandoff = "transfer_to_";
+
+ToolSchema handoff_schema(const AgentSpec& agent) {
+  ToolSchema schema = sub_agent_schema(agent);
+  schema.name = kHandoff + agent.name;
+  schema.description = "Passes the work over to " + (agent.role.empty() ? agent.name : agent.role) + ", who then answers instead of you.";
+  return schema;
+}
+
+/// What an agent's tools, sub-agents and handoffs take, in the order in which the model is told.
 Result<std::vector<ToolSchema>> declared_tools(const RunContext& run, const AgentSpec& agent, const std::string& place) {
   std::vector<ToolSchema> out;
   for (const auto& glob : agent.tools) {
@@ -66,6 +75,11 @@ Result<std::vector<ToolSchema>> declared_tools(const RunContext& run, const Agen
     if (!sub) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", place);
     out.push_back(sub_agent_schema(*sub));
   }
+  for (const auto& name : agent.handoffs) {
+    const AgentSpec* next = find_agent(*run.spec, name);
+    if (!next) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", place);
+    out.push_back(handoff_schema(*next));
+  }
   return out;
 }
 
@@ -74,15 +88,6 @@ Json shown_schema(Json schema) {
   if (schema.is_object()) schema.erase("x-verbatim");
   if (schema.is_structured())
     for (Json& part : schema) part = shown_schema(std::move(part));
-  return schema;
-}
-
-constexpr const char* kHandoff = "transfer_to_";
-
-ToolSchema handoff_schema(const AgentSpec& agent) {
-  ToolSchema schema = sub_agent_schema(agent);
-  schema.name = kHandoff + agent.name;
-  schema.description = "Passes the work over to " + (agent.role.empty() ? agent.name : agent.role) + ", who then answers instead of you.";
   return schema;
 }
 
@@ -132,13 +137,6 @@ class AgentRun {
     for (const auto& tool : declared_) {
       options.tools.push_back(tool.name);
       schemas_.push_back({tool.name, tool.description, shown_schema(tool.parameters)});
-    }
-    for (const auto& name : agent_.handoffs) {
-      const AgentSpec* next = find_agent(*run_.spec, name);
-      if (!next) return fail(Errc::not_found, "there is no agent '" + name + "'", "unknown_agent", task_.place);
-      options.tools.push_back(kHandoff + name);
-      declared_.push_back(handoff_schema(*next));
-      schemas_.push_back(declared_.back());
     }
     auto facts = recall();
     if (!facts) return facts.error();

@@ -21,6 +21,9 @@ std::uint64_t pack(std::uint32_t high, std::uint32_t low) { return std::uint64_t
 // Registers. string_body: count | step. fresh_key: used names | name << 4 | step (a name of 28 bits). verbatim: state of
 // the text | step. text: see string_steps.hpp.
 constexpr std::uint32_t kNameShift = 4;
+// Names while looking ahead: a flag beside the name, or one that no used name begins with. Behind such a one no name may
+// follow in the same object before it is known.
+constexpr std::uint32_t kAhead = 1u << 27, kFreshName = kAhead | (kAhead - 1), kUnknownUsed = 1;
 
 }  // namespace
 
@@ -28,6 +31,7 @@ Automaton::Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<con
     : grammar_(std::move(grammar)), verbatim_(std::move(verbatim)) {
   frames_.push_back({kNoNode, 0, 0, 0, 1, 2});
   used_.push_back({0, 0, 3});
+  used_.push_back({0, 0, 13});  // kUnknownUsed
   names_.push_back({0, 0, 5});
   states_.emplace_back();
 }
@@ -53,6 +57,36 @@ std::uint32_t Automaton::extend_name(std::uint32_t name, std::uint8_t byte) {
   const auto [it, fresh] = name_ids_.try_emplace(key, static_cast<std::uint32_t>(names_.size()));
   if (fresh) names_.push_back({name, byte, mix(names_[name].hash, byte)});
   return it->second;
+}
+
+/// Does not learn new names: what is not known begins no used one.
+std::uint32_t Automaton::extend_ahead(std::uint32_t name, std::uint8_t byte) const {
+  if (name == kFreshName) return name;
+  const auto found = name_ids_.find(std::uint64_t{name & ~kAhead} << 8 | byte);
+  return found == name_ids_.end() ? kFreshName : found->second | kAhead;
+}
+
+void Automaton::know_declared(const FreshKey& parameters) {
+  if (std::find(declared_.begin(), declared_.end(), &parameters) != declared_.end()) return;
+  declared_.push_back(&parameters);
+  for (const std::string& text : parameters.declared) {
+    std::uint32_t name = 0;
+    for (const char c : text) name = extend_name(name, static_cast<std::uint8_t>(c));
+  }
+}
+
+StateId Automaton::ahead(StateId state) {
+  const bool keys = std::any_of(states_[state].places.begin(), states_[state].places.end(),
+                                [&](const Place& place) { return grammar_->at(place.node).kind == NodeKind::fresh_key; });
+  if (!keys) return state;
+  for (const Place place : states_[state].places) {
+    const Node& node = grammar_->at(place.node);
+    const bool key = node.kind == NodeKind::fresh_key;
+    if (key) know_declared(grammar_->key_parameters(node));
+    work_.push_back({place.node, place.stack, key ? place.data | std::uint64_t{kAhead} << kNameShift : place.data});
+  }
+  // Nothing is reached from there without reading that is not in the state already.
+  return intern();
 }
 
 bool Automaton::is_used(std::uint32_t used, std::uint32_t name, const FreshKey& parameters) const {
@@ -147,15 +181,19 @@ StateId Automaton::at(NodeId node) {
   return intern();
 }
 
+const StateId* Automaton::row(StateId state) {
+  auto& next = states_[state].next;
+  if (!next) {
+    next = std::make_unique<std::array<StateId, 256>>();
+    next->fill(state == kDeadState ? kDeadState : kUnknownState);
+  }
+  return next->data();
+}
+
 StateId Automaton::step(StateId state, std::uint8_t byte) {
   if (state == kDeadState) return kDeadState;
-  constexpr StateId kUnknown = ~StateId{0};
-  if (!states_[state].next) {
-    states_[state].next = std::make_unique<std::array<StateId, 256>>();
-    states_[state].next->fill(kUnknown);
-  }
-  StateId next = (*states_[state].next)[byte];
-  if (next != kUnknown) return next;
+  StateId next = row(state)[byte];
+  if (next != kUnknownState) return next;
   for (std::size_t i = 0; i < states_[state].places.size(); ++i) advance(states_[state].places[i], byte);
   next = intern();
   (*states_[state].next)[byte] = next;
@@ -218,15 +256,18 @@ void Automaton::advance_string(const Place& place, const Node& node, std::uint8_
 }
 
 void Automaton::advance_key(const Place& place, const Node& node, std::uint8_t byte) {
-  const std::uint32_t name = low(place.data) >> kNameShift;
+  std::uint32_t name = low(place.data) >> kNameShift;
   const StringStep next = string_step(static_cast<std::uint8_t>(low(place.data) & ((1u << kNameShift) - 1)), byte);
   if (next.state == kStringBad) return;
   std::uint32_t used = high(place.data);
   if (!next.closes) {
-    const std::uint32_t longer = extend_name(name, byte);
-    if (longer >= (1u << (32 - kNameShift))) return;
+    const std::uint32_t longer = (name & kAhead) ? extend_ahead(name, byte) : extend_name(name, byte);
+    if (!(name & kAhead) && longer >= kAhead - 1) return;
     return arrive(place.node, place.stack, pack(used, longer << kNameShift | next.state));
   }
+  if (used == kUnknownUsed) return;
+  if (name == kFreshName) return enter(node.next, place.stack, pack(kUnknownUsed, 0));
+  name &= ~kAhead;
   if (is_used(used, name, grammar_->key_parameters(node))) return;
   const std::uint64_t key = pack(used, name);
   const auto [it, fresh] = used_ids_.try_emplace(key, static_cast<std::uint32_t>(used_.size()));
@@ -318,7 +359,8 @@ std::uint64_t Automaton::data_hash(const Place& place, std::uint32_t horizon) co
     }
     case NodeKind::fresh_key: {
       const std::uint32_t mask = (1u << kNameShift) - 1;
-      return mix(mix(used_[high(place.data)].hash, names_[low(place.data) >> kNameShift].hash), low(place.data) & mask);
+      const std::uint32_t name = low(place.data) >> kNameShift;
+      return mix(mix(used_[high(place.data)].hash, name < names_.size() ? names_[name].hash : name), low(place.data) & mask);
     }
     case NodeKind::plain: return frame_data_hash(place.node, place.data);
     default: return place.data;
@@ -355,6 +397,7 @@ std::unique_ptr<Automaton> Automaton::fork(StateId state, StateId& id) const {
   copy->names_ = names_;
   copy->name_ids_ = name_ids_;
   copy->used_ids_ = used_ids_;
+  copy->declared_ = declared_;
   id = kDeadState;
   if (state != kDeadState) {
     State known;

@@ -24,7 +24,7 @@ struct Place {
 };
 
 using StateId = std::uint32_t;
-inline constexpr StateId kDeadState = 0;
+inline constexpr StateId kDeadState = 0, kUnknownState = ~StateId{0};
 
 /// What has to come next.
 struct OnlySymbol {
@@ -45,8 +45,13 @@ class Automaton {
   /// The state of one place at the outermost level.
   StateId at(NodeId node);
   StateId step(StateId state, std::uint8_t byte);
+  /// Steps of a state by byte, kUnknownState where step() was not asked yet. Valid until compact().
+  const StateId* row(StateId state);
   StateId step_token(StateId state, TokenId token);
   StateId step_all(StateId state, std::string_view bytes);
+  /// The state for looking at what tokens would do: names that cannot meet a used one are not told apart, so there are
+  /// few states. What it accepts, the state itself accepts.
+  StateId ahead(StateId state);
 
   /// The output may end here.
   bool may_end(StateId state) const { return states_[state].may_end; }
@@ -116,6 +121,8 @@ class Automaton {
   StateId intern();
   std::uint32_t push(NodeId back, std::uint32_t parent, std::uint64_t data);
   std::uint32_t extend_name(std::uint32_t name, std::uint8_t byte);
+  std::uint32_t extend_ahead(std::uint32_t name, std::uint8_t byte) const;
+  void know_declared(const FreshKey& parameters);
   bool is_used(std::uint32_t used, std::uint32_t name, const FreshKey& parameters) const;
   std::uint64_t data_hash(const Place& place, std::uint32_t horizon) const;
   std::uint64_t frame_data_hash(NodeId node, std::uint64_t data) const;
@@ -131,6 +138,7 @@ class Automaton {
   std::vector<State> states_;
   std::unordered_multimap<std::uint64_t, StateId> state_ids_;
   std::vector<Place> work_;       ///< Places that arrived, in order; the first `done_` are expanded.
+  std::vector<const FreshKey*> declared_;  ///< Whose names are in names_.
   bool ends_ = false;
   bool overflow_ = false;
 };

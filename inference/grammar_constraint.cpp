@@ -64,42 +64,68 @@ std::span<const std::uint32_t> GrammarConstraint::mask() {
   return *mask_;
 }
 
-/// Sets of tokens that the places allow as a whole; `rest` becomes the trie that is left to be looked at. False where
-/// there are none.
-bool GrammarConstraint::add_slices(TokenSet& out, std::span<const TrieNode>& rest) const {
+/// Sets of tokens that the places allow as a whole; `rest` becomes the trie that is left to be looked at.
+void GrammarConstraint::add_slices(TokenSet& out, std::span<const TrieNode>& rest) {
   const TokenTrie& trie = *program_->trie;
   const auto places = automaton_->places(state_);
-  const auto add = [&](const TokenSet& set) {
+  const auto add = [&](const TokenSet& set, std::span<const TrieNode> beside) {
     for (std::size_t i = 0; i < out.size(); ++i) out[i] |= set[i];
+    rest = beside;
   };
   for (const Place& place : places) {
     if (const auto room = automaton_->string_room(place)) {
       // With little room only where no other place could read what is left out.
       if (*room < kSliceCharacters && places.size() > 1) continue;
-      add(trie.inside_string(*room));
-      rest = trie.beside_string();
-      return true;
+      return add(trie.inside_string(*room), trie.beside_string());
     }
-    if (automaton_->plain_text(place)) {
-      add(trie.inside_text());
-      rest = trie.beside_text();
-      return true;
-    }
+    if (automaton_->plain_text(place)) return add(trie.inside_text(), trie.beside_text());
   }
-  return false;
+  if (const auto run = alphanumeric_run()) add(trie.alphanumeric(*run), trie.beside_alphanumeric());
+}
+
+/// How many ASCII letters and digits may follow, whichever they are; nullopt where it depends on which, or where none
+/// may. kSliceCharacters: at least so many.
+std::optional<std::size_t> GrammarConstraint::alphanumeric_run() {
+  constexpr std::string_view kBytes = "aA0bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ123456789";
+  constexpr std::size_t kTogether = 4;
+  std::vector<StateId> states{state_}, next;
+  for (std::size_t length = 0; length < kSliceCharacters; ++length) {
+    next.clear();
+    std::size_t alive = 0;
+    for (const StateId state : states)
+      for (const char byte : kBytes) {
+        const StateId to = automaton_->step(state, static_cast<std::uint8_t>(byte));
+        if (to == kDeadState) {
+          if (alive > 0) return std::nullopt;
+          continue;
+        }
+        ++alive;
+        if (std::find(next.begin(), next.end(), to) == next.end()) next.push_back(to);
+        if (next.size() > kTogether) return std::nullopt;
+      }
+    if (alive == 0) return length == 0 ? std::nullopt : std::optional(length);
+    if (alive != states.size() * kBytes.size()) return std::nullopt;
+    states.swap(next);
+  }
+  return kSliceCharacters;
 }
 
 void GrammarConstraint::walk(std::span<const TrieNode> trie, TokenSet& out) {
-  std::vector<StateId> path{state_};
+  std::vector<StateId> path(program_->trie->longest() + 1);
+  std::vector<const StateId*> rows(path.size());
+  path[0] = automaton_->ahead(state_);
   for (std::size_t i = 1; i < trie.size();) {
     const TrieNode& node = trie[i];
-    path.resize(node.depth);
-    const StateId next = automaton_->step(path.back(), node.byte);
+    const std::size_t above = node.depth - 1u;
+    if (!rows[above]) rows[above] = automaton_->row(path[above]);
+    StateId next = rows[above][node.byte];
+    if (next == kUnknownState) next = automaton_->step(path[above], node.byte);
     if (next == kDeadState) {
       i += node.skip;
       continue;
     }
-    path.push_back(next);
+    path[above + 1] = next;
+    rows[above + 1] = nullptr;  // Most nodes are leaves and need none.
     for (TokenId id = node.token; id >= 0; id = program_->trie->twin(id)) add_token(out, id);
     ++i;
   }

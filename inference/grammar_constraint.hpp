@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -68,7 +69,8 @@ class GrammarConstraint final : public TokenConstraint {
  private:
   GrammarConstraint(const GrammarConstraint& other, int);
   std::shared_ptr<const TokenSet> compute();
-  bool add_slices(TokenSet& out, std::span<const TrieNode>& rest) const;
+  void add_slices(TokenSet& out, std::span<const TrieNode>& rest);
+  std::optional<std::size_t> alphanumeric_run();
   void walk(std::span<const TrieNode> trie, TokenSet& out);
   void close_thinking();
   /// Tokens of the text that has to come, without those that a longer token could take the place of. `behind`: the

@@ -55,6 +55,10 @@ bool plain_in_string(std::string_view text) {
   return std::none_of(text.begin(), text.end(), [](char c) { return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20; });
 }
 
+bool is_alphanumeric(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
+}
+
 }  // namespace
 
 TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocabulary_(tokenizer.size()) {
@@ -82,11 +86,18 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocabulary_(tokenizer.size())
   }
   inside_text_.assign(words(), 0);
   inside_string_.fill(TokenSet(words(), 0));
-  std::vector<Entry> beside_string, beside_text;
+  alphanumeric_.fill(TokenSet(words(), 0));
+  std::vector<Entry> beside_string, beside_text, beside_alphanumeric;
   const auto add_all = [&](TokenSet& set, TokenId id) {
     for (; id >= 0; id = twin(id)) add_token(set, id);
   };
   for (const Entry& entry : unique) {
+    longest_ = std::max(longest_, entry.bytes.size());
+    if (entry.bytes.size() <= kSliceCharacters && is_alphanumeric(entry.bytes)) {
+      for (std::size_t n = entry.bytes.size(); n <= kSliceCharacters; ++n) add_all(alphanumeric_[n], entry.id);
+    } else {
+      beside_alphanumeric.push_back(entry);
+    }
     const std::int64_t count = characters(entry.bytes);
     if (count >= 0 && static_cast<std::size_t>(count) <= kSliceCharacters && plain_in_string(entry.bytes)) {
       for (auto n = static_cast<std::size_t>(count); n <= kSliceCharacters; ++n) add_all(inside_string_[n], entry.id);
@@ -99,6 +110,7 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocabulary_(tokenizer.size())
   all_ = trie_of(unique);
   beside_string_ = trie_of(beside_string);
   beside_text_ = trie_of(beside_text);
+  beside_alphanumeric_ = trie_of(beside_alphanumeric);
 }
 
 }  // namespace kontor::inference

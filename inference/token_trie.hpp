@@ -5,6 +5,7 @@
 #include "inference/text_model.hpp"
 #include "inference/tokenizer.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -49,16 +50,21 @@ class TokenTrie {
   std::span<const TrieNode> beside_string() const { return beside_string_; }
   /// The others of at most `characters` characters (at most kSliceCharacters).
   const TokenSet& inside_string(std::size_t characters) const { return inside_string_[std::min(characters, kSliceCharacters)]; }
+  /// The same for runs of ASCII letters and digits, which patterns and formats are made of.
+  std::span<const TrieNode> beside_alphanumeric() const { return beside_alphanumeric_; }
+  const TokenSet& alphanumeric(std::size_t characters) const { return alphanumeric_[std::min(characters, kSliceCharacters)]; }
   /// Text tokens with '<' or a part of a character, and the others: whole characters in which no marker begins.
   std::span<const TrieNode> beside_text() const { return beside_text_; }
   const TokenSet& inside_text() const { return inside_text_; }
   /// The next token with the same bytes, or -1.
   TokenId twin(TokenId id) const { return twins_.empty() ? -1 : twins_[static_cast<std::size_t>(id)]; }
+  std::size_t longest() const { return longest_; }
 
  private:
   std::size_t vocabulary_;
-  std::vector<TrieNode> all_, beside_string_, beside_text_;
-  std::array<TokenSet, kSliceCharacters + 1> inside_string_;
+  std::size_t longest_ = 0;   ///< Bytes of a token.
+  std::vector<TrieNode> all_, beside_string_, beside_text_, beside_alphanumeric_;
+  std::array<TokenSet, kSliceCharacters + 1> inside_string_, alphanumeric_;
   TokenSet inside_text_;
   std::vector<TokenId> twins_;
 };

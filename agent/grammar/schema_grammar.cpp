@@ -6,6 +6,7 @@
 #include "agent/grammar/regex.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <optional>
 
@@ -20,6 +21,18 @@ namespace {
 
 constexpr std::size_t kRulesMax = 20'000;
 constexpr std::size_t kLiteralBytesMax = 4u << 20;
+
+/// Whole numbers are spelled without a point.
+Json plain_numbers(Json value) {
+  constexpr double kExact = 9007199254740992.0;
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    if (number == std::floor(number) && std::fabs(number) <= kExact) return static_cast<std::int64_t>(number);
+  }
+  if (value.is_structured())
+    for (Json& part : value) part = plain_numbers(std::move(part));
+  return value;
+}
 
 std::uint32_t clamp32(std::uint64_t value) { return value >= kNoLimit ? kNoLimit : static_cast<std::uint32_t>(value); }
 
@@ -69,7 +82,7 @@ class SchemaWriter {
       if (shape.values) {
         auto values = reader_.checked_values(shape);
         if (!values) return values.error();
-        for (const Json& value : *values) literals.push_back(spaced_json(value));
+        for (const Json& value : *values) literals.push_back(spaced_json(plain_numbers(value)));
         continue;
       }
       if (const auto done = write(shape, node, set); !done) return done.error();

@@ -101,8 +101,8 @@ void ShapeReader::index(const Json& root) {
     work.pop_back();
     pointers_[at] = where;
     if (at->is_object()) {
-      for (const char* keyword : {"$anchor"})
-        if (at->contains(keyword) && at->at(keyword).is_string()) anchors_.emplace(at->at(keyword).get<std::string>(), at);
+      if (at->contains("$anchor") && at->at("$anchor").is_string()) anchors_.emplace(at->at("$anchor").get<std::string>(), at);
+      if (at != &root && at->contains("$id") && at->at("$id").is_string()) embedded_ = at;
       for (auto it = at->begin(); it != at->end(); ++it)
         if (it->is_structured() || it->is_boolean()) work.emplace_back(&*it, where + "/" + escaped(it.key()));
     } else if (at->is_array()) {
@@ -123,6 +123,8 @@ Error ShapeReader::refuse(const Json& schema, const std::string& keyword, const 
 
 Result<const Json*> ShapeReader::resolve(const Json& schema, const std::string& reference, const char* keyword) {
   if (reference.empty() || reference.front() != '#') return refuse(schema, keyword, "only references inside the document are followed");
+  // Below an $id of its own a reference may mean something else.
+  if (embedded_) return refuse(*embedded_, "$id", "documents inside the document are not told apart");
   if (reference.size() > 1 && reference[1] != '/') {
     const auto found = anchors_.find(reference.substr(1));
     if (found != anchors_.end()) return found->second;

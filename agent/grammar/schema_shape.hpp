@@ -105,6 +105,7 @@ class ShapeReader {
   bool draft7_ = false;
   std::map<const Json*, std::string> pointers_;     ///< Of subschemas and what may hold them.
   std::map<std::string, const Json*> anchors_;
+  const Json* embedded_ = nullptr;                  ///< A subschema with an $id of its own.
   struct Checker;
   std::map<const Json*, std::shared_ptr<Checker>> checkers_;
   std::vector<const Json*> in_place_;               ///< References being followed for one value.
