@@ -28,6 +28,10 @@ History::History(const std::vector<JournalEvent>& events) {
     if (event.type == "generation") {
       generations_[place] = event.data;
       texts_.push_back(text_of(event.data, "text"));
+    } else if (event.type == "context_compacted") {
+      Json& times = compacted_[place];
+      if (!times.is_array()) times = Json::array();
+      if (event.data.contains("bytes")) times.push_back(event.data.at("bytes"));
     } else if (event.type == "call_intent") {
       intents_[place] = event.data;
       // A new attempt after "not happened": what was said about the one before no longer counts.

@@ -38,6 +38,8 @@ class History {
   const Json* generation(const std::string& place) const { return find(generations_, place); }
   const Json* intent(const std::string& place) const { return find(intents_, place); }
   const Json* outcome(const std::string& place) const { return find(outcomes_, place); }
+  /// Bytes that had to be left out of the conversation before a turn ("bytes": one number for each time).
+  const Json* compacted(const std::string& place) const { return find(compacted_, place); }
   const Json* recalled(const std::string& place) const { return find(recalled_, place); }
   const Json* stored(const std::string& place) const { return find(stored_, place); }
   /// The open or last approval request, and the decisions that answer it, in order.
@@ -70,7 +72,7 @@ class History {
   /// False when it is answered.
   bool read_question(const std::string& place, const Json& asked, PendingItem& item) const;
 
-  Index generations_, intents_, outcomes_, recalled_, stored_, requests_, escalations_, resolutions_, unknowns_, timers_, timers_over_, failures_;
+  Index generations_, compacted_, intents_, outcomes_, recalled_, stored_, requests_, escalations_, resolutions_, unknowns_, timers_, timers_over_, failures_;
   std::map<std::string, std::vector<Json>> decisions_;
   std::vector<std::string> order_;          // places of requests, unknowns and timers
   std::vector<std::string> texts_;

@@ -184,6 +184,41 @@ PlannerAction Planner::send_back(const TurnDone& turn, const std::string& compla
   return next_turn();
 }
 
+std::vector<Planner::Dropped> Planner::compact(std::size_t bytes) {
+  constexpr std::size_t kWorthwhile = 200;
+  std::vector<Dropped> out;
+  std::size_t saved = 0, last_round = messages_.size();
+  while (last_round > options_.opening.size() && messages_[last_round - 1].role != Role::assistant) --last_round;
+  if (last_round > options_.opening.size()) --last_round;
+  const auto note = [&](std::size_t at, const char* what, std::size_t size) {
+    out.push_back({at, what, messages_[at].name, size});
+    saved += size;
+  };
+  for (std::size_t i = options_.opening.size(); i < last_round && saved < bytes; ++i) {
+    Message& message = messages_[i];
+    if (message.role != Role::assistant || message.reasoning.empty()) continue;
+    note(i, "reasoning", message.reasoning.size());
+    message.reasoning.clear();
+    message.tokens.clear();  // They hold the reasoning; the turn is rendered from its calls and its text.
+    message.generated_text.clear();
+  }
+  for (std::size_t i = options_.opening.size(); i < last_round && saved < bytes; ++i) {
+    Message& message = messages_[i];
+    if (message.role == Role::tool && message.content.size() > kWorthwhile) {
+      const std::string rest = spaced_json(Json{{"left_out", std::to_string(message.content.size()) + " bytes of an earlier result; call the tool again if you need it"}});
+      note(i, "result", message.content.size() - rest.size());
+      message.content = rest;
+    } else if (message.role != Role::tool && message.content.size() > kWorthwhile) {
+      const std::string rest = shorten(message.content, kWorthwhile / 2);
+      note(i, "text", message.content.size() - rest.size());
+      message.content = rest;
+      message.tokens.clear();
+      message.generated_text.clear();
+    }
+  }
+  return out;
+}
+
 PlannerAction Planner::on_calls(const CallsDone& done) {
   if (done.outcomes.size() != pending_.size()) return give_up("internal", "calls and results do not pair up");
   std::vector<Message> results;

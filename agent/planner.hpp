@@ -80,6 +80,18 @@ class Planner {
   /// Times unusable output was sent back so far.
   std::int64_t repairs() const { return repairs_; }
 
+  /// What compact() took out of the conversation.
+  struct Dropped {
+    std::size_t message = 0;   ///< Index in messages().
+    std::string what;          ///< reasoning | result | text
+    std::string name;          ///< Of the tool, for results.
+    std::size_t bytes = 0;
+  };
+  /// Makes the conversation at least `bytes` shorter where that is possible: reasoning of earlier turns goes first, then
+  /// results of tools and texts of unusable turns, oldest first. The opening and the last round stay, and every call
+  /// keeps a result, which says what was left out. Empty: there is nothing left to drop.
+  std::vector<Dropped> compact(std::size_t bytes);
+
  private:
   enum class State { idle, generating, calling, over };
 

@@ -15,6 +15,7 @@ constexpr int kMaxDepth = 8;
 constexpr int kMaxTurnTokens = 8192;
 constexpr float kRetryTemperature = 0.2f;
 constexpr std::size_t kQueryBytes = 2000;
+constexpr int kCompactionsMax = 16;
 
 const ModelSpec* find_model(const Spec& spec, const std::string& name) {
   const auto found = std::find_if(spec.models.begin(), spec.models.end(), [&](const ModelSpec& model) { return model.name == name; });
@@ -166,8 +167,33 @@ class AgentRun {
     return value->is_string() ? value->get<std::string>() : spaced_json(*value);
   }
 
-  Result<Turn> next_turn(const Planner& planner) {
+  /// The next turn; where the conversation does not fit into the context, its oldest parts are left out until it does.
+  Result<Turn> next_turn(Planner& planner) {
     const std::string place = task_.place + "#" + std::to_string(planner.turns());
+    if (const Json* times = run_.history.compacted(place)) {
+      for (const auto& bytes : *times)
+        if (bytes.is_number_unsigned() || bytes.is_number_integer()) planner.compact(bytes.get<std::size_t>());
+    }
+    for (int times = 0;; ++times) {
+      auto turn = one_turn(planner, place);
+      if (turn || turn.error().kind != "context_full" || times >= kCompactionsMax || !run_.log) return turn;
+      std::size_t size = 0;
+      for (const auto& message : planner.messages()) size += message.content.size() + message.reasoning.size();
+      const std::size_t bytes = std::max<std::size_t>(size / 4, 512);
+      Json dropped = Json::array();
+      for (const auto& part : planner.compact(bytes)) {
+        Json entry{{"message", part.message}, {"what", part.what}, {"bytes", part.bytes}};
+        if (!part.name.empty()) entry["tool"] = part.name;
+        dropped.push_back(std::move(entry));
+      }
+      if (dropped.empty()) return turn;
+      const Json data{{"bytes", bytes}, {"dropped", std::move(dropped)}};
+      if (auto recorded = run_.record("context_compacted", place, data); !recorded) return recorded.error();
+      run_.emit("context_compacted", place, data);
+    }
+  }
+
+  Result<Turn> one_turn(const Planner& planner, const std::string& place) {
     if (const Json* known = run_.history.generation(place)) {
       Turn turn = turn_from_json(*known);
       run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn.done.parsed.content}, {"reasoning", turn.done.parsed.reasoning}, {"replayed", true}});

@@ -271,6 +271,12 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   if (listener.deadline_over()) return fail(Errc::timeout, "the step took longer than its timeout", "timeout");
   if (!listener.run_budget_over().empty()) turn.over_budget = true, turn.budget_reason = listener.run_budget_over();
   if (turn.over_budget) return turn;
+  const auto& used = generation->usage;
+  if (generation->stop_reason == StopReason::length && info.context > 0 &&
+      used.prompt_tokens_new + used.prompt_tokens_reused + used.generated + used.forced >= info.context) {
+    // Cut by the context, not by a limit of ours: only a shorter conversation helps.
+    return fail(Errc::limit, "the context of " + std::to_string(info.context) + " tokens is full", "context_full");
+  }
   if (*constraint) turn.think_forced = (*constraint)->think_forced();
   turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;
   turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);

@@ -233,6 +233,43 @@ TEST_CASE("events at the wrong time end the task at every step", "[agent][planne
   }
 }
 
+TEST_CASE("a conversation is made shorter from its oldest parts on, and stays paired", "[agent][planner]") {
+  Planner planner(options_with(20));
+  planner.resume(Started{});
+  for (int i = 0; i < 4; ++i) {
+    auto turn = calls({{"erp.match", Json{{"file", std::to_string(i)}}}});
+    turn.parsed.reasoning = std::string(500, 'r');
+    turn.tokens = {1, 2, 3};
+    const auto action = planner.resume(turn);
+    REQUIRE(std::holds_alternative<CallTools>(action));
+    planner.resume(answers(std::get<CallTools>(action), std::string(1000, 'x')));
+  }
+  const auto size = [&] {
+    std::size_t sum = 0;
+    for (const auto& message : planner.messages()) sum += message.content.size() + message.reasoning.size();
+    return sum;
+  };
+  const auto before = planner.messages();
+  const std::size_t full = size();
+  const auto first = planner.compact(600);
+  REQUIRE(first.size() == 2);
+  CHECK(first[0].what == "reasoning");
+  CHECK(first[0].message == 2);
+  CHECK(planner.messages()[2].tokens.empty());
+  CHECK(size() == full - 1000);
+  const auto second = planner.compact(1'000'000);
+  std::size_t results = 0;
+  for (const auto& part : second) results += part.what == "result" && part.name == "erp.match";
+  CHECK(results == 3);
+  CHECK(is_paired(planner.messages()));
+  CHECK(planner.messages().size() == before.size());
+  CHECK(planner.messages()[1].content == before[1].content);
+  // The last round is what the model has to go on with.
+  CHECK(planner.messages().back().content == before.back().content);
+  CHECK(planner.messages()[before.size() - 2].reasoning == before[before.size() - 2].reasoning);
+  CHECK(planner.compact(1).empty());
+}
+
 TEST_CASE("an answer is read from plain JSON or the last fence, never from prose", "[agent][planner]") {
   CHECK(read_answer("  {\"a\": 1}\n").has_value());
   CHECK(read_answer("first\n```json\n{\"a\": 1}\n```\nthen\n```\n{\"a\": 2}\n```")->at("a") == Json(2));

@@ -256,6 +256,64 @@ TEST_CASE("unusable output is repaired, and gives the step up when it does not e
   CHECK(setup.bank.payments.size() == 1);
 }
 
+/// A tape whose context is full `room` bytes behind its first prompt.
+class NarrowModel final : public inference::TextModel {
+ public:
+  NarrowModel(std::unique_ptr<TapeModel> tape, std::size_t room) : tape_(std::move(tape)), room_(room) {}
+  const inference::ModelInfo& info() const override { return tape_->info(); }
+  Result<inference::Generation> generate(const inference::GenerateRequest& request, const std::function<bool(const inference::Piece&)>& sink) override {
+    std::size_t size = 0;
+    for (const auto& segment : request.prompt) size += segment.text.size();
+    if (first_ == 0) first_ = size;
+    if (size > first_ + room_) return fail(Errc::limit, "too long", "context_full");
+    return tape_->generate(request, sink);
+  }
+  Result<std::vector<float>> embed(std::string_view text) override { return tape_->embed(text); }
+  std::int64_t count_tokens(std::string_view text) const override { return tape_->count_tokens(text); }
+
+ private:
+  std::unique_ptr<TapeModel> tape_;
+  std::size_t room_, first_ = 0;
+};
+
+TEST_CASE("when the context is full the oldest parts of the conversation go, and the journal says which", "[agent][run]") {
+  Setup setup;
+  setup.yaml = std::string(kHead) + "agents:\n  clerk: {model: tape, instruction: Book., tools: [bank.balance], limits: {steps: 20, repeat_calls: 20}}\n";
+  setup.task = "Book.";
+  std::string thought = "<think>\n";
+  for (int i = 0; thought.size() < 600; ++i) thought += std::to_string(i) + " and ";
+  thought += "so on.</think>\n\n";
+  for (int i = 0; i < 5; ++i) setup.tape += turn(thought + call("bank.balance", "{}"));
+  setup.tape += turn("done");
+  const Spec checked = setup.spec();
+  auto inputs = resolve_inputs(checked, std::map<std::string, std::string>{}, setup.folder.path);
+  REQUIRE(inputs.has_value());
+  const auto opened = setup.journal();
+  RunWorld world = setup.world();
+  world.open_model = [&](const ModelSpec&, const RunOptions&, const std::vector<std::string>&) -> Result<std::unique_ptr<inference::TextModel>> {
+    auto model = TapeModel::parse(setup.tape, "tape");
+    if (!model) return model.error();
+    return std::unique_ptr<inference::TextModel>(std::make_unique<NarrowModel>(std::move(*model), 2600));
+  };
+  RunOptions options;
+  options.task = setup.task;
+  auto report = start_run(*opened, checked, *inputs, options, world);
+  REQUIRE(report.has_value());
+  INFO(report->note);
+  CHECK(report->status == "done");
+  int compactions = 0;
+  const auto events = opened->events(report->id);
+  REQUIRE(events.has_value());
+  for (const auto& event : *events) {
+    if (event.type != "context_compacted") continue;
+    ++compactions;
+    CHECK(event.step.starts_with("clerk#"));
+    CHECK(event.data.at("dropped").at(0).at("what") == Json("reasoning"));
+    CHECK(event.data.at("bytes").get<std::size_t>() > 0);
+  }
+  CHECK(compactions >= 1);
+}
+
 TEST_CASE("a model that writes the same thing over and over is stopped and told", "[agent][run]") {
   Setup setup;
   setup.yaml = std::string(kHead) + "agents:\n  clerk: {model: tape, instruction: Answer.}\n";
