@@ -1,30 +1,13 @@
 #include "inference/tokenizer.hpp"
 
-#include "inference/tokenizer_encoder.hpp"
-#include "inference/tokenizer_vocabulary.hpp"
-#include "inference/tokenizer_words.hpp"
+#include "inference/tokenizer_state.hpp"
+#include "inference/unicode.hpp"
 
 #include <algorithm>
 #include <array>
-#include <new>
 #include <utility>
 
 namespace kontor::inference {
-
-struct Tokenizer::State {
-  Vocabulary vocabulary;
-  std::unique_ptr<TextEncoder> encoder;
-  std::string model;
-  std::string pre;
-  TokenId bos = -1, eos = -1, eot = -1, unknown = -1, closing = -1;  // closing: put behind a text (BERT's [SEP])
-  std::vector<TokenId> ends;
-  bool add_bos = false;
-  bool add_eos = false;
-
-  /// Turns the text into tokens; `plain` collects text until an added token closes it.
-  void encode(std::string_view text, Vocabulary::Which which, std::vector<TokenId>& out) const;
-  void flush(std::string& plain, bool& first, std::vector<TokenId>& out) const;
-};
 
 namespace {
 
@@ -35,17 +18,6 @@ constexpr std::array kTurnEnds = {
 constexpr std::array kOtherEnds = {
     std::string_view("<|endoftext|>"), std::string_view("<|end_of_text|>"), std::string_view("<|eom_id|>"), std::string_view("<|EOT|>"),
 };
-
-/// -1 where the key is missing.
-Result<TokenId> read_id(const WeightFile& file, const Vocabulary& vocabulary, std::string_view key) {
-  if (!file.has(key)) return TokenId{-1};
-  const auto id = file.integer(key);
-  if (!id) return id.error();
-  if (*id < 0 || *id >= static_cast<std::int64_t>(vocabulary.size()))
-    return fail(Errc::malformed, "'" + std::string(key) + "' is " + std::to_string(*id) + ", outside the vocabulary of " + std::to_string(vocabulary.size()) + " tokens",
-                "bad_vocab", file.path());
-  return static_cast<TokenId>(*id);
-}
 
 Vocabulary::Which which_of(AddedTokens added) {
   switch (added) {
@@ -58,6 +30,25 @@ Vocabulary::Which which_of(AddedTokens added) {
 
 std::optional<TokenId> known(TokenId id) { return id >= 0 ? std::optional<TokenId>(id) : std::nullopt; }
 
+bool is_space_at(std::string_view text, std::size_t at) { return (character_class(decode_utf8(text, at).value) & kSpace) != 0; }
+bool is_word_at(std::string_view text, std::size_t at) {
+  const std::uint32_t value = decode_utf8(text, at).value;
+  return value == '_' || (character_class(value) & (kLetter | kNumber | kMark)) != 0;
+}
+std::size_t character_before(std::string_view text, std::size_t at) {
+  std::size_t start = at - 1;
+  while (start > 0 && at - start < 4 && (static_cast<unsigned char>(text[start]) & 0xc0) == 0x80) --start;
+  return start;
+}
+
+/// The stretch of text that an added token takes, spaces around it included; {0, 0} where its rule forbids it.
+std::pair<std::size_t, std::size_t> stretch_of(const AddedRule& rule, std::string_view text, std::size_t floor, std::size_t begin, std::size_t end) {
+  if (rule.single_word && ((begin > 0 && is_word_at(text, character_before(text, begin))) || (end < text.size() && is_word_at(text, end)))) return {0, 0};
+  while (rule.strip_left && begin > floor && is_space_at(text, character_before(text, begin))) begin = std::max(floor, character_before(text, begin));
+  while (rule.strip_right && end < text.size() && is_space_at(text, end)) end += decode_utf8(text, end).bytes;
+  return {begin, end};
+}
+
 /// Calls on_text(stretch) and on_token(id) in turn.
 template <class OnText, class OnToken>
 void split_added(const Vocabulary& vocabulary, std::string_view text, Vocabulary::Which which, const OnText& on_text, const OnToken& on_token) {
@@ -68,13 +59,16 @@ void split_added(const Vocabulary& vocabulary, std::string_view text, Vocabulary
       continue;
     }
     const Vocabulary::AddedMatch match = vocabulary.match_added(text, at, which);
-    if (match.id < 0) {
+    std::pair<std::size_t, std::size_t> taken{at, at + match.bytes};
+    if (match.id >= 0)
+      if (const AddedRule* rule = vocabulary.rule(match.id)) taken = stretch_of(*rule, text, start, taken.first, taken.second);
+    if (match.id < 0 || taken.second == 0) {
       ++at;
       continue;
     }
-    if (at > start) on_text(text.substr(start, at - start));
+    if (taken.first > start) on_text(text.substr(start, taken.first - start));
     on_token(match.id);
-    start = at += match.bytes;
+    start = at = taken.second;
   }
   if (start < text.size()) on_text(text.substr(start));
 }
@@ -82,103 +76,41 @@ void split_added(const Vocabulary& vocabulary, std::string_view text, Vocabulary
 }  // namespace
 
 void Tokenizer::State::encode(std::string_view text, Vocabulary::Which which, std::vector<TokenId>& out) const {
-  bool first = true;
+  Place place = Place::start;
   split_added(
       vocabulary, text, which,
       [&](std::string_view stretch) {
-        encoder->encode(stretch, first, out);
-        first = false;
+        encoder->encode(stretch, place, out);
+        place = Place::middle;
       },
       [&](TokenId id) {
         out.push_back(id);
-        first = true;
+        place = Place::behind_added;
       });
 }
 
-void Tokenizer::State::flush(std::string& plain, bool& first, std::vector<TokenId>& out) const {
+void Tokenizer::State::flush(std::string& plain, Place& place, std::vector<TokenId>& out) const {
   if (plain.empty()) return;
-  encoder->encode(plain, first, out);
+  encoder->encode(plain, place, out);
   plain.clear();
-  first = false;
+  place = Place::middle;
+}
+
+void Tokenizer::State::finish() {
+  for (const std::string_view text : kTurnEnds)
+    if (const TokenId id = vocabulary.find_added(text); id >= 0) {
+      ends.push_back(id);
+      if (eot < 0) eot = id;
+    }
+  for (const std::string_view text : kOtherEnds)
+    if (const TokenId id = vocabulary.find_added(text); id >= 0) ends.push_back(id);
+  if (eos >= 0) ends.push_back(eos);
+  if (eot >= 0) ends.push_back(eot);
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
 Tokenizer::Tokenizer(std::shared_ptr<const State> state) : state_(std::move(state)) {}
-
-Result<Tokenizer> Tokenizer::create(const WeightFile& file) try {
-  if (file.is_folder()) return fail(Errc::unsupported, "the vocabulary of a folder cannot be read yet", "unsupported_tokenizer", file.path());
-  const auto model = file.text("tokenizer.ggml.model");
-  if (!model) return model.error();
-  const auto pre = file.text_or("tokenizer.ggml.pre", "default");
-  if (!pre) return pre.error();
-  TokenSpelling spelling = TokenSpelling::byte_alphabet;
-  if (*model == "llama") spelling = TokenSpelling::sentence_piece;
-  else if (*model == "bert") spelling = TokenSpelling::word_piece;
-  else if (*model != "gpt2")
-    return fail(Errc::unsupported, "tokenizer model '" + printable(*model) + "' is not supported (gpt2, llama and bert are)", "unsupported_tokenizer", file.path());
-
-  auto vocabulary = Vocabulary::read(file, spelling);
-  if (!vocabulary) return vocabulary.error();
-  auto state = std::make_shared<State>();
-  state->vocabulary = std::move(*vocabulary);
-  state->model = *model;
-  state->pre = *pre;
-  const Vocabulary& words = state->vocabulary;
-
-  const std::pair<std::string_view, TokenId*> ids[] = {
-      {"tokenizer.ggml.bos_token_id", &state->bos},
-      {"tokenizer.ggml.eos_token_id", &state->eos},
-      {"tokenizer.ggml.eot_token_id", &state->eot},
-      {"tokenizer.ggml.unknown_token_id", &state->unknown},
-      {"tokenizer.ggml.seperator_token_id", &state->closing},  // the key is spelled so
-  };
-  for (const auto& [key, place] : ids) {
-    const auto id = read_id(file, words, key);
-    if (!id) return id.error();
-    *place = *id;
-  }
-  for (const std::string_view key : {"tokenizer.ggml.eom_token_id", "tokenizer.ggml.padding_token_id", "tokenizer.ggml.cls_token_id", "tokenizer.ggml.mask_token_id"}) {
-    const auto id = read_id(file, words, key);
-    if (!id) return id.error();
-    if (key == "tokenizer.ggml.eom_token_id" && *id >= 0) state->ends.push_back(*id);
-    if (key == "tokenizer.ggml.cls_token_id" && *id >= 0 && spelling == TokenSpelling::word_piece) state->bos = *id;
-  }
-  if (spelling == TokenSpelling::sentence_piece) {
-    // What files without these keys mean.
-    if (state->unknown < 0 && words.contains(0)) state->unknown = 0;
-    if (state->bos < 0 && words.contains(1)) state->bos = 1;
-    if (state->eos < 0 && words.contains(2)) state->eos = 2;
-  }
-  if (spelling == TokenSpelling::word_piece && state->closing < 0) state->closing = state->eos;
-
-  for (const std::string_view text : kTurnEnds)
-    if (const TokenId id = words.find_added(text); id >= 0) {
-      state->ends.push_back(id);
-      if (state->eot < 0) state->eot = id;
-    }
-  for (const std::string_view text : kOtherEnds)
-    if (const TokenId id = words.find_added(text); id >= 0) state->ends.push_back(id);
-  if (state->eos >= 0) state->ends.push_back(state->eos);
-  if (state->eot >= 0) state->ends.push_back(state->eot);
-  std::sort(state->ends.begin(), state->ends.end());
-  state->ends.erase(std::unique(state->ends.begin(), state->ends.end()), state->ends.end());
-
-  const bool begins = spelling != TokenSpelling::byte_alphabet || find_word_split(*pre) == WordSplit::llama3;
-  const auto add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", begins);
-  if (!add_bos) return add_bos.error();
-  const auto add_eos = file.boolean_or("tokenizer.ggml.add_eos_token", spelling == TokenSpelling::word_piece);
-  if (!add_eos) return add_eos.error();
-  state->add_bos = *add_bos && state->bos >= 0;
-  state->add_eos = *add_eos;
-
-  auto encoder = spelling == TokenSpelling::byte_alphabet    ? make_byte_pair_encoder(file, words)
-                 : spelling == TokenSpelling::sentence_piece ? make_sentence_piece_encoder(file, words, state->unknown)
-                                                             : make_word_piece_encoder(file, words, state->unknown);
-  if (!encoder) return encoder.error();
-  state->encoder = std::move(*encoder);
-  return Tokenizer(std::move(state));
-} catch (const std::bad_alloc&) {
-  return fail(Errc::memory, "out of memory", "out_of_memory");
-}
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
   return encode(text, parse_special ? AddedTokens::all : AddedTokens::text_only);
@@ -191,11 +123,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, AddedTokens added)
 }
 
 std::vector<TokenId> Tokenizer::encode_with_ends(std::string_view text, bool parse_special) const {
-  std::vector<TokenId> out;
-  if (state_->add_bos) out.push_back(state_->bos);
+  std::vector<TokenId> out = state_->prefix;
   state_->encode(text, which_of(parse_special ? AddedTokens::all : AddedTokens::text_only), out);
-  const TokenId end = state_->closing >= 0 ? state_->closing : state_->eos;
-  if (state_->add_eos && end >= 0) out.push_back(end);
+  out.insert(out.end(), state_->suffix.begin(), state_->suffix.end());
   return out;
 }
 
@@ -203,16 +133,16 @@ Result<std::vector<TokenId>> Tokenizer::encode_segments(std::span<const Segment>
   std::vector<TokenId> out;
   std::string plain;
   std::string joined;
-  bool first = true;
+  Place place = Place::start;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     if (!segment.tokens.empty()) {
-      state_->flush(plain, first, out);
+      state_->flush(plain, place, out);
       for (const TokenId id : segment.tokens) {
         if (!state_->vocabulary.contains(id)) return fail(Errc::usage, "token " + std::to_string(id) + " is outside the vocabulary", "bad_token");
         out.push_back(id);
       }
-      first = state_->vocabulary.is_added(out.back());
+      place = state_->vocabulary.is_added(out.back()) ? Place::behind_added : Place::middle;
       continue;
     }
     std::string_view text = segment.text;
@@ -226,12 +156,12 @@ Result<std::vector<TokenId>> Tokenizer::encode_segments(std::span<const Segment>
         state_->vocabulary, text, which_of(segment.is_template ? AddedTokens::all : AddedTokens::text_only),
         [&](std::string_view stretch) { plain += stretch; },
         [&](TokenId id) {
-          state_->flush(plain, first, out);
+          state_->flush(plain, place, out);
           out.push_back(id);
-          first = true;
+          place = Place::behind_added;
         });
   }
-  state_->flush(plain, first, out);
+  state_->flush(plain, place, out);
   return out;
 }
 
@@ -251,8 +181,16 @@ bool Tokenizer::is_control(TokenId id) const { return state_->vocabulary.is_cont
 bool Tokenizer::is_added(TokenId id) const { return state_->vocabulary.is_added(id); }
 
 std::optional<TokenId> Tokenizer::find(std::string_view text) const {
-  const TokenId added = state_->vocabulary.find_added(text);
-  return known(added >= 0 ? added : state_->vocabulary.find_text(text));
+  const Vocabulary& vocabulary = state_->vocabulary;
+  if (const TokenId added = vocabulary.find_added(text); added >= 0) return added;
+  if (!vocabulary.shows_spaces()) return known(vocabulary.find_text(text));
+  std::string marked;
+  for (const char c : text) {
+    if (c == ' ') marked += "\xe2\x96\x81";
+    else marked.push_back(c);
+  }
+  const TokenId id = vocabulary.find_text(marked);
+  return known(id < 0 && text.size() == 1 ? vocabulary.byte_token(static_cast<unsigned char>(text[0])) : id);
 }
 
 std::optional<TokenId> Tokenizer::bos() const { return known(state_->bos); }
@@ -261,8 +199,8 @@ std::optional<TokenId> Tokenizer::eot() const { return known(state_->eot); }
 std::optional<TokenId> Tokenizer::unknown() const { return known(state_->unknown); }
 std::span<const TokenId> Tokenizer::end_tokens() const { return state_->ends; }
 bool Tokenizer::is_end(TokenId id) const { return std::binary_search(state_->ends.begin(), state_->ends.end(), id); }
-bool Tokenizer::add_bos() const { return state_->add_bos; }
-bool Tokenizer::add_eos() const { return state_->add_eos; }
+bool Tokenizer::add_bos() const { return state_->bos >= 0 && !state_->prefix.empty() && state_->prefix.front() == state_->bos; }
+bool Tokenizer::add_eos() const { return !state_->suffix.empty(); }
 std::size_t Tokenizer::size() const { return state_->vocabulary.size(); }
 std::string_view Tokenizer::model() const { return state_->model; }
 std::string_view Tokenizer::pre() const { return state_->pre; }

@@ -1,9 +1,11 @@
 #pragma once
-// Text to token ids and back, from the vocabulary in a model file (tokenizer.ggml.*): byte-level BPE with the
-// pre-tokenizers of the DeepSeek, Qwen and Llama 3 families, SentencePiece BPE, WordPiece. Bytes that are not UTF-8
-// are encoded too and come back unchanged (byte-level BPE, SentencePiece with byte tokens).
+// Text to token ids and back, from the vocabulary in a GGUF file (tokenizer.ggml.*) or a tokenizer.json
+// (tokenizer_json.hpp): byte-level BPE, SentencePiece BPE and unigram, WordPiece. The same vocabulary gives the same
+// ids whichever file it comes from. Bytes that are not UTF-8 are encoded too and come back unchanged (byte-level BPE,
+// SentencePiece with byte tokens).
 
 #include "base/error.hpp"
+#include "base/json.hpp"
 #include "inference/text_model.hpp"
 #include "inference/weight_file.hpp"
 
@@ -32,6 +34,13 @@ class Tokenizer {
   /// Errors: missing_key, wrong_key_type, bad_vocab, unsupported_tokenizer (model or pre-tokenizer), limit_exceeded,
   /// out_of_memory.
   static Result<Tokenizer> create(const WeightFile& file);
+  /// From a tokenizer.json or a folder that holds one, with the tokenizer_config.json and generation_config.json beside
+  /// it where they exist. See tokenizer_json.hpp for what is understood. Errors: not_found, not_regular_file,
+  /// json_syntax, bad_utf8, bad_vocab, bad_regex, unsupported_regex, unsupported_tokenizer, limit_exceeded,
+  /// out_of_memory.
+  static Result<Tokenizer> from_json_file(const std::string& path);
+  /// The same from texts; `config` and `generation` may be null.
+  static Result<Tokenizer> from_json(std::string_view tokenizer, const Json& config, const Json& generation, const std::string& where);
 
   /// Ids of the text. Without `parse_special` (AddedTokens::text_only) text never becomes a control token. No begin
   /// token is added.
@@ -74,8 +83,9 @@ class Tokenizer {
   std::string_view model() const;
   std::string_view pre() const;
 
+  struct State;  ///< What it is made of (tokenizer_state.hpp).
+
  private:
-  struct State;
   explicit Tokenizer(std::shared_ptr<const State> state);
   std::shared_ptr<const State> state_;
 };

@@ -11,8 +11,8 @@
 namespace kontor::inference {
 namespace {
 
-Error bad(const WeightFile& file, std::string message, std::string kind = "bad_vocab") {
-  return fail(Errc::malformed, std::move(message), std::move(kind), file.path());
+Error bad(const TokenList& list, std::string message, std::string kind = "bad_vocab") {
+  return fail(Errc::malformed, std::move(message), std::move(kind), list.where);
 }
 
 /// Printable Latin-1 characters stand for themselves, the other 68 bytes for U+0100 onwards, in order.
@@ -27,12 +27,13 @@ constexpr std::array<std::int16_t, 0x144> kByteOf = [] {
   return table;
 }();
 
+constexpr std::string_view kWordMark = "\xe2\x96\x81";
+
 void append_spaced(std::string_view text, std::string& out) {
-  constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
   for (std::size_t at = 0; at < text.size();) {
-    if (text.substr(at).starts_with(kSpaceMark)) {
+    if (text.substr(at).starts_with(kWordMark)) {
       out.push_back(' ');
-      at += kSpaceMark.size();
+      at += kWordMark.size();
     } else {
       out.push_back(text[at++]);
     }
@@ -103,34 +104,35 @@ std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed) {
   return mix(hash ^ word, kA ^ seed);
 }
 
-std::string_view Vocabulary::piece(TokenId id) const {
-  if (!contains(id)) return {};
-  const auto i = static_cast<std::size_t>(id);
-  const std::size_t start = i == 0 ? 0 : ends_[i - 1];
-  return std::string_view(bytes_).substr(start, ends_[i] - start);
-}
-
 TokenId Vocabulary::find(const std::vector<TokenId>& slots, std::string_view bytes) const {
   if (slots.empty()) return -1;
   const std::size_t mask = slots.size() - 1;
   for (std::size_t slot = hash_bytes(bytes, seed_) & mask;; slot = (slot + 1) & mask) {
     const TokenId id = slots[slot];
-    if (id < 0 || piece(id) == bytes) return id;
+    if (id < 0 || text(id) == bytes) return id;
   }
 }
 
-void Vocabulary::insert(std::vector<TokenId>& slots, TokenId id) {
+/// False where an equal text is there already: of equal tokens the first one counts.
+bool Vocabulary::insert(std::vector<TokenId>& slots, TokenId id) {
   const std::size_t mask = slots.size() - 1;
-  for (std::size_t slot = hash_bytes(piece(id), seed_) & mask;; slot = (slot + 1) & mask) {
-    if (slots[slot] < 0) slots[slot] = id;
-    else if (piece(slots[slot]) != piece(id)) continue;
-    return;  // of equal tokens the first one counts
+  for (std::size_t slot = hash_bytes(text(id), seed_) & mask;; slot = (slot + 1) & mask) {
+    if (slots[slot] < 0) {
+      slots[slot] = id;
+      return true;
+    }
+    if (text(slots[slot]) == text(id)) return false;
   }
+}
+
+const AddedRule* Vocabulary::rule(TokenId id) const {
+  const auto found = std::lower_bound(rules_.begin(), rules_.end(), id, [](const auto& entry, TokenId value) { return entry.first < value; });
+  return found != rules_.end() && found->first == id ? &found->second : nullptr;
 }
 
 void Vocabulary::add_to_trie(TokenId id) {
   std::uint32_t node = 0;
-  for (const char c : piece(id)) {
+  for (const char c : text(id)) {
     const auto byte = static_cast<unsigned char>(c);
     auto& edges = trie_[node].next;
     const auto found = std::find_if(edges.begin(), edges.end(), [&](const auto& edge) { return edge.first == byte; });
@@ -144,7 +146,7 @@ void Vocabulary::add_to_trie(TokenId id) {
     node = fresh;
   }
   if (trie_[node].id < 0) trie_[node].id = id;
-  starts_added_[static_cast<unsigned char>(piece(id)[0])] = true;
+  starts_added_[static_cast<unsigned char>(text(id)[0])] = true;
 }
 
 bool Vocabulary::allowed(TokenId id, Which which) const {
@@ -171,83 +173,82 @@ Vocabulary::AddedMatch Vocabulary::match_added(std::string_view text, std::size_
   return best;
 }
 
-Result<Vocabulary> Vocabulary::read(const WeightFile& file, TokenSpelling spelling) {
-  const auto texts = file.texts("tokenizer.ggml.tokens");
-  if (!texts) return texts.error();
-  const std::size_t count = texts->size();
-  if (count == 0) return bad(file, "'tokenizer.ggml.tokens' is empty");
-  if (count > kMaxTokens) return bad(file, "'tokenizer.ggml.tokens' has " + std::to_string(count) + " entries, more than " + std::to_string(kMaxTokens), "limit_exceeded");
-
+Result<Vocabulary> Vocabulary::build(const TokenList& list, TokenSpelling spelling) {
+  const std::size_t count = list.texts.size();
+  if (count == 0) return bad(list, "the vocabulary has no tokens");
+  if (count > kMaxTokens) return bad(list, "the vocabulary has " + std::to_string(count) + " tokens, more than " + std::to_string(kMaxTokens), "limit_exceeded");
   Vocabulary out;
   out.seed_ = static_cast<std::uint64_t>(std::random_device{}()) << 32 | std::random_device{}();
-  out.types_.assign(count, TokenType::normal);
-  if (const MetadataEntry* entry = file.find("tokenizer.ggml.token_type")) {
-    if (entry->type != MetadataType::array || (entry->element_type != MetadataType::i32 && entry->element_type != MetadataType::u32))
-      return bad(file, "'tokenizer.ggml.token_type' is not an array of 32-bit integers", "wrong_key_type");
-    const auto types = file.integers(entry->key);
-    if (!types) return types.error();
-    if (types->size() != count) return bad(file, "'tokenizer.ggml.token_type' has " + std::to_string(types->size()) + " entries for " + std::to_string(count) + " tokens");
-    for (std::size_t i = 0; i < count; ++i) {
-      if ((*types)[i] < 0 || (*types)[i] > 6) return bad(file, "token " + std::to_string(i) + " has unknown type " + std::to_string((*types)[i]));
-      out.types_[i] = static_cast<TokenType>((*types)[i]);
-    }
-  }
-  if (file.has("tokenizer.ggml.scores")) {
-    auto scores = file.numbers("tokenizer.ggml.scores");
-    if (!scores) return scores.error();
-    if (scores->size() != count) return bad(file, "'tokenizer.ggml.scores' has " + std::to_string(scores->size()) + " entries for " + std::to_string(count) + " tokens");
-    out.scores_ = std::move(*scores);
-  }
+  out.types_ = list.types;
+  out.scores_ = list.scores;
+  out.rules_ = list.rules;
+  std::sort(out.rules_.begin(), out.rules_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  if (auto added = out.add_texts(list, spelling); !added) return added.error();
+  if (auto indexed = out.index(list, spelling); !indexed) return indexed.error();
+  return out;
+}
 
-  out.ends_.reserve(count);
-  out.added_.assign(count, 0);
-  std::size_t added_count = 0, added_bytes = 0, text_count = 0;
+Result<void> Vocabulary::add_texts(const TokenList& list, TokenSpelling spelling) {
+  const std::size_t count = list.texts.size();
+  ends_.reserve(count);
+  added_.assign(count, 0);
+  if (spelling == TokenSpelling::sentence_piece) shown_ends_.reserve(count);
+  std::size_t added_bytes = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const std::string_view text = (*texts)[i];
-    const TokenType type = out.types_[i];
-    if (text.size() > kMaxTokenBytes) return bad(file, "token " + std::to_string(i) + " has " + std::to_string(text.size()) + " bytes, more than " + std::to_string(kMaxTokenBytes), "limit_exceeded");
+    const std::string_view text = list.texts[i];
+    const TokenType type = types_[i];
+    if (text.size() > kMaxTokenBytes) return bad(list, "token " + std::to_string(i) + " has " + std::to_string(text.size()) + " bytes, more than " + std::to_string(kMaxTokenBytes), "limit_exceeded");
     const bool plain = type == TokenType::normal || type == TokenType::undefined || type == TokenType::byte;
     const bool marker = plain && spelling == TokenSpelling::byte_alphabet && marker_of_normal_type(text);
-    const std::size_t start = out.bytes_.size();
-    if (const int byte = spelling == TokenSpelling::sentence_piece && type == TokenType::byte ? spelled_byte(text) : -1; byte >= 0) out.bytes_.push_back(static_cast<char>(byte));
-    else if (!plain || marker) out.bytes_ += text;
-    else if (spelling == TokenSpelling::byte_alphabet) append_from_byte_alphabet(text, out.bytes_);
-    else append_spaced(text, out.bytes_);
-    if (out.bytes_.size() > UINT32_MAX) return bad(file, "the vocabulary is larger than 4 GiB", "limit_exceeded");
-    out.ends_.push_back(static_cast<std::uint32_t>(out.bytes_.size()));
-    const std::size_t length = out.bytes_.size() - start;
+    const std::size_t start = bytes_.size();
+    if (!plain || marker || spelling == TokenSpelling::sentence_piece) bytes_ += text;
+    else if (spelling == TokenSpelling::byte_alphabet) append_from_byte_alphabet(text, bytes_);
+    else if (text.starts_with(kWordMark)) bytes_.append(1, ' ').append(text.substr(kWordMark.size()));
+    else bytes_ += text;
+    if (spelling == TokenSpelling::sentence_piece) {
+      const int byte = type == TokenType::byte ? spelled_byte(text) : -1;
+      if (byte >= 0) shown_.push_back(static_cast<char>(byte));
+      else if (plain) append_spaced(text, shown_);
+      else shown_ += text;
+      shown_ends_.push_back(static_cast<std::uint32_t>(shown_.size()));
+    }
+    if (bytes_.size() > UINT32_MAX) return bad(list, "the vocabulary is larger than 4 GiB", "limit_exceeded");
+    ends_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+    const std::size_t length = bytes_.size() - start;
     if (type == TokenType::control || type == TokenType::unknown || type == TokenType::user_defined || marker) {
-      out.added_[i] = type != TokenType::user_defined || in_brackets(text) ? 2 : 1;
-      ++added_count;
+      added_[i] = type != TokenType::user_defined || in_brackets(text) ? 2 : 1;
       added_bytes += length;
       if (length > kMaxAddedBytes || added_bytes > kMaxAddedTotalBytes)
-        return bad(file, "added token " + std::to_string(i) + " is too long, or added tokens are together", "limit_exceeded");
+        return bad(list, "added token " + std::to_string(i) + " is too long, or added tokens are together", "limit_exceeded");
     } else if (type != TokenType::unused) {
-      ++text_count;
-      out.longest_ = std::max(out.longest_, length);
+      longest_ = std::max(longest_, length);
     }
   }
+  return {};
+}
 
-  out.text_slots_.assign(std::bit_ceil(2 * text_count + 2), -1);
-  out.added_slots_.assign(std::bit_ceil(2 * added_count + 2), -1);
+Result<void> Vocabulary::index(const TokenList& list, TokenSpelling spelling) {
+  const std::size_t count = types_.size();
+  const auto added_count = static_cast<std::size_t>(std::count_if(added_.begin(), added_.end(), [](std::uint8_t kind) { return kind != 0; }));
+  text_slots_.assign(std::bit_ceil(2 * (count - added_count) + 2), -1);
+  added_slots_.assign(std::bit_ceil(2 * added_count + 2), -1);
   for (std::size_t i = 0; i < count; ++i) {
     const auto id = static_cast<TokenId>(i);
-    const std::string_view piece = out.piece(id);
-    if (piece.empty()) continue;
-    if (out.added_[i] != 0) {
-      out.insert(out.added_slots_, id);
-      if (out.types_[i] != TokenType::unknown) out.add_to_trie(id);
-    } else if (out.types_[i] != TokenType::unused) {
+    if (text(id).empty()) continue;
+    if (added_[i] != 0) {
+      insert(added_slots_, id);
+      if (types_[i] != TokenType::unknown) add_to_trie(id);
+    } else if (types_[i] != TokenType::unused) {
       // SentencePiece has the byte tokens beside the same characters as text; they serve as the last resort only.
-      const bool fallback = spelling == TokenSpelling::sentence_piece && out.types_[i] == TokenType::byte;
-      if (!fallback) out.insert(out.text_slots_, id);
-      if (piece.size() == 1 && (fallback || spelling != TokenSpelling::sentence_piece)) {
-        TokenId& slot = out.byte_tokens_[static_cast<unsigned char>(piece[0])];
+      const bool fallback = spelling == TokenSpelling::sentence_piece && types_[i] == TokenType::byte;
+      if (!fallback && !insert(text_slots_, id) && list.unique) return bad(list, "token " + std::to_string(i) + " has the text of another token");
+      if (piece(id).size() == 1 && (fallback || spelling != TokenSpelling::sentence_piece)) {
+        TokenId& slot = byte_tokens_[static_cast<unsigned char>(piece(id)[0])];
         if (slot < 0) slot = id;
       }
     }
   }
-  return out;
+  return {};
 }
 
 }  // namespace kontor::inference

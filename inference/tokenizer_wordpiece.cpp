@@ -1,62 +1,37 @@
-// WordPiece as uncased BERT models use it: text is folded (no accents, lower case), cut at spaces and punctuation, and
-// each word is spelled by the longest tokens from the left.
+// WordPiece as BERT models use it: text is cleaned and folded as the vocabulary asks for, cut at spaces and
+// punctuation, and each word is spelled by the longest tokens from the left.
 
 #include "inference/tokenizer_encoder.hpp"
+#include "inference/tokenizer_normalizer.hpp"
 #include "inference/unicode.hpp"
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace kontor::inference {
 namespace {
 
-constexpr std::size_t kMaxWordCharacters = 100;  // longer words are unknown, as in the original
-
-bool is_ideograph(std::uint32_t c) {
-  return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b73f) ||
-         (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b820 && c <= 0x2ceaf) || (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
-}
-
-class WordPieceEncoder final : public TextEncoder {
+class WordPieceModel final : public WordModel {
  public:
-  WordPieceEncoder(const Vocabulary& vocabulary, TokenId unknown) : vocabulary_(vocabulary), unknown_(unknown) {}
+  WordPieceModel(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word) : vocabulary_(vocabulary), unknown_(unknown), longest_word_(longest_word) {}
 
-  void encode(std::string_view text, bool, std::vector<TokenId>& out) const override {
-    std::string word;
-    for (std::size_t at = 0; at < text.size();) {
-      const CodePoint point = decode_utf8(text, at);
-      at += point.bytes;
-      const std::uint8_t kind = character_class(point.value);
-      if ((kind & kSpace) != 0) {
-        flush(word, out);
-        continue;
-      }
-      if (point.value == 0xfffd || is_control_or_format(point.value)) continue;
-      // All of ASCII that is neither letter, digit nor control counts as punctuation.
-      const bool alone = (kind & kPunctuation) != 0 || ((kind & kSymbol) != 0 && point.value < 0x80) || is_ideograph(point.value);
-      if (alone) flush(word, out);
-      append_folded(point.value, word);
-      if (alone) flush(word, out);
-    }
-    flush(word, out);
+  void encode_word(std::string_view word, std::vector<TokenId>& out) const override {
+    if (word.empty()) return;
+    const std::size_t before = out.size();
+    thread_local std::string spaced;
+    spaced.assign(1, ' ');
+    spaced += word;
+    if (spell(spaced, out)) return;
+    out.resize(before);
+    out.push_back(unknown_);
   }
 
  private:
-  void flush(std::string& word, std::vector<TokenId>& out) const {
-    if (word.empty()) return;
-    const std::size_t before = out.size();
-    if (!spell(" " + word, out)) {
-      out.resize(before);
-      out.push_back(unknown_);
-    }
-    word.clear();
-  }
-
-  bool spell(const std::string& word, std::vector<TokenId>& out) const {
+  bool spell(std::string_view text, std::vector<TokenId>& out) const {
     std::size_t characters = 0;
-    for (std::size_t at = 1; at < word.size(); at += decode_utf8(word, at).bytes) ++characters;
-    if (characters > kMaxWordCharacters) return false;
-    const std::string_view text = word;
+    for (std::size_t at = 1; at < text.size(); at += decode_utf8(text, at).bytes)
+      if (++characters > longest_word_) return false;
     for (std::size_t at = 0; at < text.size();) {
       std::size_t length = std::min(text.size() - at, vocabulary_.longest());
       TokenId id = -1;
@@ -71,13 +46,59 @@ class WordPieceEncoder final : public TextEncoder {
 
   const Vocabulary& vocabulary_;
   TokenId unknown_;
+  std::size_t longest_word_;
 };
+
+class WordPieceEncoder final : public TextEncoder {
+ public:
+  WordPieceEncoder(const Vocabulary& vocabulary, TokenId unknown, const WordPieceOptions& options) : model_(vocabulary, unknown, options.longest_word), options_(options) {}
+
+  void encode(std::string_view text, Place, std::vector<TokenId>& out) const override {
+    std::string word;
+    const auto flush = [&] {
+      model_.encode_word(word, out);
+      word.clear();
+    };
+    for (std::size_t at = 0; at < text.size();) {
+      const CodePoint point = decode_utf8(text, at);
+      at += point.bytes;
+      if ((character_class(point.value) & kSpace) != 0) {
+        flush();
+        continue;
+      }
+      if (point.value == kBadByte || (options_.clean_text && is_bert_control(point.value))) continue;
+      const bool alone = is_bert_punctuation(point.value) || (options_.ideographs_alone && is_bert_ideograph(point.value));
+      if (alone) flush();
+      append(point.value, word);
+      if (alone) flush();
+    }
+    flush();
+  }
+
+ private:
+  void append(std::uint32_t value, std::string& word) const {
+    if (options_.strip_accents && options_.lower_case) append_folded(value, word);
+    else if (options_.strip_accents) append_without_accents(value, word);
+    else if (options_.lower_case) append_lower(value, word);
+    else append_utf8(word, value);
+  }
+
+  WordPieceModel model_;
+  WordPieceOptions options_;
+};
+
+Error no_unknown(const std::string& where) { return fail(Errc::malformed, "the vocabulary names no unknown token", "bad_vocab", where); }
 
 }  // namespace
 
-Result<std::unique_ptr<TextEncoder>> make_word_piece_encoder(const WeightFile& file, const Vocabulary& vocabulary, TokenId unknown) {
-  if (unknown < 0) return fail(Errc::malformed, "'tokenizer.ggml.unknown_token_id' is missing", "bad_vocab", file.path());
-  return std::unique_ptr<TextEncoder>(std::make_unique<WordPieceEncoder>(vocabulary, unknown));
+Result<std::unique_ptr<TextEncoder>> make_word_piece_encoder(const Vocabulary& vocabulary, TokenId unknown, const WordPieceOptions& options, const std::string& where) {
+  if (unknown < 0) return no_unknown(where);
+  return std::unique_ptr<TextEncoder>(std::make_unique<WordPieceEncoder>(vocabulary, unknown, options));
+}
+
+Result<std::unique_ptr<WordModel>> make_word_piece_model(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, const std::string& where) {
+  if (unknown < 0) return no_unknown(where);
+  return std::unique_ptr<WordModel>(std::make_unique<WordPieceModel>(vocabulary, unknown, longest_word));
 }
 
 }  // namespace kontor::inference

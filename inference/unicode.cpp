@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -70,17 +71,17 @@ bool may_compose(std::uint32_t value) {
          buffer[0] != static_cast<utf8proc_int32_t>(value);
 }
 
-/// Canonically composes valid text. Marks are sorted here, because utf8proc's own sorting takes quadratic time on long
-/// runs of them.
-void compose(std::string_view text, std::string& out) {
+/// Normalises valid text. Marks are sorted here, because utf8proc's own sorting takes quadratic time on long runs of
+/// them.
+void normalise_valid(std::string_view text, bool compatible, bool composed, std::string& out) {
   std::vector<utf8proc_int32_t> points;
   std::array<utf8proc_int32_t, 32> buffer{};
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
   for (std::size_t at = 0; at < text.size();) {
     const CodePoint point = decode_utf8(text, at);
     at += point.bytes;
     int boundary = 0;
-    const auto length =
-        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(point.value), buffer.data(), buffer.size(), UTF8PROC_DECOMPOSE, &boundary);
+    const auto length = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(point.value), buffer.data(), buffer.size(), options, &boundary);
     if (length > 0 && length <= static_cast<utf8proc_ssize_t>(buffer.size())) points.insert(points.end(), buffer.begin(), buffer.begin() + length);
     else points.push_back(static_cast<utf8proc_int32_t>(point.value));
   }
@@ -93,10 +94,12 @@ void compose(std::string_view text, std::string& out) {
                      [&](utf8proc_int32_t a, utf8proc_int32_t b) { return rank(a) < rank(b); });
     start = end - 1;
   }
-  const auto length = utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()),
-                                               static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  auto length = static_cast<utf8proc_ssize_t>(points.size());
+  if (composed) length = utf8proc_normalize_utf32(points.data(), length, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   for (utf8proc_ssize_t i = 0; i < length; ++i) append_utf8(out, static_cast<std::uint32_t>(points[static_cast<std::size_t>(i)]));
 }
+
+void compose(std::string_view text, std::string& out) { normalise_valid(text, false, true, out); }
 
 }  // namespace
 
@@ -139,6 +142,11 @@ void append_utf8(std::string& out, std::uint32_t value) {
 
 bool is_valid_utf8(std::string_view bytes) {
   for (std::size_t at = 0; at < bytes.size();) {
+    std::uint64_t word;
+    if (at + 8 <= bytes.size() && (std::memcpy(&word, bytes.data() + at, 8), (word & 0x8080808080808080ull) == 0)) {
+      at += 8;
+      continue;
+    }
     const CodePoint point = decode_utf8(bytes, at);
     if (point.value == kBadByte) return false;
     at += point.bytes;
@@ -187,16 +195,62 @@ bool normalise_nfc(std::string_view text, std::string& out) {
   return true;
 }
 
-void append_folded(std::uint32_t value, std::string& out) {
+std::string normalise(std::string_view text, NormalForm form) {
+  std::string out;
+  if (form == NormalForm::nfc) return normalise_nfc(text, out) ? out : std::string(text);
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    std::size_t end = at;  // of a valid stretch
+    while (end < text.size()) {
+      const CodePoint point = decode_utf8(text, end);
+      if (point.value == kBadByte) break;
+      end += point.bytes;
+    }
+    normalise_valid(text.substr(at, end - at), form != NormalForm::nfd, form == NormalForm::nfkc, out);
+    if (end < text.size()) out.push_back(text[end++]);
+    at = end;
+  }
+  return out;
+}
+
+GeneralCategory general_category(std::uint32_t value) {
+  return value > 0x10ffff ? GeneralCategory::cn : static_cast<GeneralCategory>(utf8proc_category(static_cast<utf8proc_int32_t>(value)));
+}
+
+std::uint32_t lower_case(std::uint32_t value) {
+  return value > 0x10ffff ? value : static_cast<std::uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(value)));
+}
+std::uint32_t upper_case(std::uint32_t value) {
+  return value > 0x10ffff ? value : static_cast<std::uint32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(value)));
+}
+
+void append_lower(std::uint32_t value, std::string& out) {
+  if (value == 0x130) out += "i\xcc\x87";  // the only one that becomes two
+  else append_utf8(out, lower_case(value));
+}
+
+namespace {
+
+template <class Append>
+void append_parts(std::uint32_t value, const Append& append) {
   std::array<utf8proc_int32_t, 32> buffer{};
   int boundary = 0;
   const auto length = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(value), buffer.data(), buffer.size(), UTF8PROC_DECOMPOSE, &boundary);
-  if (length <= 0 || length > static_cast<utf8proc_ssize_t>(buffer.size())) return append_utf8(out, value);
+  if (length <= 0 || length > static_cast<utf8proc_ssize_t>(buffer.size())) return append(value);
   for (utf8proc_ssize_t i = 0; i < length; ++i) {
     const utf8proc_int32_t part = buffer[static_cast<std::size_t>(i)];
-    if (utf8proc_category(part) == UTF8PROC_CATEGORY_MN) continue;
-    append_utf8(out, static_cast<std::uint32_t>(utf8proc_tolower(part)));
+    if (utf8proc_category(part) != UTF8PROC_CATEGORY_MN) append(static_cast<std::uint32_t>(part));
   }
+}
+
+}  // namespace
+
+void append_without_accents(std::uint32_t value, std::string& out) {
+  append_parts(value, [&](std::uint32_t part) { append_utf8(out, part); });
+}
+
+void append_folded(std::uint32_t value, std::string& out) {
+  append_parts(value, [&](std::uint32_t part) { append_lower(part, out); });
 }
 
 bool is_control_or_format(std::uint32_t value) {

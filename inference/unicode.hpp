@@ -34,6 +34,16 @@ enum CharacterClass : std::uint8_t {
   kSymbol = 32,      ///< \p{S}
 };
 
+/// General categories, numbered as utf8proc does.
+enum class GeneralCategory : std::uint8_t { cn, lu, ll, lt, lm, lo, mn, mc, me, nd, nl, no, pc, pd, ps, pe, pi, pf, po, sm, sc, sk, so, zs, zl, zp, cc, cf, cs, co };
+/// cn (unassigned) above U+10FFFF.
+GeneralCategory general_category(std::uint32_t value);
+constexpr std::uint32_t category_bit(GeneralCategory category) { return std::uint32_t{1} << static_cast<unsigned>(category); }
+
+/// One code point in the other case, or itself.
+std::uint32_t lower_case(std::uint32_t value);
+std::uint32_t upper_case(std::uint32_t value);
+
 /// Flags of a code point; 0 for kBadByte, controls, unassigned and format characters.
 std::uint8_t character_class(std::uint32_t value);
 
@@ -41,6 +51,14 @@ std::uint8_t character_class(std::uint32_t value);
 /// are not UTF-8 stay as they are. Linear, apart from sorting runs of combining marks.
 bool normalise_nfc(std::string_view text, std::string& out);
 
+enum class NormalForm { nfc, nfd, nfkc, nfkd };
+/// The text in a Unicode normalisation form. Bytes that are not UTF-8 stay as they are.
+std::string normalise(std::string_view text, NormalForm form);
+
+/// The code point in lower case, which may be two code points.
+void append_lower(std::uint32_t value, std::string& out);
+/// The code point decomposed, without nonspacing marks.
+void append_without_accents(std::uint32_t value, std::string& out);
 /// The code point decomposed, without nonspacing marks, in lower case: what uncased BERT vocabularies hold.
 void append_folded(std::uint32_t value, std::string& out);
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <optional>
@@ -50,14 +51,21 @@ struct TokenizeOptions {
   bool special = false, json = false;
 };
 
+/// From a GGUF file, a tokenizer.json or a folder that holds one.
+Result<inference::Tokenizer> open_tokenizer(const std::string& path) {
+  std::error_code ignored;
+  if (path.ends_with(".json") || std::filesystem::is_directory(path, ignored)) return inference::Tokenizer::from_json_file(path);
+  const auto file = inference::WeightFile::open(path);
+  if (!file) return file.error();
+  return inference::Tokenizer::create(*file);
+}
+
 int tokenize(const TokenizeOptions& options) {
   if (options.batch.empty() == !options.text) {
     print_error("give either a text or --batch");
     return kUsage;
   }
-  const auto file = inference::WeightFile::open(options.file);
-  if (!file) return report_model_error(file.error());
-  const auto tokenizer = inference::Tokenizer::create(*file);
+  const auto tokenizer = open_tokenizer(options.file);
   if (!tokenizer) return report_model_error(tokenizer.error());
   if (options.text) {
     const auto ids = tokenizer->encode(*options.text, options.special);
@@ -199,7 +207,7 @@ int embed(const EmbedOptions& options) {
 void add_model_tokenize(CLI::App& verb) {
   add_leaf(verb, "tokenize", "text to token ids", [](CLI::App& app) -> Action {
     auto options = std::make_shared<TokenizeOptions>();
-    app.add_option("FILE", options->file, "model file (GGUF)")->required();
+    app.add_option("FILE", options->file, "GGUF file, tokenizer.json, or folder that holds one")->required();
     app.add_option("TEXT", options->text, "text to encode");
     app.add_option("--batch", options->batch, "JSON lines {\"id\",\"text\",\"special\"}; - reads standard input");
     app.add_flag("--special", options->special, "recognise control tokens in the text");

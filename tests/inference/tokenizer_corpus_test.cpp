@@ -14,6 +14,8 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <optional>
+#include <utility>
 
 using namespace kontor;
 using namespace kontor::inference;
@@ -28,6 +30,19 @@ std::string read_all(const std::filesystem::path& path) {
 std::string show(const std::vector<TokenId>& ids) {
   std::string out;
   for (std::size_t i = 0; i < ids.size() && i < 24; ++i) out += std::to_string(ids[i]) + " ";
+  return out;
+}
+
+std::string from_base64(const std::string& text) {
+  const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  unsigned bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    if (c == '=') break;
+    bits = (bits << 6 | static_cast<unsigned>(letters.find(c))) & 0xffff;
+    if ((count += 6) >= 8) out.push_back(static_cast<char>(bits >> (count -= 8)));
+  }
   return out;
 }
 
@@ -64,28 +79,56 @@ int run_vectors(const std::string& name, const std::string& lines, const Tokeniz
 }
 
 /// A GGUF vocabulary from a tokenizer.json, as converters make it.
-std::string vocabulary_from_json(const std::string& text, const std::string& pre) {
+std::string gguf_from_json(const nlohmann::json& json, const std::string& model, const std::string& pre) {
   // Not our Json: it keeps the order of members and so looks each of 150,000 keys up one by one.
-  const auto json = nlohmann::json::parse(text);
   std::map<std::int32_t, std::pair<std::string, std::int32_t>> tokens;
-  for (const auto& [token, id] : json.at("model").at("vocab").items()) tokens[id.get<std::int32_t>()] = {token, 1};
+  std::map<std::int32_t, float> scores;
+  const auto& vocabulary = json.at("model").at("vocab");
+  if (vocabulary.is_object()) {
+    for (const auto& [token, id] : vocabulary.items()) tokens[id.get<std::int32_t>()] = {token, 1};
+  } else {
+    for (std::int32_t id = 0; id < static_cast<std::int32_t>(vocabulary.size()); ++id) {
+      tokens[id] = {vocabulary.at(static_cast<std::size_t>(id)).at(0).get<std::string>(), 1};
+      scores[id] = vocabulary.at(static_cast<std::size_t>(id)).at(1).get<float>();
+    }
+  }
+  std::vector<std::string> names, merges;
+  for (const nlohmann::json& merge : json.at("model").value("merges", nlohmann::json::array()))
+    merges.push_back(merge.is_string() ? merge.get<std::string>() : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
+  if (model == "llama") {
+    // SentencePiece numbers the pieces of its byte pairs in the order of their scores.
+    for (auto& [id, token] : tokens) {
+      scores[id] = -static_cast<float>(id);
+      if (token.first.size() == 6 && token.first.starts_with("<0x")) token.second = 6;
+    }
+  }
+  if (model == "bert")
+    for (auto& [id, token] : tokens) token.first = token.first.starts_with("##") && token.first.size() > 2 ? token.first.substr(2) : "\xe2\x96\x81" + token.first;
   for (const nlohmann::json& added : json.at("added_tokens"))
     tokens[added.at("id").get<std::int32_t>()] = {added.at("content").get<std::string>(), added.at("special").get<bool>() ? 3 : 4};
-  std::vector<std::string> names, merges;
   std::vector<std::int32_t> types;
+  std::vector<float> all_scores;
   for (std::int32_t id = 0; id <= tokens.rbegin()->first; ++id) {
     const auto found = tokens.find(id);
     names.push_back(found != tokens.end() ? found->second.first : "[PAD" + std::to_string(id) + "]");
     types.push_back(found != tokens.end() ? found->second.second : 5);
+    all_scores.push_back(scores[id]);
   }
-  for (const nlohmann::json& merge : json.at("model").at("merges"))
-    merges.push_back(merge.is_string() ? merge.get<std::string>() : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
   test::GgufBuilder b;
-  b.string("tokenizer.ggml.model", "gpt2");
+  b.string("tokenizer.ggml.model", model);
   b.string("tokenizer.ggml.pre", pre);
   b.strings("tokenizer.ggml.tokens", names);
   b.i32s("tokenizer.ggml.token_type", types);
-  b.strings("tokenizer.ggml.merges", merges);
+  if (!scores.empty()) b.f32s("tokenizer.ggml.scores", all_scores);
+  if (model == "gpt2") b.strings("tokenizer.ggml.merges", merges);
+  if (model == "bert") b.u32("tokenizer.ggml.unknown_token_id", 1);
+  if (model == "t5") {
+    b.boolean("tokenizer.ggml.remove_extra_whitespaces", true);
+    const std::string map = from_base64(json.at("normalizer").at("precompiled_charsmap").get<std::string>());
+    std::vector<std::int32_t> bytes;
+    for (const char c : map) bytes.push_back(static_cast<unsigned char>(c));
+    b.i32s("tokenizer.ggml.precompiled_charsmap", bytes);
+  }
   return b.bytes();
 }
 
@@ -108,17 +151,63 @@ TEST_CASE("large vocabularies encode as their published tokenizers do") {
     REQUIRE(tokenizer.has_value());
     failed += run_vectors(name, read_all(archive.folder() / (name + ".jsonl")), *tokenizer);
   }
-  const std::string json = shared + "/cases/tokenizer/json/qwen3/tokenizer.json";
-  if (shared.empty() || !std::filesystem::exists(json)) {
-    test::count_cases("tokenizer qwen3 (no vocabulary here)", 0, 0, 266);
-  } else {
-    const test::AlignedBytes bytes(vocabulary_from_json(read_all(json), "qwen2"));
-    const auto file = WeightFile::parse(bytes.span(), "qwen3");
-    REQUIRE(file.has_value());
-    const auto tokenizer = Tokenizer::create(*file);
+  for (const std::string name : {"deepseek-r1-distill-qwen", "deepseek-v3", "llama3.1", "qwen3"}) {
+    const std::string folder = shared + "/cases/tokenizer/json/" + name;
+    if (shared.empty() || !std::filesystem::exists(folder)) {
+      test::count_cases("tokenizer.json of " + name + " (not here)", 0, 0, 266);
+      continue;
+    }
+    const auto tokenizer = Tokenizer::from_json_file(folder);
     REQUIRE(tokenizer.has_value());
-    failed += run_vectors("qwen3", read_all(archive.folder() / "qwen3.jsonl"), *tokenizer);
+    failed += run_vectors(name + " (json)", read_all(archive.folder() / (name + ".jsonl")), *tokenizer);
+    if (name != "qwen3") continue;
+    const test::AlignedBytes bytes(gguf_from_json(nlohmann::json::parse(read_all(folder + "/tokenizer.json")), "gpt2", "qwen2"));
+    failed += run_vectors("qwen3", read_all(archive.folder() / "qwen3.jsonl"), Tokenizer::create(WeightFile::parse(bytes.span(), name).value()).value());
   }
+  REQUIRE(failed == 0);
+}
+
+TEST_CASE("small tokenizer.json files encode as the tokenizers library does, and so do GGUF files made of them") {
+  const test::UnpackedArchive archive(test::corpus_path("tokenizer/json_vectors.tar.xz"));
+  if (!archive.ok()) return test::count_cases("tokenizer.json (no tar or xz)", 0, 0, 1);
+  // The kinds for which GGUF can say the same.
+  const std::map<std::string, std::pair<const char*, const char*>> as_gguf = {
+      {"bytes-gpt2", {"gpt2", "gpt-2"}},   {"bytes-llama3", {"gpt2", "llama-bpe"}}, {"bytes-deepseek-llm", {"gpt2", "deepseek-llm"}}, {"unigram-t5", {"t5", "default"}},
+      {"bpe-llama2", {"llama", "default"}}, {"wordpiece-uncased", {"bert", "default"}}, {"wordpiece-cased", {"bert", "default"}}};
+  std::map<std::string, std::pair<Tokenizer, std::optional<Tokenizer>>> tokenizers;
+  int passed = 0, failed = 0;
+  const std::string lines = read_all(archive.folder() / "vectors.jsonl");
+  for (std::size_t start = 0; start < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', start), lines.size());
+    const auto item = nlohmann::json::parse(lines.substr(start, end - start));
+    start = end + 1;
+    const auto name = item.at("file").get<std::string>(), text = item.at("text").get<std::string>();
+    if (tokenizers.count(name) == 0) {
+      const std::string path = (archive.folder() / (name + ".json")).string();
+      auto made = Tokenizer::from_json_file(path);
+      REQUIRE(made.has_value());
+      std::optional<Tokenizer> gguf;
+      if (const auto found = as_gguf.find(name); found != as_gguf.end()) {
+        const test::AlignedBytes bytes(gguf_from_json(nlohmann::json::parse(read_all(path)), found->second.first, found->second.second));
+        gguf = Tokenizer::create(WeightFile::parse(bytes.span(), name).value()).value();
+      }
+      tokenizers.emplace(name, std::pair(*made, gguf));
+    }
+    const auto& [tokenizer, gguf] = tokenizers.at(name);
+    const auto expected = item.at("ids").get<std::vector<TokenId>>();
+    const auto ids = tokenizer.encode(text, true);
+    std::string problem;
+    if (ids != expected) problem = "got " + show(ids) + "expected " + show(expected);
+    if (tokenizer.encode_with_ends(text, true) != item.at("ends").get<std::vector<TokenId>>()) problem += " begin or end token is wrong";
+    // GGUF has no rules for added tokens.
+    const bool rules = text.find("mask") != std::string::npos || text.find("MASK") != std::string::npos || text.find("word") != std::string::npos || text.find("extra_id") != std::string::npos;
+    if (gguf && !rules && gguf->encode(text, true) != expected) problem += " GGUF: got " + show(gguf->encode(text, true)) + "expected " + show(expected);
+    for (const TokenId id : tokenizer.encode(text, false))
+      if (tokenizer.is_control(id) && tokenizer.unknown() != id) problem += " outside text became control token " + std::to_string(id);
+    (problem.empty() ? passed : failed) += 1;
+    if (!problem.empty()) std::printf("tokenizer %s %s: %s\n", name.c_str(), item.at("text").dump().c_str(), problem.c_str());
+  }
+  test::count_cases("tokenizer.json vectors", passed, failed);
   REQUIRE(failed == 0);
 }
 
