@@ -26,7 +26,7 @@ struct BuiltinContext {
   const Clock* clock = nullptr;          ///< Null: the machine's clock. Outlives the tools.
 };
 
-/// "builtin.files", "builtin.math", "builtin.memory", "builtin.table", "builtin.time".
+/// "builtin.files", "builtin.math", and so on, sorted.
 std::vector<std::string> builtin_names();
 
 /// The functions that `use` has in the group, without making anything. Errors: not_found with a suggestion.
