@@ -76,6 +76,26 @@ constexpr KeyRule kTable[] = {
     {"memory_mb", T::integer, {}, "512", "Most memory of a query.", false, 1, 65'536},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
+constexpr KeyRule kText[] = {
+    {"use", T::text, {}, {}, "builtin.text", true},
+    {"root", T::path, {}, ".", "Folder that is read."},
+    {"timeout_ms", T::integer, {}, "60000", "Longest time of reading a PDF file.", false, 1, 600'000},
+    {"max_output", T::integer, {}, "4194304", "Most bytes of text from a PDF file.", false, 1, 67'108'864},
+    {"pdftotext", T::text, {}, {}, "The program; found by its name when left out."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kShell[] = {
+    {"use", T::text, {}, {}, "builtin.shell", true},
+    {"commands", T::texts, {}, {}, "Programs that may run: names, or absolute paths.", true},
+    {"root", T::path, {}, ".", "Folder where programs start and may read."},
+    {"write", T::path, {}, {}, "Folder that programs may change; none when left out."},
+    {"network", T::boolean, {}, "false", "Whether programs may reach the network."},
+    {"environment", T::texts, {}, {}, "Names of variables handed on beside PATH, LANG and HOME."},
+    {"timeout_ms", T::integer, {}, "30000", "Longest time of a program.", false, 1, 600'000},
+    {"max_output", T::integer, {}, "1048576", "Most bytes of what it writes.", false, 1, 16'777'216},
+    {"memory_mb", T::integer, {}, "2048", "Most memory of a program.", false, 1, 1'048'576},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
 constexpr KeyRule kTime[] = {
     {"use", T::text, {}, {}, "builtin.time", true},
     {"zone", T::text, {}, "UTC", "Time zone when a call names none."},
@@ -251,6 +271,8 @@ constexpr MapRule kRules[] = {
     {"tool.builtin.files", "Files below two folders.", kFiles},
     {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
     {"tool.builtin.math", "Exact arithmetic.", kTool},
+    {"tool.builtin.text", "Search, differences, text of PDF files.", kText},
+    {"tool.builtin.shell", "Allowed programs, confined.", kShell},
     {"tool.builtin.time", "Dates and times.", kTime},
     {"tool.builtin.memory", "Vector memory.", kFacts},
     {"tool.plugin", "A plugin library.", kPlugin},
