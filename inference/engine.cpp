@@ -1,6 +1,7 @@
 #include "inference/engine.hpp"
 
 #include "inference/model_info.hpp"
+#include "inference/scheduler.hpp"
 
 #include <unistd.h>
 
@@ -23,8 +24,11 @@ Engine::Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Back
     : file_(file), tokenizer_(std::move(tokenizer)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)),
       prefix_cache_bytes_(options.prefix_cache_bytes > 0 ? options.prefix_cache_bytes : default_cache_bytes()) {
   info_.device = backend_->device();
+  scheduler_ = std::make_unique<Scheduler>(*this);
   if (options.context > 0 && options.context < info_.context) info_.context = options.context;
 }
+
+Engine::~Engine() = default;
 
 Result<std::shared_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& options) {
   const auto file = WeightFile::open(path);

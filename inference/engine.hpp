@@ -22,6 +22,8 @@ struct EngineOptions {
   std::uint64_t prefix_cache_bytes = 0;
 };
 
+class Scheduler;
+
 /// Thread-safe: calls are carried out one after the other.
 class Engine {
  public:
@@ -29,11 +31,16 @@ class Engine {
   static Result<std::shared_ptr<Engine>> open(const std::string& path, const EngineOptions& options = {});
   static Result<std::shared_ptr<Engine>> create(const WeightFile& file, const EngineOptions& options = {});
 
+  ~Engine();
+
   const ModelInfo& info() const { return info_; }
   const ModelConfig& config() const { return backend_->config(); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const WeightFile& file() const { return file_; }
   std::int64_t context() const { return info_.context; }
+
+  /// Where generations share forward passes.
+  Scheduler& scheduler() { return *scheduler_; }
 
   std::unique_ptr<Sequence> create_sequence();
   std::uint64_t page_bytes() const { return backend_->page_bytes(); }
@@ -58,6 +65,7 @@ class Engine {
   std::uint64_t prefix_cache_bytes_;
   std::map<std::string, std::shared_ptr<PrefixCache>> prefix_caches_;
   std::mutex mutex_;
+  std::unique_ptr<Scheduler> scheduler_;  ///< Last: its thread uses all of the above.
 };
 
 }  // namespace kontor::inference

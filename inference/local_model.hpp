@@ -14,15 +14,16 @@
 
 namespace kontor::inference {
 
-/// Any number of threads may call generate() at the same time: every call has a session of its own, and all of them
-/// share what was computed before through the tenant's prefix cache.
+/// Any number of threads may call generate() at the same time: every call has a session of its own, the engine's
+/// scheduler computes them together, and all share what was computed before through the tenant's prefix cache. The sink
+/// is called on the scheduler's thread.
 class LocalModel final : public TextModel {
  public:
   explicit LocalModel(std::shared_ptr<Engine> engine, const std::string& tenant = "");
 
   const ModelInfo& info() const override { return engine_->info(); }
-  /// Also: internal (kind nonfinite_logits) where the weights give values that are not numbers, and usage (bad_token,
-  /// empty_prompt).
+  /// Also: limit (kind queue_full), internal (kind nonfinite_logits) where the weights give values that are not numbers,
+  /// and usage (bad_token, empty_prompt).
   Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) override;
   Result<std::vector<float>> embed(std::string_view text) override;
   std::int64_t count_tokens(std::string_view text) const override;
@@ -31,12 +32,8 @@ class LocalModel final : public TextModel {
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 
  private:
-  Result<void> decode(Session& session, const GenerateRequest& request, const std::function<bool(const Piece&)>& sink, Generation& out);
   Session take_session();
   void give_back(Session session);
-  bool emit(TokenId id, float probability, const std::function<bool(const Piece&)>& sink, Generation& out);
-  /// False: the output ends here.
-  Result<bool> jump(Session& session, const GenerateRequest& request, int& left, const std::function<bool(const Piece&)>& sink, Generation& out);
 
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<PrefixCache> cache_;

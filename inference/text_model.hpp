@@ -55,6 +55,8 @@ struct Usage {
   std::int64_t prompt_tokens_reused = 0;  ///< Found in the KV cache.
   std::int64_t generated = 0;             ///< Sampled.
   std::int64_t forced = 0;                ///< Appended without sampling.
+  std::int64_t guessed = 0;               ///< Tokens that were computed ahead on a guess ...
+  std::int64_t guessed_right = 0;         ///< ... and came out as guessed; part of `generated` or `forced`.
   double prefill_seconds = 0;
   double decode_seconds = 0;
 };
@@ -67,6 +69,7 @@ struct GenerateRequest {
   Sampling sampling;
   int max_tokens = 4096;
   std::stop_token stop;                         ///< Checked at every token and between prefill chunks.
+  bool guess = true;  ///< Compute likely tokens ahead. Changes the speed only, never the output.
   std::shared_ptr<TokenConstraint> constraint;  ///< Null: every token may come. Sources without token ids ignore it.
 };
 
