@@ -159,6 +159,49 @@ typedef struct kontor_plugin {
   const void* (*extension)(kontor_text id);
 } kontor_plugin;
 
+/* ---- Optional features ----
+ * Asked for by id with `extension`; a host or a plugin that does not know an id answers NULL. */
+
+/** Of the host: a call talks with whoever made it. `host->extension(host, KONTOR_TALK)` gives a kontor_talk, owned by the
+ *  host and valid as long as the instance. */
+#define KONTOR_TALK "kontor.talk/1"
+typedef struct kontor_talk {
+  uint32_t struct_size;
+  uint16_t abi_major, abi_minor;
+  /** [any-thread, during the call] A message for the caller: a syslog word (info, warning, ...) and any JSON text. */
+  void (*message)(const kontor_call* call, kontor_text level, kontor_text json);
+  /** [call-thread] Questions, {"KEY": {"method", "params"}} as the Model Context Protocol has them (elicitation/create,
+   *  sampling/createMessage, roots/list); blocks. True: `take` was called once with the answers by key. False: nobody
+   *  can be asked, or the call was cancelled; `take` was called once with the reason, a JSON string. */
+  bool (*ask)(const kontor_call* call, kontor_text questions, void (*take)(void* context, kontor_text json), void* context);
+  /** [call-thread] A JSON list of content blocks of the Model Context Protocol that goes along with the result. */
+  void (*content)(const kontor_call* call, kontor_text json);
+} kontor_talk;
+
+/** Of the host: connections to the hosts that the plugin declares ("network:HOST"). In a process of its own a plugin has
+ *  no other network: it makes no sockets. `host->extension(host, KONTOR_NETWORK)`; NULL when it declares no host. */
+#define KONTOR_NETWORK "kontor.network/1"
+typedef struct kontor_network {
+  uint32_t struct_size;
+  uint16_t abi_major, abi_minor;
+  /** [any-thread] A connected TCP socket, blocking, the plugin's to close; or a negative errno, -EACCES for a host that is
+   *  not declared. Blocks up to timeout_ms. */
+  int (*connect)(const kontor_host* host, kontor_text name, uint16_t port, int64_t timeout_ms);
+} kontor_network;
+
+/** Of a plugin: it answers requests of the Model Context Protocol that are no tool calls (resources, prompts,
+ *  completion) when Kontor serves it with `kontor mcp`. `plugin->extension(KONTOR_REQUESTS)` gives a kontor_requests that
+ *  lives as long as the library. */
+#define KONTOR_REQUESTS "kontor.requests/1"
+typedef struct kontor_requests {
+  uint32_t struct_size;
+  uint16_t abi_major, abi_minor;
+  const kontor_text* methods; /**< "resources/list", "prompts/get", ... */
+  size_t method_count;
+  /** [any-thread] Like kontor_tool.call: answers once with `result` (the result object) or `fail`. */
+  void (*request)(void* instance, const kontor_call* call, kontor_text method, kontor_text params);
+} kontor_requests;
+
 /** The one exported symbol. */
 extern KONTOR_PLUGIN_EXPORT const kontor_plugin kontor_plugin_entry;
 

@@ -167,7 +167,7 @@ Result<void> check_declaration(const Declaration& declaration) {
 
 std::string write_declaration(const Declaration& declaration) {
   Json json{{"name", declaration.name}, {"version", declaration.version}, {"description", declaration.description},
-            {"serial", declaration.serial}, {"permissions", declaration.permissions}, {"tools", Json::array()}};
+            {"serial", declaration.serial}, {"permissions", declaration.permissions}, {"requests", declaration.requests}, {"tools", Json::array()}};
   for (const auto& tool : declaration.tools) {
     json["tools"].push_back(Json{{"name", tool.name}, {"description", tool.description}, {"parameters", tool.parameters},
                                  {"result", tool.result}, {"effect", tool.effect}, {"untrusted_output", tool.untrusted_output},
@@ -188,6 +188,11 @@ Result<Declaration> parse_declaration(std::string_view text) {
   if (const auto list = json->find("permissions"); list != json->end() && list->is_array()) {
     for (const auto& permission : *list) {
       if (permission.is_string()) read.permissions.push_back(permission.get<std::string>());
+    }
+  }
+  if (const auto list = json->find("requests"); list != json->end() && list->is_array()) {
+    for (const auto& method : *list) {
+      if (method.is_string()) read.requests.push_back(method.get<std::string>());
     }
   }
   if (const auto list = json->find("tools"); list != json->end() && list->is_array()) {

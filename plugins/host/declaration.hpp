@@ -27,6 +27,7 @@ struct Declaration {
   bool serial = false;
   std::vector<std::string> permissions;
   std::vector<DeclaredTool> tools;
+  std::vector<std::string> requests;  ///< Methods of the feature kontor.requests/1, of instances that were created.
 };
 
 /// Whether the bytes are UTF-8 (no overlong forms, no surrogates).

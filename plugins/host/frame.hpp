@@ -30,6 +30,12 @@ enum class FrameKind : std::uint8_t {
   error,       ///< error kind, message
   probed,      ///< state as number, JSON text
   progress,    ///< fraction as text, note
+  // Features kontor.talk/1 and kontor.requests/1.
+  request,     ///< To the host process: method, parameters, then as call from run_id on.
+  answered,    ///< To the host process: "1" and answers, or "0" and the reason; JSON text.
+  message,     ///< From it: level, JSON text.
+  ask,         ///< From it: JSON text. The call waits for `answered`.
+  content,     ///< From it: JSON text.
 };
 
 struct Frame {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <exception>
 #include <mutex>
@@ -68,12 +69,40 @@ void on_progress(const kontor_call* call, double fraction, kontor_text note) {
   if (state.request.progress) state.request.progress(fraction, cut(view(note), kNoteBytesMax));
 }
 
+void on_message(const kontor_call* call, kontor_text level, kontor_text json) {
+  const CallState& state = state_of(call);
+  if (state.request.message && json.size <= kNoteBytesMax) state.request.message(cut(view(level), 32), std::string(view(json)));
+}
+
+bool on_ask(const kontor_call* call, kontor_text questions, void (*take)(void*, kontor_text), void* context) {
+  const CallState& state = state_of(call);
+  std::string answers = "\"there is nobody to ask\"";
+  const bool asked = state.request.ask && questions.size <= kResultBytesMax && state.request.ask(std::string(view(questions)), answers);
+  if (take != nullptr) take(context, text(answers));
+  return asked;
+}
+
+void on_content(const kontor_call* call, kontor_text json) {
+  const CallState& state = state_of(call);
+  if (state.request.content && json.size <= kResultBytesMax) state.request.content(std::string(view(json)));
+}
+
+const kontor_talk kTalk = {KONTOR_HEAD(kontor_talk), on_message, on_ask, on_content};
+
+/// The plugin's feature of an id, when it has it and it is large enough. Runs code of the plugin.
+const kontor_requests* requests_of(const kontor_plugin& plugin) {
+  if (plugin.extension == nullptr) return nullptr;
+  const auto* found = static_cast<const kontor_requests*>(plugin.extension(kontor_text KONTOR_TEXT(KONTOR_REQUESTS)));
+  const bool usable = found != nullptr && found->abi_major == KONTOR_ABI_MAJOR && found->struct_size >= sizeof(kontor_requests) && found->request != nullptr;
+  return usable ? found : nullptr;
+}
+
 class LocalInstance final : public Instance {
  public:
   LocalInstance(const kontor_plugin& plugin, Declaration declaration, int log)
       : plugin_(plugin), declaration_(std::move(declaration)), log_(log) {
     host_ = {KONTOR_HEAD(kontor_host), this, &LocalInstance::on_log, &LocalInstance::on_refuse,
-             [](const kontor_host*, kontor_text) -> const void* { return nullptr; }};
+             &LocalInstance::on_extension};
   }
   ~LocalInstance() override {
     if (instance_ != nullptr) plugin_.destroy(instance_);
@@ -81,6 +110,7 @@ class LocalInstance final : public Instance {
   }
 
   Result<void> create(const InstanceSetup& setup) {
+    connect_ = setup.connect;
     const kontor_setup given{KONTOR_HEAD(kontor_setup), text(setup.config), text(setup.data_dir), text(setup.base_dir)};
     try {
       instance_ = plugin_.create(&host_, &given);
@@ -88,17 +118,42 @@ class LocalInstance final : public Instance {
       instance_ = nullptr;
       refusal_ = "it threw a C++ exception across the plugin boundary";
     }
-    if (instance_ != nullptr) return {};
+    if (instance_ != nullptr) return read_requests();
     return fail(Errc::usage, "plugin " + declaration_.name + " did not start: " + (refusal_.empty() ? "it gave no reason" : refusal_), "refused");
   }
 
   const Declaration& declaration() const override { return declaration_; }
 
   Answer call(const CallRequest& request) override {
+    if (!request.method.empty()) return ask_plugin(request);
     if (request.tool >= plugin_.tool_count) return Answer::error("unknown_tool", "the plugin has no such tool");
     const kontor_tool& tool = *plugin_.tools[request.tool];
     const auto function = request.probe ? tool.probe : tool.call;
     if (function == nullptr) return {Answer::Kind::probed, {}, {}, KONTOR_PROBE_UNKNOWN};
+    return run(request, [&](const kontor_call& call) { function(instance_, &call, text(request.arguments)); });
+  }
+
+ private:
+  /// Which requests it answers is only known once its code may run.
+  Result<void> read_requests() {
+    const auto* requests = requests_of(plugin_);
+    if (requests == nullptr) return {};
+    constexpr std::size_t kMethodsMax = 32;
+    if (requests->method_count > kMethodsMax || (requests->method_count > 0 && requests->methods == nullptr)) {
+      return fail(Errc::malformed, "plugin " + declaration_.name + " declares more than 32 requests", "declaration");
+    }
+    for (std::size_t i = 0; i < requests->method_count; ++i) declaration_.requests.push_back(cut(view(requests->methods[i]), 64));
+    return {};
+  }
+
+  Answer ask_plugin(const CallRequest& request) {
+    const auto* requests = requests_of(plugin_);
+    if (requests == nullptr) return Answer::error("unknown_method", "the plugin answers no requests");
+    return run(request, [&](const kontor_call& call) { requests->request(instance_, &call, text(request.method), text(request.arguments)); });
+  }
+
+  template <class Function>
+  Answer run(const CallRequest& request, Function function) {
     std::unique_lock serial(serial_, std::defer_lock);
     if (declaration_.serial) serial.lock();
     if (request.stop.stop_requested()) return Answer::error("cancelled", "the call was cancelled before it began");
@@ -106,14 +161,13 @@ class LocalInstance final : public Instance {
     const kontor_call call{KONTOR_HEAD(kontor_call), &state, text(request.run_id), text(request.call_id), text(request.idempotency_key),
                            request.timeout_ms, on_result, on_fail, on_probed, on_cancelled, on_progress};
     try {
-      function(instance_, &call, text(request.arguments));
+      function(call);
     } catch (...) {
       return Answer::error("crashed", "the tool threw a C++ exception across the plugin boundary");
     }
     return explain(finish(state, request), request, state.deadline);
   }
 
- private:
   /// An error of a call that was told to stop is about the stopping. A result stays one: its effect has happened.
   static Answer explain(Answer answer, const CallRequest& request, SteadyClock::time_point deadline) {
     if (answer.kind != Answer::Kind::error) return answer;
@@ -144,6 +198,18 @@ class LocalInstance final : public Instance {
     if (::write(self.log_, line.data(), line.size()) < 0) return;  // A log that cannot be written fails no call.
   }
 
+  static const void* on_extension(const kontor_host* host, kontor_text id) {
+    static const kontor_network kNetwork = {KONTOR_HEAD(kontor_network), &LocalInstance::on_connect};
+    if (view(id) == KONTOR_TALK) return &kTalk;
+    if (view(id) == KONTOR_NETWORK && static_cast<LocalInstance*>(host->host_data)->connect_) return &kNetwork;
+    return nullptr;
+  }
+
+  static int on_connect(const kontor_host* host, kontor_text name, uint16_t port, int64_t timeout_ms) {
+    auto& self = *static_cast<LocalInstance*>(host->host_data);
+    return self.connect_ ? self.connect_(std::string(view(name)), port, timeout_ms) : -EACCES;
+  }
+
   static void on_refuse(const kontor_host* host, kontor_text message) {
     static_cast<LocalInstance*>(host->host_data)->refusal_ = cut(view(message), kNoteBytesMax);
   }
@@ -154,6 +220,7 @@ class LocalInstance final : public Instance {
   void* instance_ = nullptr;
   int log_ = -1;
   std::string refusal_;
+  std::function<int(const std::string&, std::uint16_t, std::int64_t)> connect_;
   std::mutex serial_;
 };
 

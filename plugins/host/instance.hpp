@@ -17,11 +17,17 @@ namespace kontor::plugins {
 struct CallRequest {
   std::size_t tool = 0;          ///< Index into Declaration::tools.
   bool probe = false;
+  std::string method;            ///< Not empty: a request of that method, `arguments` are its parameters.
   std::string arguments;         ///< JSON text.
   std::string run_id, call_id, idempotency_key;
   std::int64_t timeout_ms = 30'000;
   std::stop_token stop;
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
+  // The feature kontor.talk/1; each may be empty. Texts are JSON as the plugin wrote it.
+  std::function<void(const std::string& level, const std::string& json)> message;
+  /// False with the reason in `answers` (a JSON string) when nobody can be asked.
+  std::function<bool(const std::string& questions, std::string& answers)> ask;
+  std::function<void(std::string json)> content;
 };
 
 /// What came back; texts are as the plugin wrote them, not yet parsed.
@@ -49,6 +55,8 @@ struct InstanceSetup {
   std::string config = "{}";     ///< JSON object text.
   std::string data_dir, base_dir;
   std::string log_path;          ///< Lines are appended; "" drops them.
+  /// A connected socket or a negative errno, as connect_declared; empty for plugins without network.
+  std::function<int(const std::string& name, std::uint16_t port, std::int64_t timeout_ms)> connect;
   bool declare_only = false;     ///< Of a host process: read the declaration, create nothing, run no function.
 };
 

@@ -1,6 +1,7 @@
 #include "plugins/host/loader.hpp"
 
 #include "plugins/host/library.hpp"
+#include "plugins/host/network.hpp"
 #include "plugins/host/plugin_tool.hpp"
 #include "tools/schema.hpp"
 
@@ -74,7 +75,7 @@ Result<void> tighten(std::vector<tools::ToolSpec>& specs, const std::string& gro
 }
 
 Result<std::shared_ptr<Instance>> start(LibraryImage image, const PluginOptions& options) {
-  InstanceSetup setup{options.config.dump(-1, ' ', false, Json::error_handler_t::replace), options.data_dir, options.base_dir, options.log_path};
+  InstanceSetup setup{options.config.dump(-1, ' ', false, Json::error_handler_t::replace), options.data_dir, options.base_dir, options.log_path, {}, false};
   if (!options.data_dir.empty()) {
     std::error_code status;
     std::filesystem::create_directories(options.data_dir, status);
@@ -88,6 +89,13 @@ Result<std::shared_ptr<Instance>> start(LibraryImage image, const PluginOptions&
   }
   const auto entry = open_in_process(image);
   if (!entry) return entry.error();
+  const auto declared = read_declaration(**entry);
+  if (!declared) return declared.error();
+  const auto rules = resolve_permissions(declared->permissions, setup.config, setup.base_dir, setup.data_dir);
+  if (!rules) return rules.error();
+  if (!rules->hosts.empty()) {
+    setup.connect = [hosts = rules->hosts](const std::string& name, std::uint16_t port, std::int64_t timeout_ms) { return connect_declared(hosts, name, port, timeout_ms); };
+  }
   auto instance = create_instance(**entry, setup);
   if (!instance) return instance.error();
   return std::shared_ptr<Instance>(std::move(*instance));
@@ -160,6 +168,7 @@ Result<LoadedPlugin> load_plugin(const PluginOptions& options) {
   auto loaded = describe(instance->declaration(), options, sha256);
   if (!loaded) return loaded.error();
   for (std::size_t i = 0; i < loaded->specs.size(); ++i) loaded->tools.push_back(make_plugin_tool(instance, i, loaded->specs[i]));
+  loaded->instance = instance;
   return loaded;
 }
 

@@ -37,6 +37,7 @@ struct LoadedPlugin {
   std::vector<std::string> permissions;
   std::vector<tools::ToolSpec> specs;           ///< Of the tools, in the plugin's order.
   std::vector<std::shared_ptr<tools::Tool>> tools;  ///< Share the instance; it ends with the last of them.
+  std::shared_ptr<Instance> instance;           ///< What they share; empty for an inspected plugin.
 };
 
 /// Options from the settings of a `use: plugin` entry: library, sha256, isolation, config. `effects` and folders are

@@ -55,7 +55,7 @@ Result<SandboxRules> resolve_permissions(const std::vector<std::string>& permiss
         rules.write.push_back(std::filesystem::is_directory(path, ignored) || path.back() == '/' ? path
                                                                                                 : std::filesystem::path(path).parent_path().string());
       }
-      if (kind == "network") rules.network = true;
+      if (kind == "network") rules.hosts.push_back(value);
       if (kind == "environment") rules.environment.push_back(value);
     }
   }
@@ -71,7 +71,7 @@ Result<SandboxMode> sandbox_mode_of_environment() {
 }
 
 std::string write_rules(const SandboxRules& rules) {
-  return Json{{"mode", static_cast<int>(rules.mode)}, {"read", rules.read}, {"write", rules.write}, {"append", rules.append}, {"network", rules.network}}.dump(
+  return Json{{"mode", static_cast<int>(rules.mode)}, {"read", rules.read}, {"write", rules.write}, {"append", rules.append}, {"hosts", rules.hosts}}.dump(
       -1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -83,7 +83,7 @@ Result<SandboxRules> parse_rules(std::string_view text) {
   const auto mode = json->value("mode", -1);
   if (mode < 0 || mode > 2) return wrong();
   rules.mode = static_cast<SandboxMode>(mode);
-  for (const auto& [key, list] : {std::pair{"read", &rules.read}, std::pair{"write", &rules.write}}) {
+  for (const auto& [key, list] : {std::pair{"read", &rules.read}, std::pair{"write", &rules.write}, std::pair{"hosts", &rules.hosts}}) {
     const auto found = json->find(key);
     if (found == json->end() || !found->is_array()) return wrong();
     for (const auto& path : *found) {
@@ -92,7 +92,6 @@ Result<SandboxRules> parse_rules(std::string_view text) {
     }
   }
   rules.append = json->value("append", "");
-  rules.network = json->value("network", false);
   return rules;
 }
 

@@ -20,7 +20,7 @@ struct SandboxRules {
   std::vector<std::string> read;         ///< Absolute paths of files or folders (with all below).
   std::vector<std::string> write;        ///< The same, also for making and removing files below.
   std::string append;                    ///< A file that is there and may be written to: the plugin's log.
-  bool network = false;                  ///< Internet sockets. Hosts are not told apart.
+  std::vector<std::string> hosts;        ///< HOST or HOST:PORT that Kontor connects the plugin to.
   std::vector<std::string> environment;  ///< Names of variables that the process gets.
 };
 

@@ -20,27 +20,51 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
-class PluginTool final : public tools::Tool {
+/// Lets the plugin talk to the caller: JSON text there, values here.
+void let_talk(CallRequest& request, const tools::Talk& talk) {
+  if (talk.message) {
+    request.message = [&talk](const std::string& level, const std::string& json) {
+      if (const auto data = parse_json(json, kResultLimits)) talk.message(level, *data);
+    };
+  }
+  if (talk.content) {
+    request.content = [&talk](const std::string& json) {
+      if (auto blocks = parse_json(json, kResultLimits)) talk.content(std::move(*blocks));
+    };
+  }
+  if (!talk.ask) return;
+  request.ask = [&talk](const std::string& json, std::string& answers) {
+    const auto questions = parse_json(json, kResultLimits);
+    const auto given = questions ? talk.ask(*questions) : Result<Json>(questions.error());
+    answers = (given ? *given : Json(given.error().message)).dump(-1, ' ', false, Json::error_handler_t::replace);
+    return given.has_value();
+  };
+}
+
+tools::ToolResult result_of(Answer answer, const std::string& name) {
+  if (answer.kind != Answer::Kind::result) {
+    if (answer.text.empty()) answer.text = "the tool failed without saying why";
+    if (!is_utf8(answer.text)) answer.text = "the tool failed with a message that is not UTF-8";
+    return tools::ToolResult::error(word(std::move(answer.error_kind)), answer.text);
+  }
+  auto value = parse_json(answer.text, kResultLimits);
+  if (!value) return tools::ToolResult::error("bad_result", name + " answered with text that is not valid JSON: " + value.error().describe());
+  auto result = tools::ToolResult::ok(std::move(*value));
+  result.text = trim(answer.text);
+  return result;
+}
+
+class PluginTool final : public tools::TalkingTool {
  public:
   PluginTool(std::shared_ptr<Instance> instance, std::size_t index, tools::ToolSpec spec)
       : instance_(std::move(instance)), index_(index), spec_(std::move(spec)) {}
 
   const tools::ToolSpec& spec() const override { return spec_; }
 
-  tools::ToolResult call(const Json& arguments, const tools::CallContext& context) override {
-    Answer answer = instance_->call(request(arguments, context, false));
-    if (answer.kind != Answer::Kind::result) {
-      if (answer.text.empty()) answer.text = "the tool failed without saying why";
-      if (!is_utf8(answer.text)) answer.text = "the tool failed with a message that is not UTF-8";
-      return tools::ToolResult::error(word(std::move(answer.error_kind)), answer.text);
-    }
-    auto value = parse_json(answer.text, kResultLimits);
-    if (!value) {
-      return tools::ToolResult::error("bad_result", spec_.name + " answered with text that is not valid JSON: " + value.error().describe());
-    }
-    auto result = tools::ToolResult::ok(std::move(*value));
-    result.text = trim(answer.text);
-    return result;
+  tools::ToolResult talk(const Json& arguments, const tools::CallContext& context, const tools::Talk& talk) override {
+    CallRequest asked = request(arguments, context, false);
+    let_talk(asked, talk);
+    return result_of(instance_->call(asked), spec_.name);
   }
 
   tools::Probe probe(const Json& arguments, const tools::CallContext& context) override {
@@ -58,8 +82,17 @@ class PluginTool final : public tools::Tool {
 
  private:
   CallRequest request(const Json& arguments, const tools::CallContext& context, bool probe) const {
-    return {index_, probe, arguments.dump(-1, ' ', false, Json::error_handler_t::replace), context.run_id, context.call_id,
-            context.idempotency_key, spec_.timeout_ms, context.stop, context.progress};
+    CallRequest made;
+    made.tool = index_;
+    made.probe = probe;
+    made.arguments = arguments.dump(-1, ' ', false, Json::error_handler_t::replace);
+    made.run_id = context.run_id;
+    made.call_id = context.call_id;
+    made.idempotency_key = context.idempotency_key;
+    made.timeout_ms = spec_.timeout_ms;
+    made.stop = context.stop;
+    made.progress = context.progress;
+    return made;
   }
 
   const std::shared_ptr<Instance> instance_;
@@ -71,6 +104,18 @@ class PluginTool final : public tools::Tool {
 
 std::shared_ptr<tools::Tool> make_plugin_tool(std::shared_ptr<Instance> instance, std::size_t index, tools::ToolSpec spec) {
   return std::make_shared<PluginTool>(std::move(instance), index, std::move(spec));
+}
+
+tools::ToolResult request_plugin(Instance& instance, const std::string& method, const Json& params, const tools::CallContext& context, const tools::Talk& talk) {
+  CallRequest request;
+  request.method = method;
+  request.arguments = params.dump(-1, ' ', false, Json::error_handler_t::replace);
+  request.run_id = context.run_id;
+  request.call_id = context.call_id;
+  request.stop = context.stop;
+  request.progress = context.progress;
+  let_talk(request, talk);
+  return result_of(instance.call(request), method);
 }
 
 }  // namespace kontor::plugins

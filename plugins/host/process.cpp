@@ -1,6 +1,7 @@
 #include "plugins/host/process.hpp"
 
 #include "plugins/host/frame.hpp"
+#include "plugins/host/network.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -76,7 +77,7 @@ struct SpawnSettings {
 };
 
 /// Errors: io with the reason of the system.
-Result<pid_t> spawn(const std::string& program, int socket, int library, int log, std::vector<std::string> environment) {
+Result<pid_t> spawn(const std::string& program, int socket, int library, int network, int log, std::vector<std::string> environment) {
   SpawnSettings settings;
   auto* actions = &settings.actions;
   int status = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
@@ -87,7 +88,8 @@ Result<pid_t> spawn(const std::string& program, int socket, int library, int log
   }
   status |= posix_spawn_file_actions_adddup2(actions, socket, kSocketDescriptor);
   status |= posix_spawn_file_actions_adddup2(actions, library, kLibraryDescriptor);
-  status |= posix_spawn_file_actions_addclosefrom_np(actions, kLibraryDescriptor + 1);
+  if (network >= 0) status |= posix_spawn_file_actions_adddup2(actions, network, kNetworkDescriptor);
+  status |= posix_spawn_file_actions_addclosefrom_np(actions, network >= 0 ? kNetworkDescriptor + 1 : kNetworkDescriptor);
   sigset_t all, none;
   sigfillset(&all);
   sigemptyset(&none);
@@ -166,8 +168,9 @@ class HostProcess {
     const std::uint64_t id = next_call_++;
     Pending pending;
     pending_.emplace(id, &pending);
-    const bool sent = send_frame({request.probe ? FrameKind::probe : FrameKind::call, id,
-                                  {std::to_string(request.tool), request.arguments, request.run_id, request.call_id,
+    const bool asks = !request.method.empty();
+    const bool sent = send_frame({asks ? FrameKind::request : request.probe ? FrameKind::probe : FrameKind::call, id,
+                                  {asks ? request.method : std::to_string(request.tool), request.arguments, request.run_id, request.call_id,
                                    request.idempotency_key, std::to_string(timeout)}});
     if (!sent) {
       pending_.erase(id);
@@ -193,6 +196,7 @@ class HostProcess {
     Answer answer;
     std::optional<Error> refusal;
     std::optional<std::pair<double, std::string>> progress;  ///< The latest that was not yet handed on.
+    std::deque<Frame> talk;                                  ///< Messages, questions, contents not yet handed on.
   };
 
   static Answer gave_up(const CallRequest& request, std::int64_t timeout_ms, const std::string& where) {
@@ -203,15 +207,36 @@ class HostProcess {
   /// True when the answer is there; false at the deadline or when asked to stop.
   bool wait(std::unique_lock<std::mutex>& lock, Pending& pending, const CallRequest& request, SteadyClock::time_point deadline) {
     for (;;) {
-      const bool woken = changed_.wait_until(lock, request.stop, deadline, [&] { return pending.done || pending.progress; });
+      const bool woken = changed_.wait_until(lock, request.stop, deadline, [&] { return pending.done || pending.progress || !pending.talk.empty(); });
+      while (!pending.talk.empty()) {
+        const Frame frame = std::move(pending.talk.front());
+        pending.talk.pop_front();
+        const auto begin = SteadyClock::now();
+        lock.unlock();
+        const auto answer = hand_on(frame, request);
+        lock.lock();
+        if (answer) send_frame(*answer);
+        deadline += SteadyClock::now() - begin;  // People take their time.
+      }
       if (pending.done) return true;
       if (!woken) return false;
+      if (!pending.progress) continue;
       const auto progress = *std::exchange(pending.progress, std::nullopt);
       if (!request.progress) continue;
       lock.unlock();
       request.progress(progress.first, progress.second);
       lock.lock();
     }
+  }
+
+  /// Without the lock. What is to be sent back, for a question.
+  static std::optional<Frame> hand_on(const Frame& frame, const CallRequest& request) {
+    if (frame.kind == FrameKind::message && request.message) request.message(frame.fields[0], frame.fields[1]);
+    if (frame.kind == FrameKind::content && request.content) request.content(frame.fields[0]);
+    if (frame.kind != FrameKind::ask) return std::nullopt;
+    std::string answers = "\"there is nobody to ask\"";
+    const bool asked = request.ask && request.ask(frame.fields[0], answers);
+    return Frame{FrameKind::answered, frame.call, {asked ? "1" : "0", std::move(answers)}};
   }
 
   /// Asks politely, then ends the process. Other calls in it end as crashed.
@@ -271,6 +296,11 @@ class HostProcess {
     } else if (frame.kind == FrameKind::progress && two) {
       pending.progress.emplace(std::strtod(fields[0].c_str(), nullptr), std::move(fields[1]));
       return true;
+    } else if ((frame.kind == FrameKind::message && two) || ((frame.kind == FrameKind::ask || frame.kind == FrameKind::content) && one)) {
+      constexpr std::size_t kTalkMax = 1'000;
+      if (pending.talk.size() >= kTalkMax) return frame.kind == FrameKind::message;  // Messages too many are dropped.
+      pending.talk.push_back(std::move(frame));
+      return true;
     } else if (frame.kind == FrameKind::result && one) {
       pending.answer = {Answer::Kind::result, {}, std::move(fields[0]), 0};
     } else if (frame.kind == FrameKind::error && two) {
@@ -327,6 +357,12 @@ class HostProcess {
   std::thread reader_;
 };
 
+/// A host process and who connects it to its hosts; shared by the calls.
+struct Served {
+  std::unique_ptr<NetworkProxy> proxy;
+  std::unique_ptr<HostProcess> process;  // Ends first.
+};
+
 struct Started {
   std::shared_ptr<HostProcess> process;
   Declaration declaration;
@@ -343,9 +379,15 @@ Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup,
   // A process that reads nothing any more must not hold up its callers for ever.
   const timeval patience{kSendTimeoutSeconds, 0};
   ::setsockopt(ours.number, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  const auto pid = spawn(options.program, theirs.number, library.number, log.number, clean_environment(rules.environment));
+  int network_pair[2] = {-1, -1};
+  if (!rules.hosts.empty() && ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, network_pair) != 0) return fail_errno("make a socket for plugin", image.path());
+  Descriptor our_network(network_pair[0]), their_network(network_pair[1]);
+  const auto pid = spawn(options.program, theirs.number, library.number, their_network.number, log.number, clean_environment(rules.environment));
   if (!pid) return pid.error();
-  auto process = std::make_shared<HostProcess>(*pid, ours.release(), image.path(), options);
+  auto served = std::make_shared<Served>();
+  served->process = std::make_unique<HostProcess>(*pid, ours.release(), image.path(), options);
+  if (our_network.number >= 0) served->proxy = std::make_unique<NetworkProxy>(our_network.release(), rules.hosts);
+  const std::shared_ptr<HostProcess> process(served, served->process.get());
   ::close(theirs.release());
   auto declaration = process->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),
                                     setup.declare_only ? "declare" : "create", write_rules(rules)});

@@ -59,11 +59,13 @@ KONTOR_PLUGIN(@Class@, "@name@", "0.1.0", "Counts words.", KONTOR_NO_PERMISSIONS
                .effect = Effect::none});
 )~";
 
-constexpr std::string_view kAgent = R"~(# Needs a model: set path, then `kontor run agent.yaml --task "How many words has this sentence?"`.
+constexpr std::string_view kAgent = R"~(# kontor run agent.yaml --task "How many words has 'one two three'?"
 kontor: 1
 name: @name@-agent
 models:
-  r1: {path: /path/to/deepseek-r1-distill-qwen-7b.gguf}
+  # What a model said once, so that the plugin can be tried without one. With a model:
+  # r1: {path: /path/to/deepseek-r1-distill-qwen-7b.gguf}
+  r1: {replay: example.jsonl}
 tools:
   @name@: {use: plugin, library: build/lib@name@.so}
 agents:
@@ -73,16 +75,21 @@ agents:
     tools: [@name@.count]
 )~";
 
+constexpr std::string_view kTape = R"~({"dialect": "r1-0528"}
+{"text": "<think>\nI count with the tool.</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>@name@.count\n```json\n{\"text\": \"one two three\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"}
+{"text": "<think>\nThe tool says 3.</think>\n\nIt has 3 words."}
+)~";
+
 constexpr std::string_view kReadme = R"~(# @name@
 
 A plugin for Kontor with one tool, `@name@.count`.
 
-    cmake -S . -B build -DCMAKE_PREFIX_PATH=/where/kontor/is/installed
-    cmake --build build
+    kontor plugin build .                                # CMake, in ./build
     ctest --test-dir build
+    kontor run agent.yaml --task "How many words has 'one two three'?"
 
 `kontor plugin check build/lib@name@.so` prints what it declares and the hash to pin. `agent.yaml` shows how an agent
-uses it.
+uses it; it plays back what a model said once (`example.jsonl`).
 )~";
 
 std::string fill(std::string_view text, const std::string& name, const std::string& type) {
@@ -119,7 +126,7 @@ Result<std::vector<std::string>> write_project(const std::string& name, const st
   if (!fs::is_empty(folder, status)) return fail(Errc::conflict, "the folder " + folder + " is not empty", "exists");
   const std::string type = type_name(name);
   const std::pair<std::string, std::string_view> files[] = {
-      {"CMakeLists.txt", kCMake}, {name + ".cpp", kSource}, {"agent.yaml", kAgent}, {"README.md", kReadme}};
+      {"CMakeLists.txt", kCMake}, {name + ".cpp", kSource}, {"agent.yaml", kAgent}, {"example.jsonl", kTape}, {"README.md", kReadme}};
   std::vector<std::string> written;
   for (const auto& [file, text] : files) {
     const std::string path = (fs::path(folder) / file).string();

@@ -68,12 +68,29 @@ class Log {
   const kontor_host* host_;
 };
 
+/// Connections to the hosts that the plugin declares; there is no other network. Copyable, thread-safe.
+class Network {
+ public:
+  explicit Network(const kontor_host* host) : host_(host), feature_(static_cast<const kontor_network*>(host->extension(host, to_text(KONTOR_NETWORK)))) {}
+  /// A connected TCP socket, the caller's to close. A ToolError (kind network) when there is none.
+  int connect(std::string_view name, std::uint16_t port, std::int64_t timeout_ms = 10'000) const {
+    const int socket = feature_ != nullptr ? feature_->connect(host_, to_text(name), port, timeout_ms) : -1;
+    if (socket < 0) throw ToolError("network", "no connection to " + std::string(name) + ":" + std::to_string(port) + " (" + std::to_string(-socket) + ")");
+    return socket;
+  }
+
+ private:
+  const kontor_host* host_;
+  const kontor_network* feature_;
+};
+
 /// What the constructor of an instance is given.
 struct Setup {
   Json config;
   std::string data_dir;  ///< Folder for the plugin's own files, or "".
   std::string base_dir;
   Log log;
+  Network network;
 
   /// A path of the configuration: relative ones are below the folder of the user's file.
   std::string path(const std::string& configured) const {
@@ -81,6 +98,14 @@ struct Setup {
     return base_dir + "/" + configured;
   }
 };
+
+namespace detail {
+/// The host's feature kontor.talk/1, or nullptr; the same for all instances of the library.
+inline const kontor_talk*& talk() {
+  static const kontor_talk* feature = nullptr;
+  return feature;
+}
+}  // namespace detail
 
 /// The call at work.
 class Call {
@@ -93,6 +118,31 @@ class Call {
   std::int64_t timeout_ms() const { return call_->timeout_ms; }
   bool cancelled() const { return call_->cancelled(call_); }
   void progress(double fraction, std::string_view note = {}) const { call_->progress(call_, fraction, to_text(note)); }
+
+  /// A message for the caller, who may be a person or another program; `level` is a syslog word.
+  void message(std::string_view level, const Json& data) const {
+    if (detail::talk() == nullptr) return;
+    const std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
+    detail::talk()->message(call_, to_text(level), to_text(text));
+  }
+  /// Asks the caller, {"KEY": {"method", "params"}}, as the Model Context Protocol has it; blocks. The answers by key; a
+  /// ToolError (kind refused) when nobody can be asked.
+  Json ask(const Json& questions) const {
+    if (detail::talk() == nullptr) throw ToolError("refused", "there is nobody to ask");
+    const std::string text = questions.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string answers;
+    const auto take = [](void* context, kontor_text json) { static_cast<std::string*>(context)->assign(json.data, json.size); };
+    const bool asked = detail::talk()->ask(call_, to_text(text), take, &answers);
+    Json given = Json::parse(answers);
+    if (!asked) throw ToolError("refused", given.is_string() ? given.get<std::string>() : "nobody answered");
+    return given;
+  }
+  /// Content blocks of the Model Context Protocol that go along with the result.
+  void content(const Json& blocks) const {
+    if (detail::talk() == nullptr) return;
+    const std::string text = blocks.dump(-1, ' ', false, Json::error_handler_t::replace);
+    detail::talk()->content(call_, to_text(text));
+  }
 
  private:
   const kontor_call* call_;
@@ -166,7 +216,8 @@ void* create(const kontor_host* host, const kontor_setup* setup) noexcept {
   try {
     const std::string_view config = to_view(setup->config);
     const Setup given{config.empty() ? Json::object() : Json::parse(config), std::string(to_view(setup->data_dir)),
-                      std::string(to_view(setup->base_dir)), Log(host)};
+                      std::string(to_view(setup->base_dir)), Log(host), Network(host)};
+    talk() = static_cast<const kontor_talk*>(host->extension(host, to_text(KONTOR_TALK)));
     return new Instance(given);
   } catch (const std::exception& error) {
     host->refuse(host, to_text(error.what()));
@@ -180,6 +231,33 @@ template <class Instance>
 void destroy(void* instance) noexcept {
   delete static_cast<Instance*>(instance);
 }
+
+/// A class with `static constexpr std::string_view kRequests[]` and a method
+/// `Json request(const std::string& method, const Json& params, Call& call)` has the feature kontor.requests/1.
+template <class Class, class = void>
+struct Requests {
+  static const void* find(kontor_text) { return nullptr; }
+};
+template <class Class>
+struct Requests<Class, std::void_t<decltype(Class::kRequests)>> {
+  static void request(void* instance, const kontor_call* handle, kontor_text method, kontor_text params) noexcept {
+    guarded(handle, [&] {
+      Call current(handle);
+      const std::string text = dump(static_cast<Class*>(instance)->request(std::string(to_view(method)), Json::parse(to_view(params)), current));
+      handle->result(handle, to_text(text));
+    });
+  }
+  static const void* find(kontor_text id) {
+    constexpr std::size_t kCount = sizeof(Class::kRequests) / sizeof(Class::kRequests[0]);
+    static const auto methods = [] {
+      std::array<kontor_text, kCount> list{};
+      for (std::size_t i = 0; i < kCount; ++i) list[i] = to_text(Class::kRequests[i]);
+      return list;
+    }();
+    static const kontor_requests feature = {KONTOR_HEAD(kontor_requests), methods.data(), methods.size(), request};
+    return to_view(id) == KONTOR_REQUESTS ? &feature : nullptr;
+  }
+};
 
 template <std::size_t N>
 constexpr std::array<kontor_tool, N> declare(const Tool (&tools)[N]) {
@@ -269,4 +347,4 @@ void probe(void* instance, const kontor_call* handle, kontor_text arguments) noe
                                              kontor_pointers.size(),                                                    \
                                              ::kontor::plugin::detail::create<Class>,                                   \
                                              ::kontor::plugin::detail::destroy<Class>,                                  \
-                                             nullptr}
+                                             ::kontor::plugin::detail::Requests<Class>::find}

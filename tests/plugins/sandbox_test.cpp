@@ -127,7 +127,7 @@ TEST_CASE("permissions become paths", "[sandbox]") {
   REQUIRE(rules.has_value());
   CHECK(rules->read == std::vector<std::string>{"/base/a.csv", "/b/c.csv"});
   CHECK(rules->write == std::vector<std::string>{"/base/made", "/base/logs/", "/data"});
-  CHECK(rules->network);
+  CHECK(rules->hosts == std::vector<std::string>{"erp.example"});
   CHECK(rules->environment == std::vector<std::string>{"LANG"});
   const auto wrong = resolve_permissions({"read:config.in"}, R"({"in": 5})", "/base", "");
   REQUIRE_FALSE(wrong.has_value());
@@ -137,11 +137,11 @@ TEST_CASE("permissions become paths", "[sandbox]") {
 TEST_CASE("rules survive the way to the host process", "[sandbox]") {
   SandboxRules rules;
   rules.mode = SandboxMode::partial;
-  rules.read = {"/a"}, rules.write = {"/b", "/ü"}, rules.append = "/log", rules.network = true;
+  rules.read = {"/a"}, rules.write = {"/b", "/ü"}, rules.append = "/log", rules.hosts = {"a.example", "b.example:1"};
   const auto back = parse_rules(write_rules(rules));
   REQUIRE(back.has_value());
-  CHECK((back->mode == rules.mode && back->read == rules.read && back->write == rules.write && back->append == "/log" && back->network));
-  for (const char* bad : {"", "{}", "[]", R"({"mode": 7, "read": [], "write": []})", R"({"mode": 0, "read": [1], "write": []})"}) CHECK_FALSE(parse_rules(bad).has_value());
+  CHECK((back->mode == rules.mode && back->read == rules.read && back->write == rules.write && back->append == "/log" && back->hosts == rules.hosts));
+  for (const char* bad : {"", "{}", "[]", R"({"mode": 7, "read": [], "write": [], "hosts": []})", R"({"mode": 0, "read": [1], "write": [], "hosts": []})"}) CHECK_FALSE(parse_rules(bad).has_value());
 }
 
 TEST_CASE("the user's word about the sandbox is one of two", "[sandbox]") {
@@ -151,4 +151,18 @@ TEST_CASE("the user's word about the sandbox is one of two", "[sandbox]") {
   CHECK((sandbox_mode_of_environment().value() == SandboxMode::partial));
   ::unsetenv("KONTOR_PLUGIN_SANDBOX");
   CHECK((sandbox_mode_of_environment().value() == SandboxMode::required));
+}
+
+TEST_CASE("no way out for an unprivileged user either", "[sandbox-user]") {
+  const std::string program = std::string(KONTOR_BINARY_DIR) + "/tests/test_plugins";
+  const std::string as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
+  if (::geteuid() != 0) {
+    std::puts("   skipped: this user is unprivileged, so the attempts above were made by one");
+    return;
+  }
+  if (std::system((as_nobody + "test -x '" + program + "' 2>/dev/null").c_str()) != 0) {
+    std::puts("   skipped: there is no setpriv, or user 65534 cannot reach the build folder");
+    return;
+  }
+  CHECK(std::system((as_nobody + "'" + program + "' '[sandbox]' </dev/null").c_str()) == 0);
 }

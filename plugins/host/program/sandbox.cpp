@@ -47,8 +47,6 @@ constexpr std::uint64_t kOfFiles = kExecute | kWriteFile | kReadFile | kTruncate
 constexpr const char* kSystemPaths[] = {"/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/timezone",
                                         "/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/locale.alias", "/dev/urandom", "/dev/random",
                                         "/dev/zero", "/sys/devices/system/cpu", "/proc/self", "/proc/cpuinfo", "/proc/meminfo"};
-constexpr const char* kNetworkPaths[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/services", "/etc/gai.conf",
-                                         "/etc/protocols", "/run/systemd/resolve/stub-resolv.conf"};
 
 struct Descriptor {
   int number;
@@ -85,17 +83,14 @@ Result<void> confine_files(const SandboxRules& rules) {
   std::size_t size = sizeof asked.files;
   if (version >= 4) {
     size = sizeof asked.files + sizeof asked.network;
-    // Servers are nobody's permission; a plugin without network connects nowhere either.
-    asked.network = rules.network ? kBindTcp : kBindTcp | kConnectTcp;
+    // Connections come from Kontor, which knows the declared hosts.
+    asked.network = kBindTcp | kConnectTcp;
   }
   if (version >= 6) size = sizeof asked, asked.scopes = kScopeAbstractSocket | kScopeSignal;
   const Descriptor ruleset{static_cast<int>(::syscall(kCreateRuleset, &asked, size, 0))};
   if (ruleset.number < 0) return lacking(std::string("Landlock refuses its rules: ") + std::strerror(errno));
   bool ok = allow_path(ruleset.number, "/dev/null", (kReadFile | kWriteFile) & known);
   for (const char* path : kSystemPaths) ok = allow_path(ruleset.number, path, kRead & known) && ok;
-  if (rules.network) {
-    for (const char* path : kNetworkPaths) ok = allow_path(ruleset.number, path, kRead & known) && ok;
-  }
   for (const auto& path : rules.read) ok = allow_path(ruleset.number, path, kRead & known) && ok;
   for (const auto& path : rules.write) ok = allow_path(ruleset.number, path, kWrite & known) && ok;
   if (!rules.append.empty()) ok = allow_path(ruleset.number, rules.append, kWriteFile & known) && ok;
@@ -131,7 +126,7 @@ class CallFilter {
   bool ok_ = true;
 };
 
-Result<void> confine_calls(const SandboxRules& rules) {
+Result<void> confine_calls() {
   CallFilter filter;
   const auto self = static_cast<scmp_datum_t>(::getpid());
   filter.deny({"execve", "execveat"});
@@ -163,16 +158,8 @@ Result<void> confine_calls(const SandboxRules& rules) {
   for (const unsigned long request : {static_cast<unsigned long>(TIOCSTI), static_cast<unsigned long>(TIOCLINUX)}) {
     filter.deny_when("ioctl", EPERM, {SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, request)});
   }
-  if (!rules.network) {
-    filter.deny({"socket", "bind", "listen", "connect"}, EACCES);
-  } else {
-    for (scmp_datum_t family = 0; family <= AF_INET6; ++family) {
-      if (family != AF_INET && family != AF_INET6) filter.deny_when("socket", EAFNOSUPPORT, {SCMP_A0(SCMP_CMP_EQ, family)});
-    }
-    filter.deny_when("socket", EAFNOSUPPORT, {SCMP_A0(SCMP_CMP_GT, AF_INET6)});
-    filter.deny_when("socket", EAFNOSUPPORT, {SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW)});
-    filter.deny({"bind", "listen"}, EACCES);
-  }
+  // Also of a plugin with network: it is handed connected sockets, and cannot connect them to somewhere else.
+  filter.deny({"socket", "bind", "listen", "connect"}, EACCES);
   if (!filter.load()) return fail(Errc::denied, "this kernel takes no seccomp filter, so the plugin cannot be confined", "sandbox");
   return {};
 }
@@ -183,7 +170,7 @@ Result<void> enter_sandbox(const SandboxRules& rules) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("give up new privileges of", "the plugin's process");
   if (rules.mode == SandboxMode::off) return {};
   if (auto files = confine_files(rules); !files) return files;
-  return confine_calls(rules);
+  return confine_calls();
 }
 
 }  // namespace kontor::plugins

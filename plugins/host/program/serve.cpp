@@ -3,6 +3,7 @@
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/library.hpp"
+#include "plugins/host/network.hpp"
 #include "plugins/host/process.hpp"
 #include "plugins/host/program/sandbox.hpp"
 
@@ -11,10 +12,12 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <condition_variable>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -85,11 +88,36 @@ class Server {
           quit_ = true;
           return;
         }
-        if (frame.kind == FrameKind::call || frame.kind == FrameKind::probe) begin(frame.call);
+        if (is_call(frame.kind)) begin(frame.call);
       }
       if (frame.kind == FrameKind::cancel) cancel(frame.call);
-      else if (frame.kind == FrameKind::call || frame.kind == FrameKind::probe) answer(frame);
+      else if (frame.kind == FrameKind::answered && frame.fields.size() == 2) answered(frame);
+      else if (is_call(frame.kind)) answer(frame);
     }
+  }
+
+  static bool is_call(FrameKind kind) { return kind == FrameKind::call || kind == FrameKind::probe || kind == FrameKind::request; }
+
+  void answered(Frame& frame) {
+    const std::lock_guard lock(mutex_);
+    const auto found = questions_.find(frame.call);
+    if (found == questions_.end()) return;
+    found->second.emplace(frame.fields[0] == "1", std::move(frame.fields[1]));
+    answered_.notify_all();
+  }
+
+  bool ask(std::uint64_t call, const std::string& questions, std::string& answers) {
+    std::unique_lock lock(mutex_);
+    const std::stop_token stop = stops_.at(call).get_token();
+    auto& answer = questions_[call];
+    lock.unlock();
+    send({FrameKind::ask, call, {questions}});
+    lock.lock();
+    const bool woken = answered_.wait(lock, stop, [&] { return answer.has_value(); });
+    const bool good = woken && answer->first;
+    answers = woken ? std::move(answer->second) : "\"the call was cancelled\"";
+    questions_.erase(call);
+    return good;
   }
 
   void begin(std::uint64_t call) {
@@ -105,7 +133,8 @@ class Server {
   void answer(Frame& frame) {
     if (frame.fields.size() != 6) return send({FrameKind::error, frame.call, {"internal", "a call without its fields"}});
     CallRequest request;
-    request.tool = number_in<std::size_t>(frame.fields[0]);
+    if (frame.kind == FrameKind::request) request.method = std::move(frame.fields[0]);
+    else request.tool = number_in<std::size_t>(frame.fields[0]);
     request.probe = frame.kind == FrameKind::probe;
     request.arguments = std::move(frame.fields[1]);
     request.run_id = std::move(frame.fields[2]);
@@ -119,6 +148,9 @@ class Server {
     request.progress = [this, call = frame.call](double fraction, const std::string& note) {
       send({FrameKind::progress, call, {std::to_string(fraction), note}});
     };
+    request.message = [this, call = frame.call](const std::string& level, const std::string& json) { send({FrameKind::message, call, {level, json}}); };
+    request.ask = [this, call = frame.call](const std::string& questions, std::string& answers) { return ask(call, questions, answers); };
+    request.content = [this, call = frame.call](std::string json) { send({FrameKind::content, call, {std::move(json)}}); };
     Answer answer = instance_->call(request);
     {
       const std::lock_guard lock(mutex_);
@@ -145,6 +177,8 @@ class Server {
   std::unique_ptr<Instance> instance_;
   std::mutex mutex_;
   std::map<std::uint64_t, std::stop_source> stops_;
+  std::map<std::uint64_t, std::optional<std::pair<bool, std::string>>> questions_;  ///< Open ones, one a call.
+  std::condition_variable_any answered_;
   std::mutex sending_;
 };
 
@@ -182,7 +216,15 @@ int serve_plugin() {
     if (!declaration) return refuse(declaration.error());
     return send_frame({FrameKind::ready, 0, {write_declaration(*declaration)}}) ? 0 : 1;
   }
-  auto instance = create_instance(**entry, {std::move(fields[0]), std::move(fields[1]), std::move(fields[2]), std::move(fields[3])});
+  InstanceSetup setup{std::move(fields[0]), std::move(fields[1]), std::move(fields[2]), std::move(fields[3]), {}, false};
+  if (!rules->hosts.empty()) {
+    ::fcntl(kNetworkDescriptor, F_SETFD, FD_CLOEXEC);
+    setup.connect = [asking = std::make_shared<std::mutex>()](const std::string& name, std::uint16_t port, std::int64_t timeout_ms) {
+      const std::lock_guard lock(*asking);
+      return ask_for_connection(kNetworkDescriptor, name, port, timeout_ms);
+    };
+  }
+  auto instance = create_instance(**entry, setup);
   if (!instance) return refuse(instance.error());
   if (!send_frame({FrameKind::ready, 0, {write_declaration((*instance)->declaration())}})) return 1;
   Server(std::move(reader), std::move(*instance)).run();
