@@ -253,6 +253,7 @@ Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const 
     request.read_roots = read_roots;
     request.memory = options.memory;
     request.clock = options.clock;
+    request.airgap = options.airgap;
     request.base_folder = options.shadow_folder.empty() ? spec.folder : options.shadow_folder;
     request.data_folder = options.state_folder + "/plugins/" + spec.name + "/" + entry.name;
     if (request.settings.contains("config")) {

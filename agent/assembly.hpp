@@ -21,6 +21,7 @@ struct ToolRequest {
   std::vector<std::string> read_roots;       ///< Inputs of type file and dir: readable beside `root`.
   std::function<Result<memory::Store*>()> memory;
   const Clock* clock = nullptr;              ///< The run's clock; outlives the tools.
+  bool airgap = false;                       ///< Nothing outside of this machine may be reached.
 };
 using ToolMaker = std::function<Result<std::vector<std::shared_ptr<tools::Tool>>>(const ToolRequest&)>;
 
@@ -46,6 +47,7 @@ struct RegistryOptions {
   ToolMaker make_tools;
   std::function<Result<memory::Store*>()> memory;
   const Clock* clock = nullptr;
+  bool airgap = false;
 };
 /// Errors: those of the maker, conflict for two tools of one name, usage for a loosened effect.
 Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const Json& inputs, const std::map<std::string, std::string>& secrets,

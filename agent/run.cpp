@@ -128,6 +128,7 @@ class Execution {
     registry.make_tools = world_.make_tools;
     registry.memory = context_.memory;
     registry.clock = world_.clock;
+    registry.airgap = options_.airgap;
     auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
     if (!built) return built.error();
     context_.registry = std::move(*built);

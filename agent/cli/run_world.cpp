@@ -1,5 +1,6 @@
 #include "agent/cli/run_world.hpp"
 
+#include "agent/cli/mcp_group.hpp"
 #include "agent/cli/terminal.hpp"
 #include "agent/memory_bridge.hpp"
 #include "agent/spec/yaml_json.hpp"
@@ -37,18 +38,6 @@ std::string find_library(const std::string& path) {
   return path;
 }
 
-Result<ToolList> make_plugin(const ToolRequest& request) {
-  auto options = plugins::plugin_options(request.entry->name, request.settings);
-  if (!options) return options.error();
-  options->path = find_library(options->path);
-  options->effects = request.entry->effects;
-  options->base_dir = request.base_folder;
-  options->data_dir = request.data_folder;
-  auto plugin = plugins::load_plugin(*options);
-  if (!plugin) return plugin.error();
-  return std::move(plugin->tools);
-}
-
 Result<ToolList> make_builtin_group(const ToolRequest& request) {
   tools::BuiltinContext context;
   context.folder = request.base_folder;
@@ -66,11 +55,28 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
   return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);
 }
 
+Result<ToolList> make_plugin(const ToolRequest& request) {
+  auto plugin = load_plugin_of(request);
+  if (!plugin) return plugin.error();
+  return std::move(plugin->tools);
+}
+
 }  // namespace
+
+Result<plugins::LoadedPlugin> load_plugin_of(const ToolRequest& request) {
+  auto options = plugins::plugin_options(request.entry->name, request.settings);
+  if (!options) return options.error();
+  options->path = find_library(options->path);
+  options->effects = request.entry->effects;
+  options->base_dir = request.base_folder;
+  options->data_dir = request.data_folder;
+  return plugins::load_plugin(*options);
+}
 
 Result<ToolList> make_tools(const ToolRequest& request) {
   const std::string& use = request.entry->use;
   if (use == "plugin") return make_plugin(request);
+  if (use == "mcp") return tools::mcp::make_server_tools(mcp_config(request));
   if (use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
   return fail(Errc::unsupported, "'use: " + use + "' cannot be run by this version", "use");
 }

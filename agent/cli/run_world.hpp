@@ -2,6 +2,7 @@
 // Wires a run to the world: built-in tools, plugins, model files, signals, people.
 
 #include "agent/run.hpp"
+#include "plugins/host/loader.hpp"
 
 #include <atomic>
 #include <memory>
@@ -12,8 +13,11 @@
 
 namespace kontor::agent::cli {
 
-/// Built-in groups and plugins. Errors: unsupported for what this build has no runtime for (mcp).
+/// Built-in groups, plugins, MCP servers. Errors: unsupported for what this build has no runtime for.
 Result<std::vector<std::shared_ptr<tools::Tool>>> make_tools(const ToolRequest& request);
+
+/// The plugin of a `use: plugin` entry. Errors: as load_plugin.
+Result<plugins::LoadedPlugin> load_plugin_of(const ToolRequest& request);
 
 /// Local model files and tapes. Errors: unsupported (endpoint), and those of the engine.
 Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, const RunOptions& options, const std::vector<std::string>& played);

@@ -1,26 +1,34 @@
 // kontor tools: what can be called, and calling it by hand.
 
+#include "agent/assembly.hpp"
 #include "agent/cli/command.hpp"
-#include "agent/spec/spec.hpp"
+#include "agent/cli/mcp_group.hpp"
+#include "agent/cli/run_support.hpp"
+#include "agent/cli/run_world.hpp"
+#include "agent/cli/terminal.hpp"
+#include "base/hash.hpp"
 #include "base/json.hpp"
 #include "tools/builtin/builtin.hpp"
 #include "tools/registry.hpp"
-#include "tools/tightened.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
+#include <optional>
 
 namespace kontor::agent::cli {
 namespace {
 
 struct Options {
-  std::string file, name, arguments = "{}", root = ".", write;
-  bool json = false;
+  std::string file, name, arguments = "{}", root = ".", write, out, runs = default_state_folder();
+  std::vector<std::string> inputs;
+  bool json = false, airgap = false;
 };
 
 Json spec_json(const tools::ToolSpec& spec, const std::string& use) {
@@ -48,49 +56,135 @@ struct Listed {
   std::string use;
 };
 
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+}
+
+/// One group of tools of a file, by the name of its entry.
+struct Group {
+  std::string name, use;
+  std::function<Result<std::shared_ptr<tools::Registry>>()> open;
+  std::optional<tools::mcp::ServerConfig> server;  ///< Of an mcpServers map.
+};
+
+Result<std::shared_ptr<tools::Registry>> registry_of(const std::vector<std::shared_ptr<tools::Tool>>& made) {
+  auto registry = std::make_shared<tools::Registry>();
+  for (const auto& tool : made) {
+    if (auto added = registry->add(tool); !added) return added.error();
+  }
+  return registry;
+}
+
+Result<std::vector<Group>> groups_of_map(const Options& options, const std::string& text) {
+  auto map = parse_json(text);
+  if (!map) return fail(Errc::malformed, options.file + ": " + map.error().describe());
+  const auto folder = std::filesystem::absolute(options.file).parent_path();
+  const std::string state = options.runs + "/mcp/" + sha256_hex(std::filesystem::absolute(options.file).string()).substr(0, 16);
+  auto configs = mcp_configs(*map, folder.string(), state);
+  if (!configs) return configs.error();
+  std::vector<Group> groups;
+  for (auto& config : *configs) {
+    add_terminal_hooks(config);
+    groups.push_back({config.group, "mcp", [config]() -> Result<std::shared_ptr<tools::Registry>> {
+      auto made = tools::mcp::make_server_tools(config);
+      if (!made) return made.error();
+      return registry_of(*made);
+    }, config});
+  }
+  return groups;
+}
+
+/// What an entry of an agent file becomes, alone: groups do not depend on each other.
+Result<std::shared_ptr<tools::Registry>> open_entry(const Options& options, Spec spec, const ToolEntry& entry, const ToolMaker& maker) {
+  spec.tools = {entry};
+  std::map<std::string, std::string> given;
+  for (const auto& word : options.inputs) {
+    const auto equals = word.find('=');
+    if (equals == std::string::npos || equals == 0) return fail(Errc::usage, "--input takes NAME=VALUE, not '" + word + "'");
+    given[word.substr(0, equals)] = word.substr(equals + 1);
+  }
+  std::error_code code;
+  auto inputs = resolve_inputs(spec, given, std::filesystem::current_path(code).string());
+  // Inputs that are not given matter only where a configuration uses them.
+  if (!inputs && !given.empty()) return inputs.error();
+  auto secrets = load_secrets(spec);
+  if (!secrets) return secrets.error();
+  RegistryOptions registry;
+  registry.state_folder = options.runs;
+  registry.make_tools = maker;
+  registry.airgap = options.airgap;
+  auto store = std::make_shared<std::unique_ptr<memory::Store>>();
+  registry.memory = [store, folder = options.runs]() -> Result<memory::Store*> {
+    auto opened = memory::Store::open(folder + "/memory.db", system_clock());
+    if (!opened) return opened.error();
+    *store = std::move(*opened);
+    return store->get();
+  };
+  auto built = build_registry(spec, inputs ? *inputs : Json::object(), *secrets, registry);
+  if (!built) return built.error();
+  return std::shared_ptr<tools::Registry>(built->get(), [keep = *built, store](tools::Registry*) {});
+}
+
+ToolMaker maker_with_terminal() {
+  return [](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+    if (request.entry->use != "mcp") return make_tools(request);
+    auto config = mcp_config(request);
+    add_terminal_hooks(config);
+    return tools::mcp::make_server_tools(config);
+  };
+}
+
+/// Groups of an agent file, or of a JSON file with `mcpServers`. Errors were printed when the exit code is set.
+Result<std::vector<Group>> groups_of(const Options& options, int& exit_code) {
+  exit_code = kUsage;
+  if (options.file.ends_with(".json")) {
+    auto groups = groups_of_map(options, read_text(options.file));
+    if (!groups) print_error(groups.error().describe());
+    return groups;
+  }
+  auto spec = read_spec(options.file);
+  if (!spec) return fail(Errc::usage, "");
+  std::vector<Group> groups;
+  for (const auto& entry : spec->tools) {
+    groups.push_back({entry.name, entry.use, [options, spec = *spec, entry] { return open_entry(options, spec, entry, maker_with_terminal()); }, std::nullopt});
+  }
+  return groups;
+}
+
 int list(const Options& options) {
   std::vector<Listed> all;
-  Json others = Json::array();  // Groups whose functions are only known by running code.
+  int exit_code = kDone;
   if (options.file.empty()) {
     for (const auto& use : tools::builtin_names()) {
       const auto specs = tools::describe_builtin(use, use.substr(use.find('.') + 1));
       for (const auto& spec : *specs) all.push_back({spec, use});
     }
   } else {
-    const auto checked = check_file(options.file);
-    if (!checked.spec) {
-      for (const auto& diagnostic : checked.diagnostics) {
-        std::fprintf(stderr, "%s:%lld:%lld: %s\n", options.file.c_str(), static_cast<long long>(diagnostic.line), static_cast<long long>(diagnostic.column), diagnostic.message.c_str());
-      }
-      return kUsage;
-    }
-    for (const auto& entry : checked.spec->tools) {
-      const auto specs = tools::describe_builtin(entry.use, entry.name);
-      if (!specs) {
-        others.push_back(Json{{"group", entry.name}, {"use", entry.use}});
+    auto groups = groups_of(options, exit_code);
+    if (!groups) return exit_code;
+    exit_code = kDone;
+    for (const auto& group : *groups) {
+      auto registry = group.open();
+      if (!registry) {
+        print_error(group.name + ": " + printable(registry.error().describe(), 4000));
+        exit_code = kFailed;
         continue;
       }
-      for (auto spec : *specs) {
-        if (const auto tight = entry.effects.find(spec.name.substr(entry.name.size() + 1)); tight != entry.effects.end()) {
-          if (const auto effect = tools::effect_named(tight->second)) spec.effect = *effect;
-        }
-        all.push_back({spec, entry.use});
-      }
+      for (const auto& name : (*registry)->names()) all.push_back({(*registry)->find(name)->spec(), group.use});
     }
   }
   if (options.json) {
     Json tools = Json::array();
     for (const auto& entry : all) tools.push_back(spec_json(entry.spec, entry.use));
-    Json result{{"tools", std::move(tools)}};
-    if (!others.empty()) result["groups"] = std::move(others);
-    print_json(text_of(result));
-    return kDone;
+    print_json(text_of(Json{{"tools", std::move(tools)}}));
+    return exit_code;
   }
   for (const auto& entry : all) {
-    std::printf("%s%s  [%s]\n    %s\n", entry.spec.name.c_str(), signature(entry.spec).c_str(), std::string(to_string(entry.spec.effect)).c_str(), entry.spec.description.c_str());
+    std::printf("%s%s  [%s]\n    %s\n", entry.spec.name.c_str(), printable(signature(entry.spec), 400).c_str(), std::string(to_string(entry.spec.effect)).c_str(),
+                printable(entry.spec.description, 1000).c_str());
   }
-  for (const auto& other : others) std::printf("%s.*  (%s: its functions are known when it runs)\n", other["group"].get<std::string>().c_str(), other["use"].get<std::string>().c_str());
-  return kDone;
+  return exit_code;
 }
 
 Result<Json> read_arguments(const std::string& text) {
@@ -100,42 +194,63 @@ Result<Json> read_arguments(const std::string& text) {
   return parse_json(std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>()));
 }
 
-int call(const Options& options) {
-  const auto arguments = read_arguments(options.arguments);
-  if (!arguments) {
-    print_error("the arguments are not JSON: " + arguments.error().describe());
-    return kUsage;
-  }
-  tools::Registry registry;
+Result<std::shared_ptr<tools::Registry>> builtin_registry(const Options& options) {
+  std::vector<std::shared_ptr<tools::Tool>> all;
   tools::BuiltinContext context;
   context.folder = options.root;
   for (const auto& use : tools::builtin_names()) {
     if (use == "builtin.memory") continue;  // Has verbs of its own.
     Json settings = Json::object();
     if (use == "builtin.files" && !options.write.empty()) settings["write"] = options.write;
-    const auto made = tools::make_builtin(use, use.substr(use.find('.') + 1), settings, context);
-    if (!made) {
-      print_error(made.error().describe());
-      return kUsage;
-    }
-    for (const auto& tool : *made) {
-      if (const auto added = registry.add(tool); !added) {
-        print_error(added.error().describe());
-        return kFailed;
-      }
-    }
+    auto made = tools::make_builtin(use, use.substr(use.find('.') + 1), settings, context);
+    if (!made) return made.error();
+    all.insert(all.end(), made->begin(), made->end());
+  }
+  return registry_of(all);
+}
+
+/// The registry that has the tool of that name.
+Result<std::shared_ptr<tools::Registry>> registry_for(const Options& options, int& exit_code) {
+  if (options.file.empty()) return builtin_registry(options);
+  auto groups = groups_of(options, exit_code);
+  if (!groups) return fail(Errc::usage, "");
+  std::string names;
+  for (const auto& group : *groups) {
+    if (options.name.starts_with(group.name + ".")) return group.open();
+    names += (names.empty() ? "" : ", ") + group.name;
+  }
+  return fail(Errc::usage, "'" + options.name + "' is of none of the groups in " + options.file + ": " + (names.empty() ? "there are none" : names));
+}
+
+int call(const Options& options) {
+  const auto arguments = read_arguments(options.arguments);
+  if (!arguments) {
+    print_error("the arguments are not JSON: " + arguments.error().describe());
+    return kUsage;
+  }
+  int exit_code = kUsage;
+  const auto registry = registry_for(options, exit_code);
+  if (!registry) {
+    if (!registry.error().message.empty()) print_error(printable(registry.error().describe(), 4000));
+    return exit_code;
   }
   tools::CallContext call_context;
   call_context.run_id = "command-line";
   call_context.call_id = "1";
-  const auto result = registry.call(options.name, *arguments, call_context);
+  if (!options.json) {
+    call_context.progress = [](double fraction, const std::string& note) {
+      if (fraction < 0) std::fprintf(stderr, "  %s\n", printable(note, 200).c_str());
+      else std::fprintf(stderr, "  %3.0f %%  %s\n", fraction * 100, printable(note, 200).c_str());
+    };
+  }
+  const auto result = (*registry)->call(options.name, *arguments, call_context);
   if (options.json) {
     Json out{{"ok", !result.is_error}};
     if (result.is_error) out["error"] = Json{{"kind", result.error_kind}, {"message", result.value.value("error", std::string())}};
     else out["value"] = result.value;
     print_json(text_of(out));
   } else if (result.is_error) {
-    print_error(options.name + ": " + result.value.value("error", std::string()));
+    print_error(options.name + ": " + printable(result.value.value("error", std::string()), 4000));
   } else {
     print_json(result.value.dump(2, ' ', false, Json::error_handler_t::replace));
   }
@@ -143,21 +258,85 @@ int call(const Options& options) {
   return result.error_kind == "unknown_tool" || result.error_kind == "invalid_arguments" ? kUsage : kFailed;
 }
 
+/// Writes down what a server says about its tools, after showing what changed.
+Result<void> write_pin(const Options& options, const tools::mcp::ServerConfig& config) {
+  const std::string path = !options.out.empty() ? options.out : !config.pin_path.empty() ? config.pin_path : tools::mcp::first_use_pins(config);
+  auto server = tools::mcp::Server::open(config);
+  if (!server) return server.error();
+  const auto& live = (*server)->definitions();
+  if (const auto before = tools::mcp::read_pins(path)) {
+    const auto found = tools::mcp::compare_pins(*before, live);
+    for (const auto& name : found.changed) std::printf("changed  %s\n", printable(name, 128).c_str());
+    for (const auto& name : found.added) std::printf("new      %s\n", printable(name, 128).c_str());
+    for (const auto& name : found.gone) std::printf("gone     %s\n", printable(name, 128).c_str());
+  }
+  for (const auto& reason : (*server)->left_out()) std::fprintf(stderr, "left out: %s\n", printable(reason, 400).c_str());
+  if (auto written = tools::mcp::write_pins(path, live); !written) return written.error();
+  std::printf("%zu tools pinned in %s; read them before you rely on them\n", live.size(), path.c_str());
+  return {};
+}
+
+int pin(const Options& options) {
+  int exit_code = kUsage;
+  Result<void> done = fail(Errc::usage, "there is no MCP server '" + options.name + "' in " + options.file);
+  if (options.file.ends_with(".json")) {
+    const auto groups = groups_of(options, exit_code);
+    if (!groups) return exit_code;
+    for (const auto& group : *groups) {
+      if (group.name == options.name) done = write_pin(options, *group.server);
+    }
+  } else {
+    const auto spec = read_spec(options.file);
+    if (!spec) return kUsage;
+    for (const auto& entry : spec->tools) {
+      if (entry.name != options.name || entry.use != "mcp") continue;
+      done = {};
+      auto opened = open_entry(options, *spec, entry, [&](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+        auto config = mcp_config(request);
+        add_terminal_hooks(config);
+        if (auto written = write_pin(options, config); !written) return written.error();
+        return std::vector<std::shared_ptr<tools::Tool>>();
+      });
+      if (!opened) done = opened.error();
+    }
+  }
+  if (done) return kDone;
+  print_error(printable(done.error().describe(), 4000));
+  return done.error().code == Errc::usage ? kUsage : kFailed;
+}
+
+void add_file_options(CLI::App& leaf, const std::shared_ptr<Options>& options) {
+  leaf.add_option("--input", options->inputs, "NAME=VALUE for inputs that the tools' configuration uses")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  leaf.add_option("--runs", options->runs, "Folder where pins, tokens and logs of the tools are");
+  leaf.add_flag("--airgap", options->airgap, "Reach nothing outside of this machine");
+}
+
 const Verb verb{"tools", "list tools and call them by hand", [](CLI::App& app) -> Action {
-  add_leaf(app, "list", "list the built-in tools, or those of an agent file", [](CLI::App& leaf) -> Action {
+  add_leaf(app, "list", "list the built-in tools, or those of an agent file or an mcpServers map (JSON)", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("file", options->file, "Agent file");
+    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers; its plugins and servers are started");
     leaf.add_flag("--json", options->json, "Print JSON with the schemas");
+    add_file_options(leaf, options);
     return [options] { return list(*options); };
   });
-  add_leaf(app, "call", "call a built-in tool", [](CLI::App& leaf) -> Action {
+  add_leaf(app, "call", "call a built-in tool, or a tool of a file", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
     leaf.add_option("name", options->name, "For example files.list")->required();
     leaf.add_option("arguments", options->arguments, "A JSON object, or @FILE")->capture_default_str();
-    leaf.add_option("--root", options->root, "Folder that tools may read")->capture_default_str();
-    leaf.add_option("--write", options->write, "Folder that tools may write, relative to the root (default: none)");
+    leaf.add_option("--file", options->file, "Agent file, or a JSON file with mcpServers, that the tool belongs to");
+    leaf.add_option("--root", options->root, "Folder that built-in tools may read")->capture_default_str();
+    leaf.add_option("--write", options->write, "Folder that built-in tools may write, relative to the root (default: none)");
     leaf.add_flag("--json", options->json, "Print JSON with ok and value or error");
+    add_file_options(leaf, options);
     return [options] { return call(*options); };
+  });
+  add_leaf(app, "pin", "write down what an MCP server says about its tools", [](CLI::App& leaf) -> Action {
+    auto options = std::make_shared<Options>();
+    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers")->required();
+    leaf.add_option("group", options->name, "Name of the server's entry")->required();
+    leaf.add_option("--out", options->out, "Pin file (default: the one of the entry, else the one of the first use)");
+    add_file_options(leaf, options);
+    return [options] { return pin(*options); };
   });
   return {};
 }};

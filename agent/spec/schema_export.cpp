@@ -103,7 +103,7 @@ Json map_schema(const MapRule& rule) {
       else value["default"] = parsed ? *parsed : Json(std::string(key.fallback));
     }
     properties[std::string(key.key)] = std::move(value);
-    if (key.required) required.push_back(std::string(key.key));
+    if (key.required && key.key != "command") required.push_back(std::string(key.key));
   }
   schema["properties"] = std::move(properties);
   if (!required.empty()) schema["required"] = std::move(required);
@@ -114,6 +114,7 @@ Json map_schema(const MapRule& rule) {
     schema["oneOf"] = std::move(list);
   };
   if (rule.name == "model") exclusive({"path", "endpoint", "replay"});
+  if (rule.name == "tool.mcp") exclusive({"command", "url"});
   if (rule.name == "trigger") exclusive({"schedule", "webhook", "watch"});
   return schema;
 }

@@ -118,7 +118,8 @@ class Shape {
     const auto has = [&](std::string_view key) { return std::find(present.begin(), present.end(), key) != present.end(); };
     for (const auto& key : rule.keys) {
       const bool guessed = std::find(guesses.begin(), guesses.end(), key.key) != guesses.end();
-      if (key.required && !included && !has(key.key) && !guessed) missing(owner, "'" + std::string(key.key) + "' is missing");
+      const bool replaced = key.key == "command" && has("url");
+      if (key.required && !included && !has(key.key) && !guessed && !replaced) missing(owner, "'" + std::string(key.key) + "' is missing");
     }
     relations(value, rule, owner, guesses);
     last_unknown_ = outer_unknown;
@@ -510,6 +511,7 @@ class Shape {
         add(isolation.offset(), "unsafe-setting", "a plugin runs in the process only when 'sha256' pins its library");
       }
     } else if (rule.name == "tool.mcp") {
+      exclusive(value, {"command", "url"}, "a server is a program or an address");
       if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);
     } else if (rule.name == "output") {
       if (value["schema"] && value["schema"].type() == Type::string) check_schema_file(project_, file_, value["schema"]);

@@ -1,0 +1,118 @@
+// Messages, lines, events, headers and addresses: what the transports are made of.
+
+#include "tests/support/catch.hpp"
+#include "tools/mcp/base64.hpp"
+#include "tools/mcp/client.hpp"
+#include "tools/mcp/headers.hpp"
+#include "tools/mcp/http_client.hpp"
+#include "tools/mcp/oauth.hpp"
+#include "tools/mcp/stream_reader.hpp"
+
+using namespace kontor;
+using namespace kontor::tools::mcp;
+
+TEST_CASE("messages are told apart, and what is none is refused", "[mcp]") {
+  const auto kind = [](const char* text) {
+    const auto message = parse_message(text);
+    return message ? static_cast<int>(message->kind) : -1;
+  };
+  CHECK(kind(R"({"jsonrpc":"2.0","id":1,"method":"ping"})") == static_cast<int>(Message::Kind::request));
+  CHECK(kind(R"({"jsonrpc":"2.0","method":"x","params":{}})") == static_cast<int>(Message::Kind::notification));
+  CHECK(kind(R"({"jsonrpc":"2.0","id":"a","result":{}})") == static_cast<int>(Message::Kind::result));
+  CHECK(kind(R"({"jsonrpc":"2.0","error":{"code":-32700,"message":"m"}})") == static_cast<int>(Message::Kind::error));
+  for (const char* bad : {"", "5", "[]", "{}", R"({"jsonrpc":"1.0","id":1,"result":{}})", R"({"jsonrpc":"2.0","id":null,"method":"x"})",
+                          R"({"jsonrpc":"2.0","id":1.5,"method":"x"})", R"({"jsonrpc":"2.0","id":1,"result":[]})", R"({"jsonrpc":"2.0","id":1,"result":{},"result":{}})",
+                          R"({"jsonrpc":"2.0","id":1,"error":{"code":"x"}})", R"({"jsonrpc":"2.0","id":1,"method":"x","params":[1]})"}) {
+    INFO(bad);
+    CHECK(kind(bad) == -1);
+  }
+}
+
+TEST_CASE("lines are the same however the bytes are cut", "[mcp]") {
+  const std::string bytes = "one\n\r\ntwo\r\n\nthree\nfour";
+  for (std::size_t step = 1; step <= bytes.size(); ++step) {
+    LineReader reader(100);
+    std::vector<std::string> lines;
+    for (std::size_t i = 0; i < bytes.size(); i += step) {
+      REQUIRE(reader.feed(std::string_view(bytes).substr(i, step), [&](std::string_view line) { return lines.emplace_back(line), true; }));
+    }
+    CHECK(lines == std::vector<std::string>{"one", "two", "three"});
+    CHECK(reader.pending_bytes() == 4);
+  }
+  LineReader small(3);
+  CHECK(!small.feed("abcd", [](std::string_view) { return true; }));
+}
+
+TEST_CASE("events are the same however the bytes are cut", "[mcp]") {
+  const std::string bytes = "\xEF\xBB\xBF: hi\r\nid: 7\ndata: a\r\ndata:b\n\nevent: x\nretry: 50\ndata\n\nid: 9\n\r\n:\n\ndata: cut";
+  for (std::size_t step = 1; step <= bytes.size(); ++step) {
+    SseReader reader(100);
+    std::vector<SseEvent> events;
+    for (std::size_t i = 0; i < bytes.size(); i += step) {
+      REQUIRE(reader.feed(std::string_view(bytes).substr(i, step), [&](SseEvent event) { return events.push_back(std::move(event)), true; }));
+    }
+    REQUIRE(events.size() == 3);
+    CHECK(events[0].data == "a\nb");
+    CHECK(events[0].id == "7");
+    CHECK(events[0].type == "message");
+    CHECK(events[1].type == "x");
+    CHECK(events[2].id == "9");
+    CHECK(reader.retry_ms() == 50);
+  }
+  SseReader small(8);
+  CHECK(!small.feed("data: 123456789\n", [](SseEvent) { return true; }));
+}
+
+TEST_CASE("header values are plain where that is safe and Base64 where it is not", "[mcp]") {
+  CHECK(header_value("us-west1") == "us-west1");
+  CHECK(header_value(" padded ") == "=?base64?IHBhZGRlZCA=?=");
+  CHECK(header_value("line1\nline2") == "=?base64?bGluZTEKbGluZTI=?=");
+  CHECK(header_value("=?base64?literal?=") == "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=");
+  for (const std::string text : {"", "plain", "grün", "\t", "a b"}) CHECK(from_header_value(header_value(text)) == text);
+  CHECK(!from_header_value("=?base64?***?="));
+}
+
+TEST_CASE("arguments become headers by the rules of the schema", "[mcp]") {
+  const auto schema = [](const char* text) { return *parse_json(text); };
+  const auto good = argument_headers(schema(R"({"type":"object","properties":{"r":{"type":"string","x-mcp-header":"Region"},
+    "o":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}},"b":{"type":"boolean","x-mcp-header":"B"}}})"),
+    Json{{"r", "eu"}, {"o", Json{{"n", 42}}}});
+  REQUIRE(good.has_value());
+  CHECK(*good == Headers{{"Mcp-Param-Region", "eu"}, {"Mcp-Param-N", "42"}});
+  for (const char* bad : {R"({"properties":{"a":{"type":"string","x-mcp-header":""}}})", R"({"properties":{"a":{"type":"string","x-mcp-header":"a b"}}})",
+                          R"({"properties":{"a":{"type":"number","x-mcp-header":"A"}}})", R"({"properties":{"a":{"type":"string","x-mcp-header":5}}})",
+                          R"({"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}})",
+                          R"({"properties":{"a":{"type":"array","items":{"type":"string","x-mcp-header":"A"}}}})",
+                          R"({"properties":{"a":{"anyOf":[{"type":"string","x-mcp-header":"A"}]}}})", R"({"x-mcp-header":"A","properties":{}})"}) {
+    INFO(bad);
+    CHECK(!argument_headers(schema(bad), Json::object()));
+  }
+}
+
+TEST_CASE("addresses are read strictly", "[mcp]") {
+  const auto url = parse_url("HTTPS://Example.com/mcp?x=1");
+  REQUIRE(url.has_value());
+  CHECK(url->text() == "https://example.com/mcp?x=1");
+  CHECK(parse_url("http://[::1]:8080")->origin() == "http://[::1]:8080");
+  for (const char* bad : {"", "ftp://x/", "http://", "http://a b/", "http://u:p@x/", "http://x:0/", "http://x:99999/", "http://x/#y", "http://x\r\nHost: y/", "http://[::1/"}) {
+    INFO(bad);
+    CHECK(!parse_url(bad));
+  }
+  CHECK(is_loopback_host("127.0.0.1"));
+  CHECK(!is_loopback_host("127.evil.example"));
+}
+
+TEST_CASE("challenges of a server are read", "[mcp]") {
+  const auto challenge = read_challenge({R"(Basic realm="x", Bearer error="insufficient_scope", scope="a b",resource_metadata="https://x/y\"z")"});
+  CHECK(challenge.error == "insufficient_scope");
+  CHECK(challenge.scope == "a b");
+  CHECK(challenge.resource_metadata == "https://x/y\"z");
+  CHECK(read_challenge({"Bearer scope=one"}).scope == "one");
+}
+
+TEST_CASE("Base64 goes there and back", "[mcp]") {
+  for (const std::string text : {"", "a", "ab", "abc", std::string("\0\xff", 2).c_str()}) CHECK(from_base64(base64(text)) == text);
+  CHECK(!from_base64("a"));
+  CHECK(!from_base64("a==="));
+  CHECK(base64_url("\xfb\xff") == "-_8");
+}
