@@ -74,6 +74,7 @@ struct BackendOptions {
   int threads = 0;              ///< 0: as many as there are processors.
   Compute compute = Compute::native;
   std::string kernels;          ///< Name of a kernel set (tests); empty: the best.
+  bool deterministic = false;   ///< Bit-equal results whatever the batch, on devices where that costs speed.
   /// Bytes that the experts of a mixture may take in memory; with less than all need they are read from the file as
   /// they are used. 0: 60 % of the memory that is free when the model is loaded.
   std::uint64_t expert_bytes = 0;

@@ -1,0 +1,114 @@
+#pragma once
+// The decoder on a GPU: the same model as inference/decoder.hpp, weights in their quantised form, a fixed pool of KV pages.
+// Decoding multiplies by int8 activations as the CPU does; many tokens at once go through cuBLAS in binary16.
+
+#include "inference/backend.hpp"
+#include "inference/cuda/device.hpp"
+#include "inference/cuda/upload.hpp"
+#include "inference/model_config.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kontor::inference::cuda {
+
+class PagePool;
+
+/// What a model needs of a device's memory, reckoned before anything is loaded.
+struct MemoryPlan {
+  std::uint64_t weight_bytes = 0;
+  std::uint64_t workspace_bytes = 0;
+  std::uint64_t page_bytes = 0;      ///< Of 64 positions in all layers.
+  std::int64_t pages = 0;            ///< That fit beside the rest.
+  std::uint64_t free_bytes = 0;
+};
+
+/// Used by one thread at a time. Nothing is allocated while decoding; prefill grows its own workspace. A token's result does
+/// not depend on what it is decoded together with; prefill of many tokens rounds differently unless `deterministic`.
+class CudaDecoder final : public Backend {
+ public:
+  /// Errors: those of read_model_config; malformed (missing_tensor, shape_mismatch, bad_tensor_type); unsupported
+  /// (unsupported_arch) for architectures that only the CPU computes; memory (out_of_memory) with the numbers.
+  static Result<std::unique_ptr<Backend>> create(const WeightFile& file, const BackendOptions& options, std::unique_ptr<Device> device);
+  ~CudaDecoder() override;
+
+  const ModelConfig& config() const override { return config_; }
+  std::string device() const override { return device_->name(); }
+  std::unique_ptr<Sequence> create_sequence() override;
+  std::uint64_t page_bytes() const override { return plan_.page_bytes; }
+  Result<KvPageRef> load_page(std::span<const std::byte> content) override;
+  Result<void> forward(std::span<const Extension> extensions) override;
+  std::uint64_t weight_bytes_per_token() const override;
+  int threads() const override { return 1; }
+  void set_threads(int) override {}
+
+  const MemoryPlan& plan() const { return plan_; }
+
+ private:
+  class Timeline;
+  /// A matrix in device memory; `buffer` owns what `view` names.
+  struct Matrix {
+    DeviceBuffer buffer;
+    MatrixView view;
+  };
+  struct Vector {
+    DeviceBuffer buffer;
+    const float* data() const { return buffer.as<const float>(); }
+  };
+  struct Layer {
+    Vector attention_norm, feed_forward_norm, query_bias, key_bias, value_bias, output_bias, query_norm, key_norm;
+    Matrix query, key, value, output, gate, up, down;
+  };
+  struct Row {
+    Timeline* timeline;
+    std::int64_t position;
+    TokenId token;
+    float* hidden;
+    float* logits;
+  };
+  struct Workspace;
+
+  CudaDecoder(const WeightFile& file, ModelConfig config, const BackendOptions& options, std::unique_ptr<Device> device);
+
+  Result<void> load();
+  Result<void> make_plan();
+  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out);
+  Result<void> load_vector(const std::string& name, std::int64_t length, bool required, Vector& out);
+  Result<void> load_layer(std::int64_t index, Layer& layer);
+
+  Result<void> run_batch(std::span<const Row> rows);
+  Result<void> send_rows(std::span<const Row> rows);
+  void compute_layers(std::span<const Row> rows);
+  void attention(const Layer& layer, std::int64_t index, std::span<const Row> rows);
+  void feed_forward(const Layer& layer, std::int64_t count);
+  void project(std::span<const ProductView> products, const ActivationView& x);
+  void project_tiled(const ProductView& product, const ActivationView& x);
+  void mix(std::int64_t layer, std::span<const Row> rows);
+  void mix_prefill(const KvView& cache, std::span<const Row> rows, std::int64_t first);
+  Result<void> grow_prefill(std::int64_t positions);
+  Result<void> write_outputs(std::span<const Row> rows);
+  bool tiled(std::int64_t count) const;
+  KvView cache_of(std::int64_t layer) const;
+  AttentionShape shape() const { return {config_.heads, config_.kv_heads, config_.key_length, config_.value_length}; }
+  ActivationTarget target(float* values) const;
+  ActivationView view(const float* values, std::int64_t count, std::int64_t columns) const;
+
+  WeightFile file_;
+  ModelConfig config_;
+  bool exact_;          ///< Compute::f32: float32 weights, activations and cache.
+  bool deterministic_;
+  std::unique_ptr<Device> device_;
+  MemoryPlan plan_;
+  std::shared_ptr<PagePool> pool_;
+  std::vector<Layer> layers_;
+  Matrix embedding_, output_;
+  Vector final_norm_;
+  DeviceBuffer frequencies_;
+  bool tied_ = false;
+  std::unique_ptr<Workspace> work_;
+};
+
+}  // namespace kontor::inference::cuda

@@ -1,0 +1,84 @@
+#pragma once
+// Internals that the source files of the CUDA decoder share.
+
+#include "inference/cuda/decoder_cuda.hpp"
+#include "inference/cuda/page_pool.hpp"
+
+#include <algorithm>
+
+namespace kontor::inference::cuda {
+
+inline constexpr std::int64_t kBatch = 512;       ///< Tokens computed together.
+inline constexpr std::int64_t kDecodeRows = 64;   ///< Tokens whose attention shares a launch; logits likewise.
+inline constexpr std::int64_t kTiledRows = 32;    ///< From here on products go through cuBLAS.
+inline constexpr std::uint64_t kTileBytes = 64 << 20;     ///< Of weights expanded at a time.
+inline constexpr std::uint64_t kScoreBytes = 128 << 20;   ///< Of attention scores at a time in prefill.
+
+class CudaDecoder::Timeline final : public Sequence {
+ public:
+  explicit Timeline(std::shared_ptr<PagePool> pool) : pool_(std::move(pool)) {}
+  std::int64_t length() const override { return positions; }
+  void truncate(std::int64_t length) override {
+    if (length < 0 || length >= positions) return;
+    positions = length;
+    held.resize(static_cast<std::size_t>((length + kPagePositions - 1) / kPagePositions));
+  }
+  std::unique_ptr<Sequence> fork() const override { return std::make_unique<Timeline>(*this); }
+  std::vector<KvPageRef> pages() const override { return {held.begin(), held.end()}; }
+  void adopt(std::span<const KvPageRef> pages, std::int64_t length) override {
+    held.clear();
+    for (const KvPageRef& page : pages) held.push_back(std::static_pointer_cast<PagePool::Page>(page));
+    positions = length;
+  }
+  std::uint64_t bytes() const override { return held.size() * pool_->page_bytes(); }
+
+  /// Makes positions [length(), end) writable. False where the pool is empty; what was taken stays.
+  bool reserve(std::int64_t end) {
+    const std::size_t first = static_cast<std::size_t>(positions / kPagePositions);
+    if (positions % kPagePositions != 0 && end > positions && held[first].use_count() > 1) {
+      PagePool::PageRef own = pool_->take();
+      if (!own) return false;
+      pool_->copy(held[first]->number(), own->number());
+      held[first] = std::move(own);
+    }
+    while (static_cast<std::int64_t>(held.size()) * kPagePositions < end) {
+      PagePool::PageRef page = pool_->take();
+      if (!page) return false;
+      held.push_back(std::move(page));
+    }
+    return true;
+  }
+
+  std::vector<PagePool::PageRef> held;
+  std::int64_t positions = 0;
+
+ private:
+  std::shared_ptr<PagePool> pool_;
+};
+
+/// Activations of a batch in device memory. Sized for kBatch tokens when the model is loaded.
+struct CudaDecoder::Workspace {
+  std::int64_t rows = 0;
+  int splits = 1;
+  DeviceBuffer info;       ///< RowInfo
+  DeviceBuffer tables;     ///< Page numbers of the timelines of a batch
+  DeviceBuffer index;      ///< Rows whose logits are wanted
+  std::vector<std::size_t> starts;  ///< Of each row's table in `tables`.
+  DeviceBuffer picked;     ///< (kDecodeRows, width)
+  DeviceBuffer stream;     ///< (rows, width)
+  DeviceBuffer normed;     ///< (rows, width)
+  DeviceBuffer projected;  ///< (rows, queries | keys | values)
+  DeviceBuffer mixed;      ///< (rows, heads * value_length)
+  DeviceBuffer gate, up;   ///< (rows, feed_forward)
+  DeviceBuffer codes, scales, sums;
+  DeviceBuffer cosines, sines;
+  DeviceBuffer partial;    ///< Of split attention
+  DeviceBuffer logits;     ///< (kDecodeRows, vocabulary)
+  // For products of many tokens.
+  DeviceBuffer halves, factors, tile, product;
+  // For attention of many tokens; grown with the timeline.
+  DeviceBuffer keys, values, queries, scores, weights, blended;
+  std::int64_t gathered = 0;  ///< Positions that keys and values have room for.
+};
+
+}  // namespace kontor::inference::cuda

@@ -1,0 +1,83 @@
+#pragma once
+// A GPU as the decoder uses it: memory, one stream, copies, matrix products of the library. The emulation for tests
+// implements the same.
+
+#include "base/error.hpp"
+#include "inference/cuda/kernels.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace kontor::inference::cuda {
+
+class Device;
+
+/// Device memory, given back when the object dies (before the device does).
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(Device* device, void* data, std::uint64_t bytes) : device_(device), data_(data), bytes_(bytes) {}
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+  ~DeviceBuffer();
+
+  void* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+
+/// C (count, rows) = A (count, columns) * B^T, for `batch` independent products at fixed distances in elements; A and B in
+/// binary16, sums in float32. B lies as (rows, columns), or with `b_turned` as (columns, rows).
+struct MatrixProduct {
+  const std::uint16_t* a = nullptr;
+  const std::uint16_t* b = nullptr;
+  float* c = nullptr;
+  bool b_turned = false;
+  std::int64_t count = 0, rows = 0, columns = 0;
+  std::int64_t a_length = 0, b_length = 0, c_length = 0;  ///< Elements from one row to the next.
+  std::int64_t a_step = 0, b_step = 0, c_step = 0;        ///< Elements from one product of the batch to the next.
+  std::int64_t batch = 1;
+};
+
+/// Used by one thread at a time. Work is put onto one stream and runs in order; errors of the device appear in wait().
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;   ///< "cuda:0".
+  virtual Stream stream() const = 0;
+  virtual int processors() const = 0;     ///< Streaming multiprocessors.
+  virtual std::uint64_t free_bytes() const = 0;
+
+  /// Errors: memory (out_of_memory).
+  virtual Result<DeviceBuffer> allocate(std::uint64_t bytes) = 0;
+  virtual void release(void* data) = 0;
+
+  /// In stream order. Host memory of copy_in may be reused at once, that of copy_out after wait().
+  virtual void copy_in(void* to, const void* from, std::uint64_t bytes) = 0;
+  virtual void copy_out(void* to, const void* from, std::uint64_t bytes) = 0;
+  virtual void copy_within(void* to, const void* from, std::uint64_t bytes) = 0;
+  virtual void multiply(const MatrixProduct& product) = 0;
+
+  /// Until the stream is empty. Errors: internal (device_error) with the driver's words; the device is unusable then.
+  virtual Result<void> wait() = 0;
+
+  /// Runs `work`, or what was recorded the last time under the same key (CUDA graphs): `work` must put the same kernels with
+  /// the same arguments onto the stream each time and copy nothing from or to the host.
+  virtual void replay(std::uint64_t key, const std::function<void()>& work) { (void)key, work(); }
+};
+
+/// Errors: unsupported (no_device) with what is missing.
+Result<std::unique_ptr<Device>> open_device(int index);
+
+}  // namespace kontor::inference::cuda

@@ -1,0 +1,58 @@
+#include "inference/cuda/emulation/device_emulated.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+namespace kontor::inference::cuda::emulation {
+namespace {
+
+class EmulatedDevice final : public Device {
+ public:
+  explicit EmulatedDevice(std::uint64_t memory) : free_(memory) {}
+  std::string name() const override { return "cuda:emulated"; }
+  Stream stream() const override { return nullptr; }
+  int processors() const override { return 3; }
+  std::uint64_t free_bytes() const override { return free_; }
+
+  Result<DeviceBuffer> allocate(std::uint64_t bytes) override {
+    if (bytes > free_) return fail(Errc::memory, "no device memory left for " + std::to_string(bytes) + " bytes", "out_of_memory");
+    void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (!data) return fail(Errc::memory, "no memory left", "out_of_memory");
+    std::memset(data, 0xff, bytes);  // NaN in every format: what is read before it is written shows.
+    sizes_[data] = bytes;
+    free_ -= bytes;
+    return DeviceBuffer(this, data, bytes);
+  }
+  void release(void* data) override {
+    free_ += sizes_.at(data);
+    sizes_.erase(data);
+    std::free(data);
+  }
+  void copy_in(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy_out(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy_within(void* to, const void* from, std::uint64_t bytes) override { std::memmove(to, from, bytes); }
+  Result<void> wait() override { return {}; }
+
+  void multiply(const MatrixProduct& p) override {
+    for (std::int64_t n = 0; n < p.batch; ++n)
+      for (std::int64_t t = 0; t < p.count; ++t)
+        for (std::int64_t r = 0; r < p.rows; ++r) {
+          float sum = 0;
+          for (std::int64_t c = 0; c < p.columns; ++c)
+            sum += half_value(p.a[n * p.a_step + t * p.a_length + c]) *
+                   half_value(p.b[n * p.b_step + (p.b_turned ? c * p.b_length + r : r * p.b_length + c)]);
+          p.c[n * p.c_step + t * p.c_length + r] = sum;
+        }
+  }
+
+ private:
+  std::uint64_t free_;
+  std::map<void*, std::uint64_t> sizes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_device(std::uint64_t memory_bytes) { return std::make_unique<EmulatedDevice>(memory_bytes); }
+
+}  // namespace kontor::inference::cuda::emulation

@@ -1,0 +1,59 @@
+#pragma once
+// CUDA's execution model on one processor core, for tests of kernels on machines without a GPU: the threads of a block are
+// fibers that take turns at barriers and shuffles, blocks run one after the other. Only what Kontor's kernels use.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+namespace kontor::inference::cuda::emulation {
+
+/// Of the running fiber.
+struct Place {
+  dim3 thread, block, block_size, grid;
+};
+const Place& place();
+/// Runs `body` once for every thread of every block. Ends the program with a message when the threads of a block do not all
+/// reach a barrier.
+void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
+void block_barrier();
+void warp_barrier();
+/// Leaves a word for the warp's other lanes and takes that of `lane`. All lanes of the warp take part.
+std::uint32_t exchange(std::uint32_t word, unsigned lane);
+void* dynamic_shared();
+
+inline float exchange_float(float value, unsigned lane) {
+  return __builtin_bit_cast(float, exchange(__builtin_bit_cast(std::uint32_t, value), lane));
+}
+inline unsigned lane() { return place().thread.x % 32; }
+
+}  // namespace kontor::inference::cuda::emulation
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__
+#define __shared__ static
+#define __launch_bounds__(...)
+#define threadIdx (::kontor::inference::cuda::emulation::place().thread)
+#define blockIdx (::kontor::inference::cuda::emulation::place().block)
+#define blockDim (::kontor::inference::cuda::emulation::place().block_size)
+#define gridDim (::kontor::inference::cuda::emulation::place().grid)
+#define __syncthreads() ::kontor::inference::cuda::emulation::block_barrier()
+#define __syncwarp() ::kontor::inference::cuda::emulation::warp_barrier()
+
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  namespace e = kontor::inference::cuda::emulation;
+  return e::exchange_float(value, e::lane() ^ static_cast<unsigned>(mask));
+}
+inline float __shfl_sync(unsigned, float value, int lane) {
+  return kontor::inference::cuda::emulation::exchange_float(value, static_cast<unsigned>(lane));
+}
+inline float __expf(float x) { return std::exp(x); }

@@ -1,0 +1,136 @@
+#pragma once
+// What the device computes, as functions that put a kernel onto a stream. All pointers but those in host structs are
+// device memory; shapes stand in brackets, rows one after the other. Nothing allocates or waits.
+
+#include "inference/cuda/formats.hpp"
+
+#include <cstdint>
+
+namespace kontor::inference::cuda {
+
+/// A cudaStream_t; the emulation ignores it.
+using Stream = void*;
+
+/// Activations of `count` tokens with `columns` values each.
+struct ActivationView {
+  const float* values = nullptr;        ///< (count, columns)
+  const std::int8_t* codes = nullptr;   ///< (count, columns); null where no product takes int8
+  const float* scales = nullptr;        ///< (count, columns / 32)
+  const float* sums = nullptr;          ///< (count, columns / 32)
+  std::int64_t count = 0;
+  std::int64_t columns = 0;
+};
+
+/// The same, to be written.
+struct ActivationTarget {
+  float* values = nullptr;
+  std::int8_t* codes = nullptr;
+  float* scales = nullptr;
+  float* sums = nullptr;
+};
+
+inline constexpr int kMaxProducts = 3;
+
+/// out (count, rows) with a distance of out_stride between tokens: activations * matrix^T (+ bias) (+ out).
+struct ProductView {
+  MatrixView matrix;
+  const float* bias = nullptr;  ///< (rows)
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+  bool accumulate = false;
+};
+
+/// All of the same activations in one launch. A token's result does not depend on the count.
+struct ProductsView {
+  ProductView product[kMaxProducts];
+  int count = 0;
+};
+void multiply(const ProductsView& products, const ActivationView& x, Stream stream);
+
+/// Rows first .. first + rows of a matrix as binary16, for a matrix product by the library: out (rows, columns).
+void expand_rows(const MatrixView& matrix, std::int64_t first, std::int64_t rows, std::uint16_t* out, Stream stream);
+
+/// x (count, columns) as binary16, each token divided by a power of two so that its largest value is at most 1; the power
+/// goes to factors (count).
+void to_half(const float* x, std::int64_t count, std::int64_t columns, std::uint16_t* out, float* factors, Stream stream);
+
+/// out[t * out_stride + r] (+)= factors[t] * in[t * rows + r] + bias[r]; factors and bias may be null.
+void finish_product(const float* in, const float* factors, const float* bias, std::int64_t count, std::int64_t rows, float* out,
+                    std::int64_t out_stride, bool accumulate, Stream stream);
+
+/// Where a token of the batch stands.
+struct RowInfo {
+  std::int32_t token = 0;
+  std::int32_t position = 0;
+  const std::int32_t* pages = nullptr;  ///< Page numbers of its timeline.
+};
+
+/// out (count, columns): rows of the embedding.
+void embed(const MatrixView& embedding, const RowInfo* rows, std::int64_t count, float* out, Stream stream);
+
+/// out = x / rms(x) * weight for (count, columns) with the given distances between rows; int8 form too where asked for.
+void rms_norm(const float* x, std::int64_t count, std::int64_t columns, const float* weight, float epsilon, const ActivationTarget& out,
+              Stream stream);
+
+/// Rows of x picked by index: out (count, columns).
+void gather_rows(const float* x, const std::int32_t* index, std::int64_t count, std::int64_t columns, float* out, Stream stream);
+
+/// out = silu(gate) * up over (count, columns); int8 form too where asked for. out.values may be gate.
+void silu_mul(const float* gate, const float* up, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream);
+
+/// The int8 form of values (count, columns) that are in place: fills out.codes, out.scales, out.sums.
+void quantize(const float* values, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream);
+
+/// The paged KV cache of one layer. A page holds 64 positions of all heads: keys (kv_heads, key_length, 64), values
+/// (kv_heads, 64, value_length), in binary16 or float32.
+struct KvView {
+  void* keys = nullptr;        ///< Of page 0.
+  void* values = nullptr;
+  std::int64_t page_step = 0;  ///< Elements from one page to the next.
+  bool half = true;
+};
+inline constexpr int kPagePositions = 64;
+
+struct AttentionShape {
+  std::int64_t heads = 0, kv_heads = 0, key_length = 0, value_length = 0;
+  KONTOR_HD std::int64_t total() const { return heads * key_length + kv_heads * (key_length + value_length); }
+};
+
+/// Rotary embedding, RoPE: cosines and sines of (tokens of the batch, pairs).
+struct RopeView {
+  const float* cosines = nullptr;
+  const float* sines = nullptr;
+  std::int64_t pairs = 0;
+  bool halves = false;
+};
+
+/// In place on projected (count, queries | keys | values): norm of queries and keys (weights may be null), rotation; keys and
+/// values go into the cache.
+void place_heads(float* projected, std::int64_t count, const AttentionShape& shape, const float* query_norm, const float* key_norm,
+                 float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream);
+
+/// Fills the rotation tables for the positions of the rows.
+void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count, float* cosines,
+               float* sines, Stream stream);
+
+/// Attention of every row over its timeline up to itself, the positions shared out over `splits` blocks (flash decoding,
+/// arXiv 2205.14135 and its split-KV form). out (count, heads, value_length). `partial` has room for
+/// count * heads * splits * (value_length + 2) floats.
+void attend(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, const RowInfo* rows, const KvView& cache,
+            int splits, float* partial, float* out, Stream stream);
+
+// Attention of many neighbouring tokens of one timeline through matrix products of the library.
+
+/// Pages to contiguous memory: keys (kv_heads, key_length, stride), values (kv_heads, length, value_length) in binary16.
+void gather_cache(const KvView& cache, const std::int32_t* pages, const AttentionShape& shape, std::int64_t length, std::int64_t stride,
+                  std::uint16_t* keys, std::uint16_t* values, Stream stream);
+/// Queries to (kv_heads, count, group, key_length) in binary16, times scale.
+void gather_queries(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, std::uint16_t* out, Stream stream);
+/// Row r of scores (rows, stride) belongs to position first + r % (count * group) / group: softmax over what it may see, zero
+/// behind; weights (rows, stride) in binary16.
+void causal_softmax(const float* scores, std::int64_t rows, std::int64_t count, std::int64_t group, std::int64_t first, std::int64_t stride,
+                    std::uint16_t* weights, Stream stream);
+/// (kv_heads, count, group, value_length) to (count, heads, value_length).
+void scatter_mixed(const float* in, std::int64_t count, const AttentionShape& shape, float* out, Stream stream);
+
+}  // namespace kontor::inference::cuda

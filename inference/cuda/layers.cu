@@ -1,0 +1,190 @@
+// Everything between the matrix products: norms, activations, rotary positions, the KV cache. Bound by launches rather than
+// by work, so what follows each other on the same values is one kernel.
+
+#include "inference/cuda/kernels.hpp"
+#include "inference/cuda/warp.cuh"
+
+namespace kontor::inference::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kWide = 256;
+
+dim3 blocks_for(std::int64_t items, int threads = kThreads) { return dim3(static_cast<unsigned>((items + threads - 1) / threads)); }
+dim3 count_of(std::int64_t n) { return dim3(static_cast<unsigned>(n)); }
+
+/// The int8 form of one span of `values` (in global or shared memory), done by a whole warp.
+__device__ void quantize_span(float value, std::int64_t span, const ActivationTarget& out, int lane) {
+  constexpr float kTiniest = 1e-36f;  // As on the CPU: blocks with nothing larger are zero.
+  const float largest = warp_max(fabsf(value));
+  // max drops NaN, a sum does not.
+  const bool finite = fabsf(warp_sum(value * 0.0f)) == 0.0f && largest <= 3.4e38f;
+  const float scale = largest > kTiniest ? largest / 127.0f : 0.0f;
+  const float inverse = largest > kTiniest ? 127.0f / largest : 0.0f;
+  const float code = finite ? rintf(value * inverse) : 0.0f;
+  const float total = warp_sum(code);
+  out.codes[span * kSpan + lane] = static_cast<std::int8_t>(code);
+  if (lane == 0) {
+    out.scales[span] = finite ? scale : __builtin_nanf("");
+    out.sums[span] = finite ? scale * total : __builtin_nanf("");
+  }
+}
+
+__global__ void rms_norm_kernel(const float* x, std::int64_t columns, const float* weight, float epsilon, ActivationTarget out) {
+  const std::int64_t row = blockIdx.x;
+  const float* from = x + row * columns;
+  float square = 0;
+  for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) square += from[i] * from[i];
+  const float inverse = 1.0f / sqrtf(block_sum(square) / static_cast<float>(columns) + epsilon);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t spans = columns / kSpan;
+  for (std::int64_t s = warp; s < spans; s += kWide / kWarp) {
+    const std::int64_t at = s * kSpan + lane;
+    const float value = from[at] * inverse * weight[at];
+    out.values[row * columns + at] = value;
+    if (out.codes) quantize_span(value, row * spans + s, out, lane);
+  }
+}
+
+__global__ void silu_mul_kernel(const float* gate, const float* up, std::int64_t spans, ActivationTarget out) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
+  if (span >= spans) return;  // Whole warps.
+  const std::int64_t at = span * kSpan + lane;
+  const float g = gate[at], value = g / (1.0f + expf(-g)) * up[at];
+  out.values[at] = value;
+  if (out.codes) quantize_span(value, span, out, lane);
+}
+
+__global__ void quantize_kernel(const float* values, std::int64_t spans, ActivationTarget out) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
+  if (span >= spans) return;
+  quantize_span(values[span * kSpan + lane], span, out, lane);
+}
+
+__global__ void gather_rows_kernel(const float* x, const std::int32_t* index, std::int64_t columns, float* out) {
+  const std::int64_t from = index[blockIdx.x], to = blockIdx.x;
+  for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) out[to * columns + i] = x[from * columns + i];
+}
+
+__global__ void to_half_kernel(const float* x, std::int64_t columns, std::uint16_t* out, float* factors) {
+  const std::int64_t row = blockIdx.x;
+  float largest = 0;
+  for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) largest = fmaxf(largest, fabsf(x[row * columns + i]));
+  largest = block_max(largest);
+  int exponent = 0;
+  if (largest > 0 && largest <= 3.4e38f) frexpf(largest, &exponent);
+  const float down = ldexpf(1.0f, -exponent);
+  for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) out[row * columns + i] = half_bits(x[row * columns + i] * down);
+  if (threadIdx.x == 0) factors[row] = ldexpf(1.0f, exponent);
+}
+
+__global__ void finish_kernel(const float* in, const float* factors, const float* bias, std::int64_t rows, float* out, std::int64_t stride,
+                              bool accumulate) {
+  const std::int64_t t = blockIdx.y, r = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (r >= rows) return;
+  float value = in[t * rows + r] * (factors ? factors[t] : 1.0f);
+  if (bias) value += bias[r];
+  float* to = out + t * stride + r;
+  *to = accumulate ? *to + value : value;
+}
+
+__global__ void fill_rope_kernel(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count,
+                                 float* cosines, float* sines) {
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= count * pairs) return;
+  const double angle = static_cast<double>(rows[index / pairs].position) * frequencies[index % pairs];
+  cosines[index] = static_cast<float>(cos(angle)) * magnitude;
+  sines[index] = static_cast<float>(sin(angle)) * magnitude;
+}
+
+/// A warp for each head of queries and keys, then for each value head.
+template <bool Half>
+__global__ void place_heads_kernel(float* projected, AttentionShape shape, const float* query_norm, const float* key_norm, float epsilon,
+                                   RopeView rope, const RowInfo* rows, KvView cache) {
+  const int lane = static_cast<int>(threadIdx.x);
+  const std::int64_t row = blockIdx.y, head = blockIdx.x;
+  const RowInfo info = rows[row];
+  float* base = projected + row * shape.total();
+  const std::int64_t turned = shape.heads + shape.kv_heads;
+  const std::int64_t page = info.pages[info.position / kPagePositions], slot = info.position % kPagePositions;
+  if (head >= turned) {
+    const std::int64_t h = head - turned;
+    const float* value = base + turned * shape.key_length + h * shape.value_length;
+    const std::int64_t to = page * cache.page_step + (h * kPagePositions + slot) * shape.value_length;
+    for (std::int64_t i = lane; i < shape.value_length; i += kWarp) {
+      if constexpr (Half) static_cast<std::uint16_t*>(cache.values)[to + i] = half_bits(value[i]);
+      else static_cast<float*>(cache.values)[to + i] = value[i];
+    }
+    return;
+  }
+  float* at = base + head * shape.key_length;
+  if (const float* norm = head < shape.heads ? query_norm : key_norm) {
+    float square = 0;
+    for (std::int64_t i = lane; i < shape.key_length; i += kWarp) square += at[i] * at[i];
+    const float inverse = 1.0f / sqrtf(warp_sum(square) / static_cast<float>(shape.key_length) + epsilon);
+    for (std::int64_t i = lane; i < shape.key_length; i += kWarp) at[i] = at[i] * inverse * norm[i];
+    __syncwarp();
+  }
+  const std::int64_t step = rope.halves ? 1 : 2, gap = rope.halves ? rope.pairs : 1;
+  for (std::int64_t p = lane; p < rope.pairs; p += kWarp) {
+    const float c = rope.cosines[row * rope.pairs + p], s = rope.sines[row * rope.pairs + p];
+    const float a = at[p * step], b = at[p * step + gap];
+    at[p * step] = a * c - b * s;
+    at[p * step + gap] = a * s + b * c;
+  }
+  if (head < shape.heads) return;
+  __syncwarp();
+  const std::int64_t to = page * cache.page_step + (head - shape.heads) * shape.key_length * kPagePositions + slot;
+  for (std::int64_t i = lane; i < shape.key_length; i += kWarp) {
+    if constexpr (Half) static_cast<std::uint16_t*>(cache.keys)[to + i * kPagePositions] = half_bits(at[i]);
+    else static_cast<float*>(cache.keys)[to + i * kPagePositions] = at[i];
+  }
+}
+
+}  // namespace
+
+void rms_norm(const float* x, std::int64_t count, std::int64_t columns, const float* weight, float epsilon, const ActivationTarget& out,
+              Stream stream) {
+  KONTOR_LAUNCH(rms_norm_kernel, count_of(count), dim3(kWide), 0, stream, x, columns, weight, epsilon, out);
+}
+
+void silu_mul(const float* gate, const float* up, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream) {
+  const std::int64_t spans = count * (columns / kSpan);
+  KONTOR_LAUNCH(silu_mul_kernel, blocks_for(spans * kWarp), dim3(kThreads), 0, stream, gate, up, spans, out);
+}
+
+void quantize(const float* values, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream) {
+  const std::int64_t spans = count * (columns / kSpan);
+  KONTOR_LAUNCH(quantize_kernel, blocks_for(spans * kWarp), dim3(kThreads), 0, stream, values, spans, out);
+}
+
+void gather_rows(const float* x, const std::int32_t* index, std::int64_t count, std::int64_t columns, float* out, Stream stream) {
+  KONTOR_LAUNCH(gather_rows_kernel, count_of(count), dim3(kThreads), 0, stream, x, index, columns, out);
+}
+
+void to_half(const float* x, std::int64_t count, std::int64_t columns, std::uint16_t* out, float* factors, Stream stream) {
+  KONTOR_LAUNCH(to_half_kernel, count_of(count), dim3(kWide), 0, stream, x, columns, out, factors);
+}
+
+void finish_product(const float* in, const float* factors, const float* bias, std::int64_t count, std::int64_t rows, float* out,
+                    std::int64_t out_stride, bool accumulate, Stream stream) {
+  dim3 grid = blocks_for(rows, kWide);
+  grid.y = static_cast<unsigned>(count);
+  KONTOR_LAUNCH(finish_kernel, grid, dim3(kWide), 0, stream, in, factors, bias, rows, out, out_stride, accumulate);
+}
+
+void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count, float* cosines,
+               float* sines, Stream stream) {
+  KONTOR_LAUNCH(fill_rope_kernel, blocks_for(count * pairs), dim3(kThreads), 0, stream, frequencies, magnitude, pairs, rows, count, cosines, sines);
+}
+
+void place_heads(float* projected, std::int64_t count, const AttentionShape& shape, const float* query_norm, const float* key_norm,
+                 float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(shape.heads + 2 * shape.kv_heads), static_cast<unsigned>(count));
+  const auto kernel = cache.half ? place_heads_kernel<true> : place_heads_kernel<false>;
+  KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, shape, query_norm, key_norm, epsilon, rope, rows, cache);
+}
+
+}  // namespace kontor::inference::cuda

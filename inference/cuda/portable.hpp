@@ -1,0 +1,78 @@
+#pragma once
+// One source for kernels: nvcc compiles it for the device, a C++ compiler with KONTOR_CUDA_EMULATION for the tests, in
+// which every thread of a block is a fiber (emulation/). Arithmetic that both need lives in functions marked KONTOR_HD.
+
+#include <cstdint>
+
+#if defined(KONTOR_CUDA_EMULATION)
+#include "inference/cuda/emulation/emulation.hpp"
+#define KONTOR_HD inline
+#define KONTOR_LAUNCH(kernel, grid, block, shared, stream, ...) \
+  (static_cast<void>(stream), ::kontor::inference::cuda::emulation::run_grid(grid, block, shared, [&] { kernel(__VA_ARGS__); }))
+#define KONTOR_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(::kontor::inference::cuda::emulation::dynamic_shared())
+#elif defined(__CUDACC__)
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#define KONTOR_HD __host__ __device__ __forceinline__
+#define KONTOR_LAUNCH(kernel, grid, block, shared, stream, ...) \
+  kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
+#define KONTOR_DYNAMIC_SHARED(type, name) \
+  extern __shared__ __align__(16) unsigned char kontor_dynamic_shared[]; \
+  type* name = reinterpret_cast<type*>(kontor_dynamic_shared)
+#else
+#define KONTOR_HD inline
+#endif
+
+namespace kontor::inference::cuda {
+
+/// IEEE binary16 bits to float, exactly.
+KONTOR_HD float half_value(std::uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(bits));
+#else
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
+  if (exponent == 31) return __builtin_bit_cast(float, sign | 0x7f800000u | fraction << 13);
+  if (exponent == 0) {
+    const float small = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -small : small;
+  }
+  return __builtin_bit_cast(float, sign | (exponent + 112) << 23 | fraction << 13);
+#endif
+}
+
+/// Round to nearest even; too large becomes infinity.
+KONTOR_HD std::uint16_t half_bits(float value) {
+#if defined(__CUDA_ARCH__)
+  return __half_as_ushort(__float2half_rn(value));
+#else
+  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);
+  if (magnitude < 0x38800000u) {  // Subnormal: adding this shifts the fraction into place and rounds it.
+    const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (__builtin_bit_cast(std::uint32_t, shifted) - 0x3f000000u));
+  }
+  return static_cast<std::uint16_t>(sign | ((magnitude + 0xfffu + (magnitude >> 13 & 1u)) - 0x38000000u) >> 13);
+#endif
+}
+
+KONTOR_HD float bfloat_value(std::uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
+#else
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);
+#endif
+}
+
+/// sum + the dot product of four signed bytes with four signed bytes.
+KONTOR_HD int dot4(int a, int b, int sum) {
+#if defined(__CUDA_ARCH__)
+  return __dp4a(a, b, sum);
+#else
+  for (int i = 0; i < 4; ++i)
+    sum += static_cast<std::int8_t>(static_cast<unsigned>(a) >> 8 * i) * static_cast<std::int8_t>(static_cast<unsigned>(b) >> 8 * i);
+  return sum;
+#endif
+}
+
+}  // namespace kontor::inference::cuda

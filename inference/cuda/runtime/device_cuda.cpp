@@ -1,0 +1,196 @@
+// The device of CUDA's runtime. cuBLAS is loaded when the first device is opened: linking it would cost every start of the
+// program tens of milliseconds, also where no GPU is used.
+
+#include "inference/backend.hpp"
+#include "inference/cuda/decoder_cuda.hpp"
+#include "inference/cuda/device.hpp"
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+
+#include <cstring>
+#include <unordered_map>
+#include <vector>
+
+namespace kontor::inference {
+namespace cuda {
+namespace {
+
+/// The functions of cuBLAS that are used, by their own types.
+struct Blas {
+  decltype(&cublasCreate_v2) create = nullptr;
+  decltype(&cublasDestroy_v2) destroy = nullptr;
+  decltype(&cublasSetStream_v2) set_stream = nullptr;
+  decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
+  using Multiply = cublasStatus_t(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*, const void*, cudaDataType, int,
+                                  long long, const void*, cudaDataType, int, long long, const void*, void*, cudaDataType, int, long long, int,
+                                  cublasComputeType_t, cublasGemmAlgo_t);
+  Multiply* multiply = nullptr;  // Overloaded in the header, so that its type has to be spelt.
+
+  /// Null with the reason in `why`. Never unloaded.
+  static const Blas* get(std::string& why) {
+    static std::string problem;
+    static const Blas* loaded = []() -> const Blas* {
+      static Blas blas;
+      const std::string name = "libcublas.so." + std::to_string(CUBLAS_VER_MAJOR);
+      void* library = nullptr;
+      for (const std::string& path : {name, "/usr/local/cuda/lib64/" + name})
+        if (!library) library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (!library) {
+        problem = name + " cannot be loaded (" + std::string(dlerror()) + "); install the CUDA Toolkit's cuBLAS";
+        return nullptr;
+      }
+      const auto find = [&](auto& function, const char* symbol) {
+        function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
+        if (!function) problem = name + " has no function " + symbol;
+      };
+      find(blas.create, "cublasCreate_v2");
+      find(blas.destroy, "cublasDestroy_v2");
+      find(blas.set_stream, "cublasSetStream_v2");
+      find(blas.set_workspace, "cublasSetWorkspace_v2");
+      find(blas.multiply, "cublasGemmStridedBatchedEx");
+      return problem.empty() ? &blas : nullptr;
+    }();
+    why = problem;
+    return loaded;
+  }
+};
+
+class CudaDevice final : public Device {
+ public:
+  static Result<std::unique_ptr<Device>> open(int index) {
+    std::unique_ptr<CudaDevice> device(new CudaDevice(index));
+    std::string why;
+    device->blas_ = Blas::get(why);
+    if (!device->blas_) return fail(Errc::unsupported, why, "no_device");
+    if (const auto set = device->set_up(); !set) return set.error();
+    return std::unique_ptr<Device>(std::move(device));
+  }
+  ~CudaDevice() override {
+    (void)cudaSetDevice(index_);
+    for (auto& [key, graph] : graphs_)
+      if (graph) (void)cudaGraphExecDestroy(graph);
+    if (handle_) (void)blas_->destroy(handle_);
+    if (workspace_) (void)cudaFree(workspace_);
+    if (stream_) (void)cudaStreamDestroy(stream_);
+  }
+
+  std::string name() const override { return "cuda:" + std::to_string(index_); }
+  Stream stream() const override { return stream_; }
+  int processors() const override { return processors_; }
+  std::uint64_t free_bytes() const override {
+    std::size_t free = 0, total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+  }
+
+  Result<DeviceBuffer> allocate(std::uint64_t bytes) override {
+    void* data = nullptr;
+    if (const cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1); error != cudaSuccess) {
+      (void)cudaGetLastError();
+      return fail(Errc::memory, name() + " has no memory left for " + std::to_string(bytes >> 20) + " MiB (" +
+                  std::to_string(free_bytes() >> 20) + " MiB free): " + cudaGetErrorString(error), "out_of_memory");
+    }
+    return DeviceBuffer(this, data, bytes);
+  }
+  void release(void* data) override { (void)cudaFree(data); }
+
+  /// Pageable memory is copied to a staging area of the driver before the call returns.
+  void copy_in(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_)); }
+  void copy_out(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_)); }
+  void copy_within(void* to, const void* from, std::uint64_t bytes) override {
+    note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
+  }
+
+  /// The library counts columns first: what lies here as (rows, columns) is its (columns x rows) matrix. So C^T = B * A^T.
+  void multiply(const MatrixProduct& p) override {
+    const float one = 1, zero = 0;
+    const cublasStatus_t status = blas_->multiply(
+        handle_, p.b_turned ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(p.rows), static_cast<int>(p.count),
+        static_cast<int>(p.columns), &one, p.b, CUDA_R_16F, static_cast<int>(p.b_length), p.b_step, p.a, CUDA_R_16F, static_cast<int>(p.a_length), p.a_step,
+        &zero, p.c, CUDA_R_32F, static_cast<int>(p.c_length), p.c_step, static_cast<int>(p.batch),
+        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    if (status != CUBLAS_STATUS_SUCCESS && problem_.empty()) problem_ = "cuBLAS reports status " + std::to_string(status);
+  }
+
+  Result<void> wait() override {
+    note(cudaGetLastError());
+    note(cudaStreamSynchronize(stream_));
+    if (problem_.empty()) return {};
+    return fail(Errc::internal, name() + ": " + problem_, "device_error");
+  }
+
+  void replay(std::uint64_t key, const std::function<void()>& work) override {
+    const auto found = graphs_.find(key);
+    if (found != graphs_.end()) {
+      if (found->second) note(cudaGraphLaunch(found->second, stream_));
+      else work();
+      return;
+    }
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
+      work();
+      if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess || cudaGraphInstantiate(&executable, graph, 0) != cudaSuccess) executable = nullptr;
+      if (graph) (void)cudaGraphDestroy(graph);
+      (void)cudaGetLastError();
+    }
+    graphs_[key] = executable;  // Null: this work cannot be recorded and is launched piece by piece.
+    if (executable) note(cudaGraphLaunch(executable, stream_));
+    else work();
+  }
+
+ private:
+  explicit CudaDevice(int index) : index_(index) {}
+
+  Result<void> set_up() {
+    constexpr std::size_t kWorkspace = 32 << 20;  // What the library recommends for Hopper; set so that it never allocates.
+    if (const cudaError_t error = cudaSetDevice(index_); error != cudaSuccess)
+      return fail(Errc::unsupported, name() + " cannot be used: " + cudaGetErrorString(error), "no_device");
+    note(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, index_));
+    note(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    note(cudaMalloc(&workspace_, kWorkspace));
+    if (blas_->create(&handle_) != CUBLAS_STATUS_SUCCESS) return fail(Errc::unsupported, name() + ": cuBLAS cannot be started", "no_device");
+    (void)blas_->set_stream(handle_, stream_);
+    (void)blas_->set_workspace(handle_, workspace_, kWorkspace);
+    return wait();
+  }
+  void note(cudaError_t error) {
+    if (error != cudaSuccess && problem_.empty()) problem_ = cudaGetErrorString(error);
+  }
+
+  int index_;
+  const Blas* blas_ = nullptr;
+  cublasHandle_t handle_ = nullptr;
+  void* workspace_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+  int processors_ = 1;
+  std::string problem_;  ///< The first error; device errors stay.
+  std::unordered_map<std::uint64_t, cudaGraphExec_t> graphs_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> open_device(int index) {
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess)
+    return fail(Errc::unsupported, std::string("no GPU can be used: ") + cudaGetErrorString(error) + "; use --device cpu", "no_device");
+  if (index >= count)
+    return fail(Errc::unsupported, "there is no device cuda:" + std::to_string(index) + "; this machine has " + std::to_string(count), "no_device");
+  return CudaDevice::open(index);
+}
+
+}  // namespace cuda
+
+Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options) {
+  auto device = cuda::open_device(0);
+  if (!device) return device.error();
+  return cuda::CudaDecoder::create(file, options, std::move(*device));
+}
+
+int cuda_device_count() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+}  // namespace kontor::inference

@@ -1,0 +1,47 @@
+#pragma once
+// Sums and maxima over the lanes of a warp, in an order that does not depend on anything else.
+
+#include "inference/cuda/portable.hpp"
+
+namespace kontor::inference::cuda {
+
+inline constexpr int kWarp = 32;
+
+__device__ inline float warp_sum(float value) {
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
+  return value;
+}
+
+__device__ inline float warp_max(float value) {
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, mask));
+  return value;
+}
+
+/// Over a block of up to 1024 threads; every thread gets the sum.
+__device__ inline float block_sum(float value) {
+  __shared__ float parts[kWarp];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = (static_cast<int>(blockDim.x) + kWarp - 1) / kWarp;
+  value = warp_sum(value);
+  __syncthreads();
+  if (lane == 0) parts[warp] = value;
+  __syncthreads();
+  float total = 0;
+  for (int w = 0; w < warps; ++w) total += parts[w];
+  return total;
+}
+
+__device__ inline float block_max(float value) {
+  __shared__ float parts[kWarp];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = (static_cast<int>(blockDim.x) + kWarp - 1) / kWarp;
+  value = warp_max(value);
+  __syncthreads();
+  if (lane == 0) parts[warp] = value;
+  __syncthreads();
+  float most = parts[0];
+  for (int w = 1; w < warps; ++w) most = fmaxf(most, parts[w]);
+  return most;
+}
+
+}  // namespace kontor::inference::cuda

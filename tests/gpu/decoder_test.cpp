@@ -1,0 +1,164 @@
+// The CUDA backend against the CPU backend, which is itself checked against independent references.
+
+#include "inference/cuda/decoder_cuda.hpp"
+#include "inference/golden.hpp"
+#include "tests/gpu/device/device.hpp"
+#include "tests/support/catch.hpp"
+
+#include <cmath>
+#include <initializer_list>
+#include <iostream>
+
+using namespace kontor;
+using namespace kontor::inference;
+
+namespace {
+
+std::string models() {
+  const std::string shared = test::shared_dir();
+  return shared.empty() ? "" : shared + "/golden/models/";
+}
+
+std::vector<TokenId> tokens(int n, int seed) {
+  std::vector<TokenId> ids;
+  for (int i = 0; i < n; ++i) ids.push_back((i * 37 + seed * 101 + i * i % 53) % 500);
+  return ids;
+}
+
+GoldenInput input() {
+  GoldenInput in;
+  in.one = tokens(1, 1);
+  in.some = tokens(9, 2);
+  in.many = tokens(80, 3);  // Two pages; the chunk of 40 goes through matrix products, the others do not.
+  in.chunks = {40, 27, 13};
+  in.positions = {39, 66, 79};
+  in.greedy_steps = 2;
+  return in;
+}
+
+/// Worst row: root mean square error over the standard deviation of the reference.
+double distance(const std::vector<std::vector<float>>& rows, const std::vector<std::vector<float>>& reference) {
+  double worst = rows.size() == reference.size() ? 0 : HUGE_VAL;
+  for (std::size_t r = 0; r < std::min(rows.size(), reference.size()); ++r) {
+    double mean = 0, variance = 0, error = 0;
+    const auto n = static_cast<double>(rows[r].size());
+    for (const float x : reference[r]) mean += double{x} / n;
+    for (std::size_t i = 0; i < rows[r].size(); ++i) {
+      variance += (double{reference[r][i]} - mean) * (double{reference[r][i]} - mean);
+      error += (double{rows[r][i]} - double{reference[r][i]}) * (double{rows[r][i]} - double{reference[r][i]});
+    }
+    const double d = std::sqrt(error / variance);
+    worst = std::isfinite(d) ? std::max(worst, d) : HUGE_VAL;
+  }
+  return worst;
+}
+
+Result<std::unique_ptr<Backend>> on_device(const WeightFile& file, Compute compute, bool deterministic) {
+  auto device = test::make_device();
+  if (!device) return fail(Errc::unsupported, "no device");
+  BackendOptions options;
+  options.compute = compute;
+  options.deterministic = deterministic;
+  return cuda::CudaDecoder::create(file, options, std::move(device));
+}
+
+void compare(const char* name, std::initializer_list<const char*> files, Compute compute, bool deterministic, double limit) {
+  const std::string folder = models();
+  int passed = 0, failed = 0;
+  if (folder.empty()) return test::count_cases(name, 0, 0, static_cast<int>(files.size()));
+  for (const char* model : files) {
+    const auto file = WeightFile::open(folder + model + ".gguf");
+    REQUIRE(file.has_value());
+    auto gpu = on_device(*file, compute, deterministic);
+    if (!gpu) return test::count_cases(name, 0, 0, static_cast<int>(files.size()));
+    BackendOptions options{"cpu", 1, compute, ""};
+    const auto cpu = open_backend(*file, options);
+    REQUIRE(cpu.has_value());
+    const auto expected = run_golden(**cpu, input()), got = run_golden(**gpu, input());
+    REQUIRE(expected.has_value());
+    REQUIRE(got.has_value());
+    const double d = distance(got->rows, expected->rows);
+    const bool good = d <= limit && (!deterministic || got->differences.empty());
+    if (!good) std::cout << name << " " << model << ": nrmse " << d << ", " << got->differences.size() << " differences\n";
+    (good ? passed : failed) += 1;
+  }
+  test::count_cases(name, passed, failed);
+  CHECK(failed == 0);
+}
+
+}  // namespace
+
+TEST_CASE("float32 on the device gives the logits of float32 on the CPU, bit for bit whatever the batch") {
+  compare("gpu f32", {"llama-rope3.f32", "llama-linear.f32", "qwen2-yarn.f32", "qwen3.f32"}, Compute::f32, true, 1e-5);
+}
+
+// Both quantise activations alike; what differs is the order of float32 sums, which can move a code by one.
+TEST_CASE("int8 on the device gives the logits of int8 on the CPU, bit for bit whatever the batch") {
+  compare("gpu int8", {"qmix.q4_k_m", "qbase.q8_0", "qbase.q4_0", "qbase.q5_k", "qbase.q3_k", "qbase.bf16"}, Compute::native, true, 1e-2);
+}
+
+// Half precision inputs of the library against int8 activations: the sum of both tolerances.
+TEST_CASE("prefill through matrix products stays within the tolerance of its precision") {
+  compare("gpu prefill", {"qmix.q4_k_m", "qbase.f16", "llama-linear.f32"}, Compute::native, false, 6.8e-2);
+}
+
+TEST_CASE("sequences on the device fork, share pages, and come back from a copy") {
+  if (models().empty()) return test::count_cases("gpu pages", 0, 0, 1);
+  const auto file = WeightFile::open(models() + "qbase.q8_0.gguf");
+  REQUIRE(file.has_value());
+  auto opened = on_device(*file, Compute::native, true);
+  if (!opened) return test::count_cases("gpu pages", 0, 0, 1);
+  Backend& backend = **opened;
+  const auto vocabulary = static_cast<std::size_t>(backend.config().vocabulary);
+  const auto run = [&](Sequence& sequence, const std::vector<TokenId>& ids) {
+    std::vector<float> logits(vocabulary);
+    const Extension extension{&sequence, ids, Output::last_logits, logits.data()};
+    REQUIRE(backend.forward(std::span(&extension, 1)).has_value());
+    return logits;
+  };
+  const auto prefix = tokens(70, 1), a = tokens(20, 2), b = tokens(20, 3);
+  auto first = backend.create_sequence();
+  run(*first, prefix);
+  auto second = first->fork();
+  const auto after_a = run(*first, a), after_b = run(*second, b);
+  auto clean = backend.create_sequence();
+  auto whole = prefix;
+  whole.insert(whole.end(), b.begin(), b.end());
+  CHECK(run(*clean, whole) == after_b);
+  first->truncate(70);
+  CHECK(run(*first, a) == after_a);
+
+  auto copy = backend.create_sequence();
+  std::vector<KvPageRef> pages;
+  for (const KvPageRef& page : second->pages()) {
+    std::vector<std::byte> content(backend.page_bytes());
+    page->copy_to(content);
+    const auto loaded = backend.load_page(content);
+    REQUIRE(loaded.has_value());
+    pages.push_back(*loaded);
+  }
+  copy->adopt(pages, second->length());
+  CHECK(run(*copy, {7}) == run(*second, {7}));
+  test::count_cases("gpu pages", 3, 0);
+}
+
+TEST_CASE("a model that does not fit is refused with the numbers before anything is loaded") {
+  if (models().empty()) return test::count_cases("gpu memory", 0, 0, 1);
+  const auto file = WeightFile::open(models() + "qbase.q8_0.gguf");
+  REQUIRE(file.has_value());
+  auto device = cuda::CudaDecoder::create(*file, {}, test::make_device(1 << 20));
+  if (device) return test::count_cases("gpu memory", 0, 0, 1);  // A real device cannot be made smaller.
+  CHECK(device.error().kind == "out_of_memory");
+  CHECK(device.error().message.find("weights") != std::string::npos);
+  test::count_cases("gpu memory", 1, 0);
+}
+
+TEST_CASE("an architecture that only the CPU computes is refused by name") {
+  if (models().empty()) return test::count_cases("gpu architectures", 0, 0, 1);
+  const auto file = WeightFile::open(models() + "qwen3moe.f32.gguf");
+  REQUIRE(file.has_value());
+  const auto gpu = on_device(*file, Compute::native, true);
+  REQUIRE(!gpu);
+  CHECK(gpu.error().code == Errc::unsupported);
+  test::count_cases("gpu architectures", 1, 0);
+}

@@ -1,0 +1,8 @@
+#include "inference/cuda/emulation/device_emulated.hpp"
+#include "tests/gpu/device/device.hpp"
+
+namespace kontor::test {
+
+std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t memory_bytes) { return inference::cuda::emulation::make_device(memory_bytes); }
+
+}  // namespace kontor::test

@@ -1,0 +1,2 @@
+// The kernels of attention.cu as fibers.
+#include "inference/cuda/attention.cu"

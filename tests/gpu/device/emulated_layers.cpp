@@ -1,0 +1,2 @@
+// The kernels of layers.cu as fibers.
+#include "inference/cuda/layers.cu"

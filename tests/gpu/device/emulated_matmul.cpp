@@ -1,0 +1,2 @@
+// The kernels of matmul.cu as fibers.
+#include "inference/cuda/matmul.cu"
