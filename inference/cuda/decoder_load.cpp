@@ -117,7 +117,7 @@ Result<void> CudaDecoder::make_plan() {
   const std::int64_t per_row = 4 * (2 * c.width + shape().total() + c.heads * c.value_length + 2 * c.feed_forward + c.rope.dimensions + 1) +
                                widest + widest / 4 + 2 * widest;
   plan_.workspace_bytes = static_cast<std::uint64_t>(kBatch * per_row + kDecodeRows * 4 * (c.vocabulary + c.heads * work_->splits * (c.value_length + 2))) +
-                          (exact_ ? 0 : kTileBytes + 4 * kBatch * kTileBytes / static_cast<std::uint64_t>(2 * c.width) + 2 * kScoreBytes);
+                          (exact_ ? 0 : kTileBytes + static_cast<std::uint64_t>(product_bytes(c)) + 2 * kScoreBytes);
   plan_.page_bytes = static_cast<std::uint64_t>(c.layers * kPagePositions * c.kv_heads * (c.key_length + c.value_length)) * (exact_ ? 4 : 2);
   plan_.free_bytes = device_->free_bytes();
   const std::int64_t wanted_most = (c.context + kPagePositions - 1) / kPagePositions * 16, wanted_least = std::min<std::int64_t>(wanted_most, 2048 / kPagePositions);
@@ -149,8 +149,6 @@ Result<void> CudaDecoder::load() {
   Workspace& w = *work_;
   w.rows = kBatch;
   const std::int64_t n = kBatch, widest = std::max({c.width, c.heads * c.value_length, c.feed_forward});
-  const std::int64_t tile_rows = static_cast<std::int64_t>(kTileBytes) / (2 * std::min({c.width, c.heads * c.value_length, c.feed_forward}));
-  const std::int64_t tallest = std::max({c.heads * c.key_length, c.width, c.feed_forward});
   struct Entry {
     DeviceBuffer* to;
     std::int64_t bytes;
@@ -164,7 +162,7 @@ Result<void> CudaDecoder::load() {
       {&frequencies_, static_cast<std::int64_t>(c.rope.frequencies.size() * sizeof(double))}};
   if (!deterministic_)
     for (const Entry& e : {Entry{&w.halves, n * widest * 2}, {&w.factors, n * 4}, {&w.tile, static_cast<std::int64_t>(kTileBytes)},
-                           {&w.product, n * std::min(tile_rows, tallest) * 4}})
+                           {&w.product, product_bytes(c)}})
       entries.push_back(e);
   for (const Entry& e : entries) {
     auto buffer = device_->allocate(static_cast<std::uint64_t>(e.bytes));

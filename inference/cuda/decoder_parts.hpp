@@ -14,6 +14,13 @@ inline constexpr std::int64_t kTiledRows = 32;    ///< From here on products go 
 inline constexpr std::uint64_t kTileBytes = 64 << 20;     ///< Of weights expanded at a time.
 inline constexpr std::uint64_t kScoreBytes = 128 << 20;   ///< Of attention scores at a time in prefill.
 
+/// Bytes of the workspace for products of many tokens: their float32 results for the rows of one tile of weights.
+inline std::int64_t product_bytes(const ModelConfig& c) {
+  const std::int64_t narrowest = std::min({c.width, c.heads * c.value_length, c.feed_forward});
+  const std::int64_t tallest = std::max({c.heads * c.key_length, c.width, c.feed_forward});
+  return kBatch * 4 * std::min(static_cast<std::int64_t>(kTileBytes) / (2 * narrowest), tallest);
+}
+
 class CudaDecoder::Timeline final : public Sequence {
  public:
   explicit Timeline(std::shared_ptr<PagePool> pool) : pool_(std::move(pool)) {}
