@@ -33,8 +33,8 @@ class Descriptor {
 class Mappings {
  public:
   static Mappings& all() {
-    static Mappings mappings;
-    return mappings;
+    static auto* const mappings = new Mappings;  // Outlives every mapping, whatever is destroyed last at exit.
+    return *mappings;
   }
   void add(const void* start, std::size_t bytes) {
     const std::lock_guard lock(mutex_);
