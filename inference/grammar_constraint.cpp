@@ -163,7 +163,7 @@ std::span<const TokenId> GrammarConstraint::forced() {
       append_forced_text(text, state);
       return forced_;
     }
-    append_forced_text(text, kDeadState);
+    if (!append_forced_text(text, kDeadState)) return forced_;
     text.clear();
     if (only.kind == OnlySymbol::Kind::end) {
       if (program_->end >= 0) forced_.push_back(program_->end);
@@ -210,8 +210,8 @@ std::size_t GrammarConstraint::settled_bytes(const std::string& text, StateId be
   return text.size();
 }
 
-void GrammarConstraint::append_forced_text(const std::string& text, StateId behind) {
-  if (text.empty()) return;
+bool GrammarConstraint::append_forced_text(const std::string& text, StateId behind) {
+  if (text.empty()) return true;
   const Tokenizer& tokenizer = program_->tokenizer;
   std::vector<TokenId> ids = tokenizer.encode(text, false);
   if (behind != kDeadState) {
@@ -229,10 +229,12 @@ void GrammarConstraint::append_forced_text(const std::string& text, StateId behi
       settled = bytes - 1;
     }
   }
-  std::size_t bytes = 0;
-  for (const TokenId id : ids) bytes += tokenizer.piece(id).size();
-  if (bytes > text.size()) return;  // A tokenizer that does not give the text back.
+  std::string spelled;
+  for (const TokenId id : ids) spelled += tokenizer.piece(id);
+  // Some tokenizers put a blank in front of a text that begins anew: such text is left to the mask.
+  if (!text.starts_with(spelled)) return false;
   forced_.insert(forced_.end(), ids.begin(), ids.end());
+  return spelled.size() == text.size();
 }
 
 void GrammarConstraint::close_thinking() {

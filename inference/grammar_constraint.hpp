@@ -75,7 +75,8 @@ class GrammarConstraint final : public TokenConstraint {
   void close_thinking();
   /// Tokens of the text that has to come, without those that a longer token could take the place of. `behind`: the
   /// state behind the text; kDeadState where a control token or the end follows.
-  void append_forced_text(const std::string& text, StateId behind);
+  /// False where not all of it could be appended: nothing may follow it then.
+  bool append_forced_text(const std::string& text, StateId behind);
   std::size_t settled_bytes(const std::string& text, StateId behind);
   bool longer_token_fits(std::string_view tail, StateId behind);
 
