@@ -172,7 +172,8 @@ std::span<const TokenId> GrammarConstraint::forced() {
     forced_.push_back(only.token);
     state = automaton_->step_token(state, only.token);
   }
-  return forced_;  // Longer: what is cut here is forced again behind it.
+  append_forced_text(text, state);  // What is cut here is forced again behind it.
+  return forced_;
 }
 
 /// Whether a token that begins with `tail` and goes on may come from the state behind `tail`.
