@@ -119,5 +119,5 @@ TEST_CASE("procurement rejects what the budget no longer holds when an approval 
   INFO(example.output());
   CHECK(code == 0);
   CHECK(example.read("out/orders.csv") ==
-        "id,status,approved_by_or_reason,po\nR-1,rejected,budget: 6000.00 > 4979.50,\nR-2,ordered,manager,PO-0002\nR-3,ordered,auto,PO-0001\nR-4,rejected,budget: 20000.00 > 10000.00,\n");
+        "id,status,approved_by_or_reason,po\nR-1,rejected,budget: 6000.00 > 4979.50,\nR-2,ordered,manager,PO-0002\nR-3,ordered,auto,PO-0001\nR-4,rejected,budget: 20000.00 > 9980.00,\n");
 }
