@@ -20,8 +20,6 @@ namespace kontor::agent {
 namespace {
 
 constexpr int kFormat = 1;
-// Pages in the log before they are moved into the database: keeps the files of a short run small.
-constexpr int kCheckpointPages = 64;
 constexpr const char* kSchema = R"(
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
@@ -112,7 +110,6 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const 
   }
   if (format > kFormat) return fail(Errc::unsupported, path + " was written by a newer Kontor", "journal");
   if (auto set = database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"); !set) return set.error();
-  sqlite3_wal_autocheckpoint(database.db, kCheckpointPages);
   if (format == 0) {
     const std::string create = std::string("BEGIN IMMEDIATE;") + kSchema + "PRAGMA user_version=" + std::to_string(kFormat) + ";COMMIT;";
     if (auto made = database.execute(create.c_str()); !made) return made.error();

@@ -8,6 +8,8 @@ namespace kontor::agent {
 namespace {
 
 constexpr int kBusyTimeoutMs = 20'000;
+// Pages in the log before they are moved into the database: keeps the files of a short run small.
+constexpr int kCheckpointPages = 64;
 constexpr int kSynchronousOff = 0, kSynchronousNormal = 1, kSynchronousFull = 2;
 
 }  // namespace
@@ -61,6 +63,13 @@ Result<void> Journal::Database::open(const std::string& path, const char* vfs) {
   }
   sqlite3_extended_result_codes(db, 1);
   sqlite3_busy_timeout(db, kBusyTimeoutMs);
+  sqlite3_wal_hook(
+      db,
+      [](void* self, sqlite3*, const char*, int pages) {
+        static_cast<Database*>(self)->log_pages_ = pages;
+        return SQLITE_OK;
+      },
+      this);
   return {};
 }
 
@@ -113,6 +122,13 @@ void Journal::Database::note_failure(const std::string& message) {
   if (code != SQLITE_IOERR_FSYNC && code != SQLITE_IOERR_DIR_FSYNC) return;
   read_only_ = "the store is read-only, because a sync to the disk failed (" + message + "); what was written before it may be lost. " +
                "Check the disk, then start Kontor again";
+}
+
+void Journal::Database::checkpoint_when_due() {
+  if (log_pages_ < kCheckpointPages) return;
+  log_pages_ = 0;
+  const int rc = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  if (rc != SQLITE_OK) note_failure(sqlite3_errmsg(db));
 }
 
 Result<void> Journal::Database::begin(bool synced) {
@@ -174,6 +190,7 @@ Result<void> Journal::Database::write_all(const Batch& batch) {
   const int rc = commit_.use().step();
   if (rc == SQLITE_DONE) {
     commit_.reset();
+    checkpoint_when_due();
     return {};
   }
   const Error problem = error("commit");

@@ -79,6 +79,8 @@ struct Journal::Database {
   Result<void> begin(bool synced);
   /// After a failed sync nobody knows what is on the disk: nothing more is written.
   void note_failure(const std::string& message);
+  /// Moves the log into the database now and then; SQLite's own way of doing so keeps failed syncs to itself.
+  void checkpoint_when_due();
 
   std::mutex queue_mutex_;
   std::condition_variable changed_;
@@ -88,6 +90,7 @@ struct Journal::Database {
   Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_;
   Sync sync_ = Sync::step;
   int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
+  int log_pages_ = 0;
   std::string read_only_;
 };
 

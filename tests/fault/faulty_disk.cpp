@@ -204,7 +204,8 @@ int FaultyDisk::sync(File& file) {
   if (fault == Fault::sync_error) {
     failed_ = true;
     fault_ = Fault::none;
-    file.doubtful.insert(file.doubtful.end(), std::make_move_iterator(file.pending.begin()), std::make_move_iterator(file.pending.end()));
+    // The kernel takes the pages for written: each is there in part or not at all, and no later sync brings it back.
+    for (const auto& change : file.pending) survive(file.synced, change);
     file.pending.clear();
     return SQLITE_IOERR_FSYNC;
   }
@@ -227,9 +228,7 @@ void FaultyDisk::survive(std::vector<std::uint8_t>& content, const Change& chang
 
 void FaultyDisk::cut_power() {
   for (auto& [path, file] : files_) {
-    for (const auto& change : file->doubtful) survive(file->synced, change);
     for (const auto& change : file->pending) survive(file->synced, change);
-    file->doubtful.clear();
     file->pending.clear();
     file->shared.clear();
     file->now = file->synced;

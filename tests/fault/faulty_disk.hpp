@@ -43,7 +43,6 @@ class FaultyDisk {
   struct File {
     std::vector<std::uint8_t> now, synced;
     std::vector<Change> pending;   ///< Since the last sync.
-    std::vector<Change> doubtful;  ///< Before a sync that failed: they may never arrive, whatever comes later.
     std::vector<std::unique_ptr<std::uint8_t[]>> shared;
   };
   // For the file layer.
