@@ -236,7 +236,7 @@ class AgentOffer final : public tools::mcp::Offer {
     tools::Decision decision;
     {
       const std::lock_guard lock(policy_mutex_);
-      decision = tools::decide(policy_, tool->spec(), arguments, true);
+      decision = tools::decide(policy_, tool->spec(), arguments, tools::Labels{.untrusted = true});
     }
     if (decision.verdict == tools::Decision::Verdict::deny) return tools::mcp::call_result_of(tools::ToolResult::error("denied", "not allowed: " + decision.rule), nullptr);
     if (decision.verdict == tools::Decision::Verdict::ask) {
