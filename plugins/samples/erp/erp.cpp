@@ -180,29 +180,31 @@ class Erp {
 }  // namespace
 }  // namespace erp
 
+/// A value that stands in the conversation: models inside Kontor cannot write anything else.
+#define COPIED R"({"type": "string", "x-verbatim": true})"
 #define NO_PARAMETERS R"({"type": "object", "properties": {}, "additionalProperties": false})"
 #define FILE_PARAMETERS R"({"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false})"
 #define FILE_AND_REASON \
-  R"({"type": "object", "properties": {"file": {"type": "string"}, "reason": {"type": "string"}}, "required": ["file", "reason"], "additionalProperties": false})"
+  R"({"type": "object", "properties": {"file": )" COPIED R"(, "reason": {"type": "string"}}, "required": ["file", "reason"], "additionalProperties": false})"
 
 KONTOR_PLUGIN(
     erp::Erp, "erp", "1.0.0", "An ERP to practise with: three-way match, payments, holds, rejections.",
     KONTOR_PERMISSIONS("read:config.vendors", "read:config.orders", "write:config.log", "write:config.state"),
     {.name = "match",
      .description = "Match an invoice against vendors and orders. Copy every value exactly as printed.",
-     .parameters = R"({"type": "object", "properties": {"file": {"type": "string"}, "vendor": {"type": "string"},
-       "vat": {"type": "string"}, "invoice": {"type": "string"}, "date": {"type": "string"}, "order": {"type": "string"},
-       "lines": {"type": "array", "items": {"type": "object", "properties": {"item": {"type": "string"},
-       "amount": {"type": "string"}}, "required": ["item", "amount"], "additionalProperties": false}},
-       "total": {"type": "string"}, "iban": {"type": "string"}},
+     .parameters = R"({"type": "object", "properties": {"file": )" COPIED R"(, "vendor": )" COPIED R"(,
+       "vat": )" COPIED R"(, "invoice": )" COPIED R"(, "date": )" COPIED R"(, "order": )" COPIED R"(,
+       "lines": {"type": "array", "items": {"type": "object", "properties": {"item": )" COPIED R"(,
+       "amount": )" COPIED R"(}, "required": ["item", "amount"], "additionalProperties": false}},
+       "total": )" COPIED R"(, "iban": )" COPIED R"(},
        "required": ["file", "vendor", "vat", "invoice", "date", "order", "lines", "total", "iban"],
        "additionalProperties": false})",
      .call = erp::call<&erp::Erp::match>,
      .effect = erp::Effect::idempotent},
     {.name = "pay",
      .description = "Pay an approved invoice.",
-     .parameters = R"({"type": "object", "properties": {"file": {"type": "string"}, "vendor_id": {"type": "string"},
-       "amount": {"type": "number"}, "iban": {"type": "string"}}, "required": ["file", "vendor_id", "amount", "iban"],
+     .parameters = R"({"type": "object", "properties": {"file": )" COPIED R"(, "vendor_id": )" COPIED R"(,
+       "amount": {"type": "number"}, "iban": )" COPIED R"(}, "required": ["file", "vendor_id", "amount", "iban"],
        "additionalProperties": false})",
      .call = erp::call<&erp::Erp::pay>,
      .effect = erp::Effect::once,
