@@ -214,6 +214,19 @@ TEST_CASE("CSV with quotes, line breaks and a byte order mark is read; broken CS
   CHECK(refused("", {}).find("t.csv:1") == 0);
 }
 
+namespace {
+
+/// A schema as a model is shown it: the mark of copied values is for decoding alone.
+Json shown(Json schema) {
+  if (schema.is_object()) schema.erase("x-verbatim");
+  if (schema.is_structured()) {
+    for (Json& part : schema) part = shown(part);
+  }
+  return schema;
+}
+
+}  // namespace
+
 TEST_CASE("the tools that the pocket model was trained with are declared letter for letter") {
   const Office office;
   const auto prompt = parse_json(read_file(std::string(KONTOR_SOURCE_DIR) + "/examples/models/pocket_prompt.json")).value();
@@ -221,7 +234,7 @@ TEST_CASE("the tools that the pocket model was trained with are declared letter 
   REQUIRE(prompt.at("tools").size() == 4);
   for (std::size_t i = 0; i < 4; ++i) {
     const auto& spec = plugin.tools[i]->spec();
-    const Json declared{{"name", spec.name}, {"description", spec.description}, {"parameters", spec.parameters}};
+    const Json declared{{"name", spec.name}, {"description", spec.description}, {"parameters", shown(spec.parameters)}};
     CHECK(spaced_json(declared) == spaced_json(prompt.at("tools")[i]));
   }
   CHECK(plugin.tools[1]->spec().effect == tools::Effect::once);
