@@ -235,15 +235,18 @@ class Names {
     const Yaml inputs = entry->value["inputs"];
     const Yaml with = item["with"];
     std::vector<std::string> known;
+    bool misspelt = false;
     for (const auto& input : inputs ? inputs.entries() : std::vector<Yaml::Entry>{}) known.emplace_back(input.key.text());
     for (const auto& given : with && with.is_mapping() ? with.entries() : std::vector<Yaml::Entry>{}) {
       if (std::find(known.begin(), known.end(), given.key.text()) != known.end()) continue;
+      misspelt = true;
       add(file, given.key.offset(), "unknown-key", "the procedure '" + shown_text(name.text()) + "' has no input '" + shown_text(given.key.text()) + "'" + did_you_mean(nearest(given.key.text(), known)));
     }
     for (const auto& input : inputs ? inputs.entries() : std::vector<Yaml::Entry>{}) {
       const Yaml required = input.value["required"];
       const bool needed = required && required.type() == Type::boolean && to_json(required) == Json(true);
-      if (needed && !(with && with[input.key.text()])) add(file, name.offset(), "missing-key", "the procedure '" + shown_text(name.text()) + "' needs the input '" + shown_text(input.key.text()) + "'");
+      // An unknown key is probably the missing one; it stands behind the name, but comes first.
+      if (needed && !misspelt && !(with && with[input.key.text()])) add(file, name.offset(), "missing-key", "the procedure '" + shown_text(name.text()) + "' needs the input '" + shown_text(input.key.text()) + "'");
     }
   }
 

@@ -283,7 +283,7 @@ TEST_CASE("when the context is full the oldest parts of the conversation go, and
   std::string thought = "<think>\n";
   for (int i = 0; thought.size() < 600; ++i) thought += std::to_string(i) + " and ";
   thought += "so on.</think>\n\n";
-  for (int i = 0; i < 5; ++i) setup.tape += turn(thought + call("bank.balance", "{}"));
+  for (int i = 0; i < 5; ++i) setup.tape += turn(thought + call("bank.balance", "{\"amount\": 1}"));
   setup.tape += turn("done");
   const Spec checked = setup.spec();
   auto inputs = resolve_inputs(checked, std::map<std::string, std::string>{}, setup.folder.path);
