@@ -2,9 +2,12 @@
 
 #include "agent/approval.hpp"
 #include "agent/grammar/output_grammar.hpp"
+#include "agent/parked_state.hpp"
 #include "agent/runner.hpp"
+#include "agent/turn.hpp"
 #include "agent/workflow/executor.hpp"
 #include "base/hash.hpp"
+#include "inference/tokenizer.hpp"
 
 #include <sys/random.h>
 
@@ -142,8 +145,11 @@ class Execution {
     context_.ledger = history.spent();
     context_.history = std::move(history);
     context_.seed = options_.seed.value_or(0);
-    played_ = context_.history.generated_texts();
+    // Who verifies plays tapes from their beginning.
+    if (!context_.verifier) played_ = context_.history.generated_texts();
   }
+
+  RunContext& context() { return context_; }
 
   RunReport go() {
     std::lock_guard turn(context_.baton);
@@ -201,12 +207,32 @@ class Execution {
       report.status = "error";
       report.kind = kJournalFailed;
     }
+    keep_models(report.status, over);
     auto events = journal_.events(report.id);
     if (events) report.pending = History(*events).pending();
     // A crash of the other kind waits first: until it is resolved nothing else helps.
     if (report.status == "parked" && std::any_of(report.pending.begin(), report.pending.end(), [](const PendingItem& item) { return item.is_unknown; })) {
       report.status = "unknown";
     }
+  }
+
+  /// A run that will go on leaves behind what its models have computed.
+  void keep_models(const std::string& status, bool over) {
+    const std::string& folder = journal_.folder();
+    if (over) return remove_parked_state(folder, context_.run_id());
+    if (status != "parked" && status != "unknown" && status != "interrupted") return;
+    for (const auto& [name, model] : models_.all()) {
+      auto kept = make_parked_state_folder(folder);
+      if (kept) kept = model->save_state(parked_state_file(folder, context_.run_id(), name));
+      if (!kept) context_.emit("model_state", "", Json{{"model", name}, {"error", kept.error().message}});
+    }
+  }
+
+  /// Nothing is lost where it cannot be read but the time to compute it again.
+  void restore_model(const std::string& name, inference::TextModel& model) {
+    const auto loaded = model.load_state(parked_state_file(journal_.folder(), context_.run_id(), name));
+    if (!loaded && loaded.error().code == Errc::not_found) return;
+    context_.emit("model_state", "", loaded ? Json{{"model", name}, {"restored", true}} : Json{{"model", name}, {"error", loaded.error().message}});
   }
 
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
@@ -225,6 +251,7 @@ class Execution {
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();
+    restore_model(name, **opened);
     const auto& info = (*opened)->info();
     context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
                                            {"device", info.device}, {"parameters", info.parameters},
@@ -383,6 +410,66 @@ Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunW
   return report;
 }
 
+namespace {
+
+/// Where two turns first differ; nothing where they are the same.
+std::optional<VerifyReport::Difference> difference(const std::string& place, const Turn& recorded, const Turn& again, const inference::TextModel& model) {
+  constexpr std::size_t kShown = 60;
+  const auto& a = recorded.done;
+  const auto& b = again.done;
+  VerifyReport::Difference result;
+  result.place = place;
+  const auto* tokenizer = model.tokenizer();
+  if (!a.tokens.empty() && !b.tokens.empty() && tokenizer) {
+    const auto at = std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end());
+    if (at.first == a.tokens.end() && at.second == b.tokens.end()) return std::nullopt;
+    result.token = static_cast<std::size_t>(at.first - a.tokens.begin());
+    result.recorded = tokenizer->decode(std::span(at.first, a.tokens.end()), true).substr(0, kShown);
+    result.again = tokenizer->decode(std::span(at.second, b.tokens.end()), true).substr(0, kShown);
+    return result;
+  }
+  if (a.text == b.text) return std::nullopt;
+  result.token = static_cast<std::size_t>(std::mismatch(a.text.begin(), a.text.end(), b.text.begin(), b.text.end()).first - a.text.begin());
+  result.recorded = a.text.substr(result.token, kShown);
+  result.again = b.text.substr(std::min(result.token, b.text.size()), kShown);
+  return result;
+}
+
+}  // namespace
+
+Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const RunOptions& overrides, const RunWorld& world) {
+  auto events = journal.events(id);
+  if (!events) return events.error();
+  auto recorded = read_start(*events);
+  if (!recorded) return recorded.error();
+  RunOptions options = recorded->options;
+  if (!overrides.model_path.empty()) options.model_path = overrides.model_path;
+  if (overrides.device != "auto") options.device = overrides.device;
+  if (overrides.threads > 0) options.threads = overrides.threads;
+  const auto turns = std::count_if(events->begin(), events->end(), [](const JournalEvent& event) { return event.type == "generation"; });
+  Execution execution(journal, recorded->spec, recorded->inputs, options, world);
+  // With the tools: what they are called and take stands in the prompts.
+  if (auto ready = execution.assemble(true); !ready) return ready.error();
+  VerifyReport report;
+  report.id = id;
+  execution.context().verifier = [&](const std::string& place, const Turn& before, const Turn& again, const inference::TextModel& model) {
+    ++report.turns;
+    report.tokens += again.usage.generated + again.usage.forced;
+    auto differs = difference(place, before, again, model);
+    if (!differs) ++report.same;
+    if (world.sink) world.sink({"turn_verified", place, Json{{"same", !differs}, {"tokens", again.done.tokens.size()}}});
+    if (differs && !report.first) report.first = std::move(differs);
+  };
+  execution.context().budget = Budget();  // What was spent then is not spent again.
+  execution.attach(nullptr, id, History(*events));
+  const RunReport walked = execution.go();
+  report.complete = static_cast<std::ptrdiff_t>(report.turns) >= turns;
+  if (!report.complete) report.note = walked.note;
+  if (walked.kind == kModelFailed) return fail(Errc::internal, walked.note, kModelFailed);
+  if (walked.kind == kInterrupted) return fail(Errc::cancelled, walked.note, kInterrupted);
+  return report;
+}
+
 /// An answer after the time of a question: only the one it went on to may give it.
 Result<void> check_in_time(RunLog& log, PendingItem& item, const std::string& by, std::int64_t now_ms) {
   std::string target = item.escalated ? item.who.front() : std::string();
@@ -449,7 +536,9 @@ Result<void> cancel_run(Journal& journal, const std::string& id, const std::stri
   auto row = journal.find(id);
   if (!row) return row.error();
   if (auto open = check_open(*row); !open) return open.error();
-  return log->append("run_cancelled", "", Json{{"by", by}}, "cancelled", "cancelled by " + by);
+  auto written = log->append("run_cancelled", "", Json{{"by", by}}, "cancelled", "cancelled by " + by);
+  if (written) remove_parked_state(journal.folder(), id);
+  return written;
 }
 
 }  // namespace kontor::agent

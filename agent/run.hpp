@@ -64,6 +64,25 @@ Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunO
 /// leads to ("end_of_log" when the run has not finished there).
 Result<RunReport> replay_run(Journal& journal, const std::string& id, const RunWorld& world);
 
+/// What `runs verify` found.
+struct VerifyReport {
+  std::string id;
+  std::size_t turns = 0, same = 0;            ///< Turns that were generated again, and those that came out as recorded.
+  std::int64_t tokens = 0;                    ///< Of all turns that were generated again.
+  bool complete = true;                       ///< False: the walk ended before the end of the journal's turns.
+  std::string note;                           ///< Why it ended, when not complete.
+  struct Difference {
+    std::string place;                        ///< The turn.
+    std::size_t token = 0;                    ///< The first that differs, from 0; by bytes where the turn has no ids.
+    std::string recorded, again;              ///< Text from there, cut.
+  };
+  std::optional<Difference> first;
+};
+
+/// Walks the run again from its journal and lets the models write every turn once more, with the recorded conversation
+/// before it; nothing is written and no tool is called. Errors: as replay_run, and those of loading tools and models.
+Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const RunOptions& overrides, const RunWorld& world);
+
 /// A person's answer.
 struct PersonsAnswer {
   bool approve = false;

@@ -52,6 +52,8 @@ class ModelPool {
   inference::TextModel* opened(const std::string& name) const;
   /// Held while a model generates: one timeline at a time.
   std::mutex& turn_of(const std::string& name) { return turns_[name]; }
+  /// All that were opened, by name.
+  const std::map<std::string, std::unique_ptr<inference::TextModel>>& all() const { return models_; }
 
  private:
   Open open_;
@@ -69,6 +71,8 @@ struct ApprovalAnswer {
   std::string reason;
   bool escalated = false;                        ///< Answered by whom the question went on to.
 };
+
+struct Turn;
 
 struct RunContext {
   const Spec* spec = nullptr;
@@ -96,6 +100,8 @@ struct RunContext {
 
   RunLog* log = nullptr;                         ///< Null while replaying: then nothing new may happen.
   History history;
+  /// Not empty: recorded turns are generated once more, and both are shown to it.
+  std::function<void(const std::string& place, const Turn& recorded, const Turn& again, const inference::TextModel& model)> verifier;
   EventSink sink;
   const Clock* clock = nullptr;
   std::stop_token stop;

@@ -194,14 +194,17 @@ class AgentRun {
   }
 
   Result<Turn> one_turn(const Planner& planner, const std::string& place) {
-    if (const Json* known = run_.history.generation(place)) {
+    const Json* const known = run_.history.generation(place);
+    if (known && !run_.verifier) {
       Turn turn = turn_from_json(*known);
       run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn.done.parsed.content}, {"reasoning", turn.done.parsed.reasoning}, {"replayed", true}});
       return turn;
     }
     if (run_.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted, place);
-    if (!run_.log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, place);
-    if (auto room = run_.budget.check(run_.ledger); !room) return fail(Errc::budget, room.error().message + ", before " + place, kBudget, place);
+    if (!run_.log && !known) return fail(Errc::not_found, "the journal ends here", kEndOfLog, place);
+    if (!known) {
+      if (auto room = run_.budget.check(run_.ledger); !room) return fail(Errc::budget, room.error().message + ", before " + place, kBudget, place);
+    }
     const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
     auto model = run_.models->get(name);
     if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
@@ -222,6 +225,7 @@ class AgentRun {
     request.grammar_name = agent_.name;
     request.output = &agent_.output_schema;
     request.tool_parameters = &declared_;
+    if (known) return verified(place, turn_from_json(*known), **model, std::move(request));
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
@@ -241,6 +245,16 @@ class AgentRun {
     if (auto recorded = run_.record("generation", place, data); !recorded) return recorded.error();
     run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
     return turn;
+  }
+
+  /// Lets the model write a recorded turn again; the run goes on with the recorded one.
+  Result<Turn> verified(const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
+    const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
+    if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
+    const auto again = generate_turn(run_, model, request, run_.models->turn_of(run_.model_override.empty() ? agent_.model : run_.model_override));
+    if (!again) return again.error();
+    run_.verifier(place, recorded, *again, model);
+    return recorded;
   }
 
   Result<CallsDone> make_calls(const CallTools& calls) {

@@ -158,7 +158,8 @@ class Meter {
     request.max_tokens = static_cast<int>(*allowed);
     auto generation = [&] {
       Pause others_may_work(run_);
-      std::lock_guard timeline(one_at_a_time_);
+      std::unique_lock timeline(one_at_a_time_, std::defer_lock);
+      if (!model_.is_concurrent()) timeline.lock();
       return model_.generate(request, sink);
     }();
     if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);

@@ -98,6 +98,8 @@ class Backend {
   virtual std::string device() const = 0;
   virtual std::unique_ptr<Sequence> create_sequence() = 0;
   virtual std::uint64_t page_bytes() const = 0;
+  /// Names everything beside the model file on which the bits of keys and values depend: "cpu avx512 native".
+  virtual std::string arithmetic() const = 0;
   /// A page from what KvPage::copy_to wrote, on the same kind of device. `content`: page_bytes() bytes, of any value:
   /// nonsense gives nonsense, never a fault. Errors: memory (out_of_memory).
   virtual Result<KvPageRef> load_page(std::span<const std::byte> content) = 0;

@@ -51,6 +51,10 @@ KvShape Decoder::kv_shape() const {
 
 std::unique_ptr<Sequence> Decoder::create_sequence() { return std::make_unique<Timeline>(kv_shape()); }
 
+std::string Decoder::arithmetic() const {
+  return "cpu " + std::string(kernels_->name) + (compute_ == Compute::f32 ? " f32" : " native");
+}
+
 Result<KvPageRef> Decoder::load_page(std::span<const std::byte> content) {
   auto page = HostPage::create(page_bytes());
   if (!page) return fail(Errc::memory, "no memory left for the KV cache", "out_of_memory");

@@ -30,6 +30,7 @@ class Decoder final : public Backend {
   std::string device() const override { return "cpu"; }
   std::unique_ptr<Sequence> create_sequence() override;
   std::uint64_t page_bytes() const override { return KvCache(kv_shape()).page_bytes(); }
+  std::string arithmetic() const override;
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;

@@ -61,6 +61,11 @@ Result<KvPageRef> Engine::load_page(std::span<const std::byte> content) {
   return backend_->load_page(content);
 }
 
+SnapshotKey Engine::snapshot_key() {
+  std::call_once(hashed_, [this] { sha256_ = file_.sha256(); });
+  return {sha256_, backend_->arithmetic(), backend_->page_bytes(), config().vocabulary};
+}
+
 std::shared_ptr<PrefixCache> Engine::prefix_cache(const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   auto& cache = prefix_caches_[tenant];

@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "inference/backend.hpp"
 #include "inference/prefix_cache.hpp"
+#include "inference/snapshot.hpp"
 #include "inference/text_model.hpp"
 #include "inference/tokenizer.hpp"
 
@@ -44,6 +45,8 @@ class Engine {
 
   std::unique_ptr<Sequence> create_sequence();
   std::uint64_t page_bytes() const { return backend_->page_bytes(); }
+  /// What a snapshot of this engine's pages belongs to. Reads the whole model file the first time.
+  SnapshotKey snapshot_key();
   /// What the sessions of one tenant share. Made at the first use, lives as long as the engine.
   std::shared_ptr<PrefixCache> prefix_cache(const std::string& tenant);
   Result<KvPageRef> load_page(std::span<const std::byte> content);
@@ -65,6 +68,8 @@ class Engine {
   std::uint64_t prefix_cache_bytes_;
   std::map<std::string, std::shared_ptr<PrefixCache>> prefix_caches_;
   std::mutex mutex_;
+  std::once_flag hashed_;
+  std::string sha256_;
   std::unique_ptr<Scheduler> scheduler_;  ///< Last: its thread uses all of the above.
 };
 

@@ -3,9 +3,15 @@
 #include "inference/pooling.hpp"
 #include "inference/scheduler.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace kontor::inference {
+namespace {
+
+constexpr std::size_t kTimelinesKept = 64;
+
+}  // namespace
 
 LocalModel::LocalModel(std::shared_ptr<Engine> engine, const std::string& tenant)
     : engine_(std::move(engine)), cache_(engine_->prefix_cache(tenant)) {}
@@ -18,8 +24,15 @@ Session LocalModel::take_session() {
   return session;
 }
 
-void LocalModel::give_back(Session session) {
+void LocalModel::give_back(Session session, std::span<const TokenId> prompt) {
   const std::lock_guard lock(mutex_);
+  // A conversation that went on takes the place of what it was.
+  std::erase_if(timelines_, [&](const Timeline& earlier) {
+    return earlier.prompt <= prompt.size() && std::equal(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(earlier.prompt), earlier.tokens.begin());
+  });
+  if (timelines_.size() >= kTimelinesKept) timelines_.erase(timelines_.begin());
+  const auto tokens = session.tokens();
+  timelines_.push_back({{tokens.begin(), tokens.end()}, std::min(prompt.size(), tokens.size())});
   idle_ = std::move(session);
 }
 
@@ -29,8 +42,26 @@ Result<Generation> LocalModel::generate(const GenerateRequest& request, const st
   Generator generator(take_session(), *prompt, request, sink);
   if (const auto ran = engine_->scheduler().run(generator, this, request.stop); !ran) return ran.error();
   auto generation = generator.result();
-  if (generation) give_back(generator.release());
+  if (generation) give_back(generator.release(), *prompt);
   return generation;
+}
+
+Result<void> LocalModel::save_state(const std::string& path) {
+  std::vector<std::vector<TokenId>> timelines;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Timeline& timeline : timelines_) timelines.push_back(timeline.tokens);
+  }
+  const std::vector<PrefixCache::Entry> entries = cache_->entries(timelines);
+  return save_snapshot(path, engine_->snapshot_key(), entries);
+}
+
+Result<void> LocalModel::load_state(const std::string& path) {
+  const auto entries = load_snapshot(path, [&] { return engine_->snapshot_key(); }, cache_->limit_bytes(),
+                                     [&](std::span<const std::byte> content) { return engine_->load_page(content); });
+  if (!entries) return entries.error();
+  cache_->insert(*entries);
+  return {};
 }
 
 Result<std::vector<float>> LocalModel::embed(std::string_view text) {
@@ -53,12 +84,12 @@ std::int64_t LocalModel::count_tokens(std::string_view text) const {
   return static_cast<std::int64_t>(engine_->tokenizer().encode(text, false).size());
 }
 
-Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, const LocalModelOptions& options) {
+Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, const LocalModelOptions& options, EnginePool* pool) {
   EngineOptions engine_options;
   engine_options.backend.device = options.device;
   engine_options.backend.threads = options.threads;
   engine_options.context = options.context;
-  auto engine = Engine::open(path, engine_options);
+  auto engine = pool ? pool->open(path, engine_options) : Engine::open(path, engine_options);
   if (!engine) return engine.error();
   return std::unique_ptr<TextModel>(std::make_unique<LocalModel>(std::move(*engine), options.tenant));
 }

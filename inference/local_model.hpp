@@ -3,12 +3,14 @@
 
 #include "base/error.hpp"
 #include "inference/engine.hpp"
+#include "inference/engine_pool.hpp"
 #include "inference/session.hpp"
 #include "inference/text_model.hpp"
 
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,18 +29,26 @@ class LocalModel final : public TextModel {
   Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) override;
   Result<std::vector<float>> embed(std::string_view text) override;
   std::int64_t count_tokens(std::string_view text) const override;
+  bool is_concurrent() const override { return true; }
+  Result<void> save_state(const std::string& path) override;
+  Result<void> load_state(const std::string& path) override;
   const Tokenizer* tokenizer() const override { return &engine_->tokenizer(); }
 
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 
  private:
   Session take_session();
-  void give_back(Session session);
+  void give_back(Session session, std::span<const TokenId> prompt);
 
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<PrefixCache> cache_;
   std::mutex mutex_;
   std::optional<Session> idle_;  ///< One is kept: it needs nothing of the cache to go on with its own timeline.
+  struct Timeline {
+    std::vector<TokenId> tokens;
+    std::size_t prompt = 0;  ///< Leading tokens that were the prompt.
+  };
+  std::vector<Timeline> timelines_;  ///< The latest of each conversation, for save_state().
 };
 
 struct LocalModelOptions {
@@ -48,7 +58,7 @@ struct LocalModelOptions {
   std::string tenant;        ///< Whose prefix cache it uses.
 };
 
-/// Loads a model file. Errors: those of Engine::open.
-Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, const LocalModelOptions& options = {});
+/// Loads a model file. `pool`: engines are shared through it. Errors: those of Engine::open.
+Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, const LocalModelOptions& options = {}, EnginePool* pool = nullptr);
 
 }  // namespace kontor::inference

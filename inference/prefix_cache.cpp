@@ -151,6 +151,24 @@ std::vector<PrefixCache::Entry> PrefixCache::entries(std::span<const std::vector
   return result;
 }
 
+void PrefixCache::insert(std::span<const Entry> entries) {
+  std::vector<bool> has_child(entries.size());
+  for (const Entry& entry : entries)
+    if (entry.parent >= 0) has_child[static_cast<std::size_t>(entry.parent)] = true;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (has_child[i]) continue;
+    std::vector<std::size_t> nodes;
+    for (auto at = static_cast<std::int64_t>(i); at >= 0; at = entries[static_cast<std::size_t>(at)].parent) nodes.push_back(static_cast<std::size_t>(at));
+    std::vector<TokenId> tokens;
+    std::vector<KvPageRef> pages;
+    for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {
+      tokens.insert(tokens.end(), entries[*node].tokens.begin(), entries[*node].tokens.end());
+      pages.push_back(entries[*node].page);
+    }
+    insert(tokens, pages);
+  }
+}
+
 Result<void> PrefixCache::check_integrity() const {
   const std::lock_guard lock(mutex_);
   const auto fault = [](const std::string& what) { return fail(Errc::internal, "prefix cache: " + what, "broken_cache"); };

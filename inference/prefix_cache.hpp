@@ -53,6 +53,9 @@ class PrefixCache {
   /// The nodes on the paths of these timelines, without a use.
   std::vector<Entry> entries(std::span<const std::vector<TokenId>> timelines) const;
 
+  /// Keeps the timelines that the entries spell. `entries`: parents before children, full where something follows.
+  void insert(std::span<const Entry> entries);
+
   /// Whether all of the above holds: shapes of nodes, order of siblings, counts, the list of leaves. Errors: internal,
   /// with the first fault.
   Result<void> check_integrity() const;

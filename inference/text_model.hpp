@@ -111,9 +111,21 @@ class TextModel {
   /// Number of tokens the text would take; an estimate of 4 bytes per token where there is no vocabulary.
   virtual std::int64_t count_tokens(std::string_view text) const = 0;
 
+  /// Whether several threads may call generate() at the same time.
+  virtual bool is_concurrent() const { return false; }
+
+  /// Writes what was computed for the latest timelines to a file, for load_state() in another process. Nothing happens
+  /// where nothing is kept between calls. Errors: io, memory.
+  virtual Result<void> save_state(const std::string& path);
+  /// Errors: not_found, io, and those of read_snapshot; nothing was loaded then.
+  virtual Result<void> load_state(const std::string& path);
+
   /// What a TokenConstraint is compiled against. Null: the source has no token ids and ignores constraints (tapes,
   /// endpoints).
   virtual const Tokenizer* tokenizer() const { return nullptr; }
 };
+
+inline Result<void> TextModel::save_state(const std::string&) { return {}; }
+inline Result<void> TextModel::load_state(const std::string&) { return {}; }
 
 }  // namespace kontor::inference

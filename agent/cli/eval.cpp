@@ -178,7 +178,7 @@ std::optional<std::string> written_file(const Spec& spec, const std::string& sha
   return got;
 }
 
-Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options, const std::stop_token& stop) {
+Outcome run_test(const Spec& spec, const TestSpec& test, const Options& options, const ModelOpener& open_model, const std::stop_token& stop) {
   Outcome outcome;
   outcome.file = spec.path;
   outcome.name = test.name;
@@ -271,6 +271,7 @@ Json to_json(const Outcome& outcome) {
 int execute(const Options& options) {
   Interrupts interrupts("");
   std::vector<Outcome> outcomes;
+  const ModelOpener open_model = make_model_opener();
   bool any = false;
   for (const auto& given : options.files) {
     auto file = find_agent_file(given);
@@ -280,7 +281,7 @@ int execute(const Options& options) {
     for (const auto& test : spec->tests) {
       any = true;
       if (!options.only.empty() && test.name != options.only) continue;
-      outcomes.push_back(run_test(*spec, test, options, interrupts.token()));
+      outcomes.push_back(run_test(*spec, test, options, open_model, interrupts.token()));
       if (interrupts.token().stop_requested()) return kInterrupted;
     }
   }

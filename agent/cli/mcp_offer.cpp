@@ -284,7 +284,7 @@ class AgentOffer final : public tools::mcp::Offer {
     options.task = task;
     RunWorld world;
     world.make_tools = make_tools;
-    world.open_model = open_model;
+    world.open_model = open_model_;
     world.stop = conversation.stop();
     world.sink = [&](const RunEvent& event) {
       if (const std::string note = note_of(event); !note.empty()) conversation.progress(-1, note);
@@ -307,6 +307,7 @@ class AgentOffer final : public tools::mcp::Offer {
   std::shared_ptr<tools::Registry> registry_;
   std::shared_ptr<std::map<std::string, double>> confidence_ = std::make_shared<std::map<std::string, double>>();
   std::mutex policy_mutex_;
+  const ModelOpener open_model_ = make_model_opener();  ///< Runs share engines.
   tools::Policy policy_;
   std::atomic<std::int64_t> calls_{0};
 };

@@ -54,7 +54,7 @@ int execute(Options& options) {
   const auto view = make_view(options.json);
   RunWorld world;
   world.make_tools = make_tools;
-  world.open_model = open_model;
+  world.open_model = make_model_opener();
   world.sink = [&](const RunEvent& event) { view->on_event(event); };
   world.stop = interrupts.token();
   world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });

@@ -81,7 +81,9 @@ Result<ToolList> make_tools(const ToolRequest& request) {
   return fail(Errc::unsupported, "'use: " + use + "' cannot be run by this version", "use");
 }
 
-Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, const RunOptions& options, const std::vector<std::string>& played) {
+namespace {
+
+Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, const RunOptions& options, const std::vector<std::string>& played, inference::EnginePool& pool) {
   if (!spec.replay.empty()) {
     auto tape = TapeModel::open(spec.replay);
     if (!tape) return tape.error();
@@ -93,7 +95,15 @@ Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, 
   local.device = options.device != "auto" || spec.device.empty() ? options.device : spec.device;
   local.threads = options.threads;
   local.context = spec.context;
-  return inference::open_local_model(spec.path, local);
+  return inference::open_local_model(spec.path, local, &pool);
+}
+
+}  // namespace
+
+ModelOpener make_model_opener() {
+  return [pool = std::make_shared<inference::EnginePool>()](const ModelSpec& spec, const RunOptions& options, const std::vector<std::string>& played) {
+    return open_model(spec, options, played, *pool);
+  };
 }
 
 Interrupts::Interrupts(std::string hint) : hint_(std::move(hint)) {

@@ -146,7 +146,7 @@ int go_on(const Options& options, const Opened& opened, bool replay) {
   const auto view = make_view(options.json);
   RunWorld world;
   world.make_tools = make_tools;
-  world.open_model = open_model;
+  world.open_model = make_model_opener();
   world.sink = [&](const RunEvent& event) { view->on_event(event); };
   world.stop = interrupts.token();
   world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
@@ -164,6 +164,42 @@ int resume(const Options& options, bool replay) {
   auto opened = open_run(options);
   if (!opened) return report_error(opened.error());
   return go_on(options, *opened, replay);
+}
+
+int verify(const Options& options) {
+  Interrupts interrupts("");
+  auto opened = open_run(options);
+  if (!opened) return report_error(opened.error());
+  RunWorld world;
+  world.make_tools = make_tools;
+  world.open_model = make_model_opener();
+  world.stop = interrupts.token();
+  if (!options.json) {
+    world.sink = [](const RunEvent& event) {
+      if (event.type != "turn_verified") return;
+      std::printf("%-9s %s\n", event.data.at("same") == Json(true) ? "same" : "DIFFERENT", printable(event.step, 100).c_str());
+      std::fflush(stdout);
+    };
+  }
+  auto report = verify_run(*opened->journal, opened->row.id, options.run, world);
+  if (!report) {
+    const int code = report_error(report.error());
+    return report.error().kind == kModelFailed ? static_cast<int>(kModel) : report.error().kind == agent::kInterrupted ? static_cast<int>(kInterrupted) : code;
+  }
+  const bool ok = report->complete && report->same == report->turns;
+  if (options.json) {
+    Json value{{"id", report->id}, {"ok", ok}, {"turns", report->turns}, {"same", report->same}, {"tokens", report->tokens}, {"complete", report->complete}, {"note", report->note}};
+    if (const auto& first = report->first) value["first_difference"] = Json{{"place", first->place}, {"token", first->token}, {"recorded", first->recorded}, {"again", first->again}};
+    print_json(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return ok ? kDone : kFailed;
+  }
+  std::printf("%zu of %zu turns came out as recorded (%lld tokens)\n", report->same, report->turns, static_cast<long long>(report->tokens));
+  if (!report->complete) std::printf("not all turns were reached: %s\n", printable(report->note, 300).c_str());
+  if (const auto& first = report->first) {
+    std::printf("first difference: %s, token %zu\n  recorded  %s\n  again     %s\n", printable(first->place, 100).c_str(), first->token,
+                printable(first->recorded, 100).c_str(), printable(first->again, 100).c_str());
+  }
+  return ok ? kDone : kFailed;
 }
 
 /// The words behind approve, reject and resolve: [ID] [CALL]. A word with a slash or of no run is a call of the latest.
@@ -269,6 +305,7 @@ const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Act
   leaf("show", "every event of a run, what it waits for, what it cost", add_id, show);
   leaf("resume", "continue a run where its journal ends", resumable, [](Options& options) { return resume(options, false); });
   leaf("replay", "walk a run again from its journal, without model and effects", add_id, [](Options& options) { return resume(options, true); });
+  leaf("verify", "let the model write every turn again and compare token by token", resumable, [](Options& options) { return verify(options); });
   leaf("approve", "approve a pending call: [ID] [CALL]; then the run continues",
        [](CLI::App& sub, const Shared& options) {
          add_answer(sub, options, "[ID] [CALL]");

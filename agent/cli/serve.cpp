@@ -75,11 +75,12 @@ class Served {
     std::atomic<bool> done = false;
     std::jthread thread;
   };
+  const ModelOpener open_model_ = make_model_opener();  ///< Runs share engines.
 
   RunWorld world() {
     RunWorld world;
     world.make_tools = make_tools;
-    world.open_model = open_model;
+    world.open_model = open_model_;
     world.stop = stop_;
     world.timers_park = true;
     return world;

@@ -39,6 +39,7 @@ class CudaDecoder final : public Backend {
   std::string device() const override { return device_->name(); }
   std::unique_ptr<Sequence> create_sequence() override;
   std::uint64_t page_bytes() const override { return plan_.page_bytes; }
+  std::string arithmetic() const override { return exact_ ? "cuda f32" : deterministic_ ? "cuda deterministic" : "cuda native"; }
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;

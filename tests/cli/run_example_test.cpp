@@ -140,3 +140,37 @@ TEST_CASE("a test is content with the share of right rows that it asks for", "[c
   CHECK(example.output().find("87.5 %") != std::string::npos);
   CHECK(example.output().find("po_missed") != std::string::npos);
 }
+
+TEST_CASE("recorded turns are generated again and compared, and a changed model is found out", "[cli][run]") {
+  const Example example;
+  REQUIRE(example.run({"run", example.folder.string(), "--approve", "park"}) == 3);
+  CHECK(example.run({"runs", "verify"}) == 0);
+  CHECK(example.effects() == kEffectsBeforeApproval);
+  fs::path tape;
+  for (const auto& file : fs::directory_iterator(example.folder / "tapes")) tape = file.path();
+  std::string text = read(tape);
+  const auto at = text.find('"', text.find(':', text.find("\"text\""))) + 1;
+  text.insert(at, "Well. ");
+  std::ofstream(tape, std::ios::trunc) << text;
+  CHECK(example.run({"runs", "verify"}) == 1);
+  INFO(example.output());
+  CHECK(example.output().find("first difference") != std::string::npos);
+  CHECK(example.effects() == kEffectsBeforeApproval);
+}
+
+TEST_CASE("the pocket model writes every turn again token by token, and what it computed is kept while the run waits", "[cli][run]") {
+  const Example example;
+  const std::string model = std::string(KONTOR_SOURCE_DIR) + "/examples/models/pocket-invoice.gguf";
+  const int ended = example.run({"run", example.folder.string(), "--model", model, "--approve", "park"});
+  INFO(example.output());
+  const auto kept = [&] {
+    std::size_t files = 0;
+    if (fs::exists(example.folder / "runs/kv")) for (const auto& file : fs::directory_iterator(example.folder / "runs/kv")) files += file.is_regular_file();
+    return files;
+  };
+  CHECK(kept() == (ended == 3 ? 1 : 0));
+  CHECK(example.run({"runs", "verify"}) == 0);
+  CHECK(example.output().find("DIFFERENT") == std::string::npos);
+  if (ended == 3) CHECK(example.run({"runs", "cancel"}) == 0);
+  CHECK(kept() == 0);
+}
