@@ -15,8 +15,8 @@ struct Group {
 };
 
 constexpr std::array kGroups{
-    Group{"builtin.files", describe_files, make_files}, Group{"builtin.math", describe_math, make_math},
-    Group{"builtin.memory", describe_memory, make_memory}, Group{"builtin.shell", describe_shell, make_shell},
+    Group{"builtin.files", describe_files, make_files}, Group{"builtin.http", describe_http, make_http},
+    Group{"builtin.math", describe_math, make_math}, Group{"builtin.memory", describe_memory, make_memory}, Group{"builtin.shell", describe_shell, make_shell},
     Group{"builtin.table", describe_table, make_table}, Group{"builtin.text", describe_text, make_text},
     Group{"builtin.time", describe_time, make_time}};
 

@@ -23,6 +23,7 @@ struct BuiltinContext {
   std::vector<std::string> hidden;       ///< Absolute: files that are never opened (secrets).
   std::shared_ptr<MemoryAccess> memory;  ///< Needed by builtin.memory only.
   YamlReader read_yaml;                  ///< May be empty: then no YAML is read.
+  bool airgap = false;                   ///< Nothing outside of this machine may be reached.
   const Clock* clock = nullptr;          ///< Null: the machine's clock. Outlives the tools.
 };
 

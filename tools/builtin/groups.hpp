@@ -16,6 +16,9 @@ Result<Tools> make_table(const std::string& group, const Json& settings, const B
 std::vector<ToolSpec> describe_math(const std::string& group);
 Result<Tools> make_math(const std::string& group, const Json& settings, const BuiltinContext& context);
 
+std::vector<ToolSpec> describe_http(const std::string& group);
+Result<Tools> make_http(const std::string& group, const Json& settings, const BuiltinContext& context);
+
 std::vector<ToolSpec> describe_shell(const std::string& group);
 Result<Tools> make_shell(const std::string& group, const Json& settings, const BuiltinContext& context);
 

@@ -1,0 +1,308 @@
+#include "tests/support/catch.hpp"
+
+#include "tools/builtin/builtin.hpp"
+#include "tools/builtin/private_address.hpp"
+#include "tools/registry.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace kontor::tools {
+namespace {
+
+/// A key and a certificate for the names, signed by itself, written to `file`.
+SSL_CTX* make_tls(const std::string& file, const std::string& names) {
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  X509* certificate = X509_new();
+  X509_set_version(certificate, 2);
+  ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+  X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_set_pubkey(certificate, key);
+  X509_NAME* name = X509_get_subject_name(certificate);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("kontor test"), -1, -1, 0);
+  X509_set_issuer_name(certificate, name);
+  X509V3_CTX context;
+  X509V3_set_ctx_nodb(&context);
+  X509V3_set_ctx(&context, certificate, certificate, nullptr, nullptr, 0);
+  for (const auto& [id, value] : {std::pair(NID_subject_alt_name, names), std::pair(NID_basic_constraints, std::string("critical,CA:TRUE"))}) {
+    X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, id, value.c_str());
+    X509_add_ext(certificate, extension, -1);
+    X509_EXTENSION_free(extension);
+  }
+  X509_sign(certificate, key, EVP_sha256());
+  FILE* out = std::fopen(file.c_str(), "w");
+  PEM_write_X509(out, certificate);
+  std::fclose(out);
+  SSL_CTX* tls = SSL_CTX_new(TLS_server_method());
+  SSL_CTX_use_certificate(tls, certificate);
+  SSL_CTX_use_PrivateKey(tls, key);
+  X509_free(certificate);
+  EVP_PKEY_free(key);
+  return tls;
+}
+
+/// An HTTP server on 127.0.0.1 that answers each connection with what `answer` makes of the request's bytes.
+class Server {
+ public:
+  explicit Server(std::function<std::string(const std::string&)> answer, SSL_CTX* tls = nullptr) : answer_(std::move(answer)), tls_(tls) {
+    socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    REQUIRE(bind(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0);
+    REQUIRE(listen(socket_, 16) == 0);
+    REQUIRE(getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    port = ntohs(address.sin_port);
+    thread_ = std::jthread([this](std::stop_token stop) { serve(stop); });
+  }
+  ~Server() {
+    thread_.request_stop();
+    shutdown(socket_, SHUT_RDWR);
+    thread_.join();
+    close(socket_);
+    if (tls_) SSL_CTX_free(tls_);
+  }
+  std::string url(const std::string& path, const std::string& host = "127.0.0.1") const { return (tls_ ? "https://" : "http://") + host + ":" + std::to_string(port) + path; }
+  std::vector<std::string> seen() const {
+    const std::lock_guard lock(mutex_);
+    return seen_;
+  }
+  int port = 0;
+
+ private:
+  void serve(const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      const int client = accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (client < 0) return;
+      const timeval patience{2, 0};
+      setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+      if (tls_ == nullptr) {
+        exchange([&](char* data, std::size_t size) { return recv(client, data, size, 0); }, [&](const std::string& text) { (void)!send(client, text.data(), text.size(), MSG_NOSIGNAL); });
+      } else {
+        SSL* ssl = SSL_new(tls_);
+        SSL_set_fd(ssl, client);
+        if (SSL_accept(ssl) == 1) exchange([&](char* data, std::size_t size) -> ssize_t { return SSL_read(ssl, data, static_cast<int>(size)); }, [&](const std::string& text) { SSL_write(ssl, text.data(), static_cast<int>(text.size())); });
+        SSL_shutdown(ssl);
+        SSL_free(ssl);
+      }
+      close(client);
+    }
+  }
+  template <class Read, class Write>
+  void exchange(const Read& read, const Write& write) {
+    std::string request;
+    char data[4096];
+    for (;;) {
+      const std::size_t head = request.find("\r\n\r\n");
+      if (head != std::string::npos) {
+        const std::size_t length = request.find("Content-Length: ");
+        if (length == std::string::npos || request.size() >= head + 4 + std::stoul(request.substr(length + 16))) break;
+      }
+      const ssize_t count = read(data, sizeof data);
+      if (count <= 0) return;
+      request.append(data, static_cast<std::size_t>(count));
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      seen_.push_back(request);
+    }
+    write(answer_(request));
+  }
+
+  std::function<std::string(const std::string&)> answer_;
+  SSL_CTX* tls_;
+  int socket_ = -1;
+  mutable std::mutex mutex_;
+  std::vector<std::string> seen_;
+  std::jthread thread_;
+};
+
+std::string answer(const std::string& body, const std::string& headers = "Content-Type: text/plain\r\n", const std::string& status = "200 OK") {
+  return "HTTP/1.1 " + status + "\r\n" + headers + "Content-Length: " + std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + body;
+}
+
+struct World {
+  void use(const std::string& group, const Json& settings) {
+    const auto made = make_builtin("builtin.http", group, settings, context);
+    if (!made) FAIL(made.error().describe());
+    for (const auto& tool : *made) REQUIRE(registry.add(tool).has_value());
+  }
+  ToolResult call(const std::string& name, const Json& arguments, std::stop_token stop = {}) const {
+    CallContext call;
+    call.stop = std::move(stop);
+    call.idempotency_key = "key-1";
+    return registry.call(name, arguments, call);
+  }
+  std::string error(const std::string& name, const Json& arguments) const {
+    const auto result = call(name, arguments);
+    return result.is_error ? result.error_kind : "ok";
+  }
+  BuiltinContext context;
+  Registry registry;
+};
+
+Json local(const Server& server) { return {{"hosts", {"127.0.0.1:" + std::to_string(server.port)}}, {"private", true}, {"plain", true}}; }
+
+}  // namespace
+
+TEST_CASE("addresses that are no business of the web are known in every spelling", "[builtin]") {
+  for (const char* address : {"127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1",
+                              "fe80::1", "fe80::1%eth0", "fd00::1", "ff02::1", "2001:db8::1", "2002:7f00:1::", "64:ff9b::a00:1", "2001::1", "::7f00:1", "nothing"})
+    CHECK(is_private_address(address));
+  for (const char* address : {"1.1.1.1", "172.32.0.1", "192.169.0.1", "2606:4700::1111", "2001:4860:4860::8888", "::ffff:8.8.8.8", "2002:808:808::"}) CHECK(!is_private_address(address));
+  CHECK(is_loopback_address("127.9.9.9"));
+  CHECK(is_loopback_address("::1"));
+  CHECK(!is_loopback_address("10.0.0.1"));
+}
+
+TEST_CASE("http.get and http.post reach the hosts of the agent file and no others", "[builtin]") {
+  Server server([](const std::string& request) { return request.starts_with("POST") ? answer(R"({"ok": 1.50})", "Content-Type: application/json\r\nSet-Cookie: a=b\r\n", "201 Created") : answer("hello"); });
+  World world;
+  Json settings = local(server);
+  settings["headers"] = {{"X-Token", "secret"}};
+  world.use("web", settings);
+  const auto got = world.call("web.get", {{"url", server.url("/a?b=c#d")}, {"headers", {{"Accept", "text/plain"}}}});
+  REQUIRE(!got.is_error);
+  CHECK(got.value["status"] == 200);
+  CHECK(got.value["text"] == "hello");
+  CHECK(server.seen()[0].starts_with("GET /a?b=c HTTP/1.1\r\n"));
+  CHECK(server.seen()[0].find("X-Token: secret\r\n") != std::string::npos);
+  const auto posted = world.call("web.post", {{"url", server.url("/p")}, {"json", {{"a", 1}}}});
+  REQUIRE(!posted.is_error);
+  CHECK(posted.value["json"]["ok"] == 1.5);
+  CHECK(!posted.value["headers"].contains("set-cookie"));
+  CHECK(server.seen()[1].find("Idempotency-Key: key-1\r\n") != std::string::npos);
+  CHECK(server.seen()[1].ends_with("{\"a\":1}"));
+
+  CHECK(world.error("web.get", {{"url", "http://localhost:" + std::to_string(server.port) + "/"}}) == "denied");
+  CHECK(world.error("web.get", {{"url", "http://127.0.0.1/"}}) == "denied");
+  CHECK(world.error("web.get", {{"url", "file:///etc/passwd"}}) == "invalid_arguments");
+  CHECK(world.error("web.get", {{"url", "http://user:pw@127.0.0.1/"}}) == "invalid_arguments");
+  CHECK(world.error("web.get", {{"url", "nonsense"}}) == "invalid_arguments");
+  CHECK(world.error("web.get", {{"url", server.url("/")}, {"headers", {{"Host", "x"}}}}) == "invalid_arguments");
+  CHECK(world.error("web.get", {{"url", server.url("/")}, {"headers", {{"A", "x\r\nB: y"}}}}) != "ok");
+  CHECK(world.error("web.post", {{"url", server.url("/")}}) == "invalid_arguments");
+  CHECK(server.seen().size() == 2);
+}
+
+TEST_CASE("a name or a redirect that leads to a private address is refused", "[builtin]") {
+  Server inside([](const std::string&) { return answer("inside"); });
+  World world;
+  const std::string port = std::to_string(inside.port);
+  world.use("outside", {{"hosts", {"localhost:" + port, "127.0.0.1:" + port, "[::ffff:127.0.0.1]:" + port}}, {"plain", true}});
+  for (const std::string host : {"localhost", "127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"}) CHECK(world.error("outside.get", {{"url", "http://" + host + ":" + port + "/"}}) == "denied");
+  CHECK(inside.seen().empty());
+
+  Server hop([&](const std::string& request) {
+    const std::string target = request.substr(5, request.find(' ', 5) - 5);
+    if (target == "loop") return answer("", "Location: /loop\r\n", "302 Found");
+    if (target == "away") return answer("", "Location: " + inside.url("/x") + "\r\n", "302 Found");
+    if (target == "near") return answer("", "Location: here?y#z\r\n", "303 See Other");
+    if (target == "file") return answer("", "Location: file:///etc/passwd\r\n", "302 Found");
+    return answer("arrived " + target);
+  });
+  world.use("web", local(hop));
+  CHECK(world.call("web.get", {{"url", hop.url("/near")}}).value["text"] == "arrived here?y");
+  CHECK(world.error("web.get", {{"url", hop.url("/loop")}}) == "limit");
+  CHECK(world.error("web.get", {{"url", hop.url("/away")}}) == "denied");
+  CHECK(world.error("web.get", {{"url", hop.url("/file")}}) == "malformed");
+  CHECK(inside.seen().empty());
+
+  Json both = local(hop);
+  both["hosts"].push_back("127.0.0.1:" + port);
+  both["headers"] = {{"X-Token", "secret"}};
+  world.use("both", both);
+  CHECK(world.call("both.get", {{"url", hop.url("/away")}}).value["text"] == "inside");
+  CHECK(inside.seen().back().find("secret") == std::string::npos);  // headers stay with the first host
+  world.context.airgap = true;
+  world.use("air", {{"hosts", {"1.1.1.1"}}, {"plain", true}});
+  CHECK(world.error("air.get", {{"url", "http://1.1.1.1/"}}) == "denied");
+}
+
+TEST_CASE("answers that are long, slow or not text end in an error, in time", "[builtin]") {
+  std::atomic<bool> wait{true};
+  Server server([&](const std::string& request) {
+    if (request.starts_with("GET /long")) return answer(std::string(100'000, 'x'));
+    if (request.starts_with("GET /head")) return answer("", "X-Long: " + std::string(100'000, 'x') + "\r\n");
+    if (request.starts_with("GET /bytes")) return answer("\xff\xfe");
+    if (request.starts_with("GET /cut")) return std::string("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
+    if (request.starts_with("GET /noise")) return std::string("this is not HTTP\r\n\r\n");
+    if (request.starts_with("GET /slow"))
+      for (int i = 0; i < 100 && wait; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return answer("late");
+  });
+  World world;
+  Json settings = local(server);
+  settings["max_body"] = 50'000;
+  settings["timeout_ms"] = 300;
+  world.use("web", settings);
+  CHECK(world.error("web.get", {{"url", server.url("/long")}}) == "limit");
+  CHECK(world.error("web.get", {{"url", server.url("/head")}}) != "ok");
+  CHECK(world.error("web.get", {{"url", server.url("/bytes")}}) == "encoding");
+  CHECK(world.error("web.get", {{"url", server.url("/cut")}}) == "io");
+  CHECK(world.error("web.get", {{"url", server.url("/noise")}}) == "io");
+  CHECK(world.error("web.get", {{"url", server.url("/slow")}}) == "timeout");
+  wait = false;
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK(world.call("web.get", {{"url", server.url("/a")}}, stop.get_token()).error_kind == "cancelled");
+}
+
+TEST_CASE("TLS is verified: the authority, and the name", "[builtin]") {
+  const auto folder = std::filesystem::temp_directory_path() / ("kontor-http-" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  {
+    Server right([](const std::string&) { return answer("private line"); }, make_tls((folder / "right.pem").string(), "IP:127.0.0.1"));
+    Server wrong([](const std::string&) { return answer("wrong name"); }, make_tls((folder / "wrong.pem").string(), "DNS:elsewhere.example"));
+    World world;
+    world.context.folder = folder.string();
+    const auto settings = [](const Server& server, const Json& more) {
+      Json out = local(server);
+      out.erase("plain");
+      for (const auto& [key, value] : more.items()) out[key] = value;
+      return out;
+    };
+    world.use("trusted", settings(right, {{"ca_file", "right.pem"}}));
+    world.use("unknown", settings(right, Json::object()));
+    world.use("name", settings(wrong, {{"ca_file", "wrong.pem"}}));
+    CHECK(world.call("trusted.get", {{"url", right.url("/")}}).value["text"] == "private line");
+    CHECK(world.error("unknown.get", {{"url", right.url("/")}}) == "io");
+    CHECK(world.error("name.get", {{"url", wrong.url("/")}}) == "io");
+    CHECK(wrong.seen().empty());
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("hosts have to be named, and stars stand for the first part of a name", "[builtin]") {
+  BuiltinContext context;
+  const auto refused = [&](const Json& settings) { return !make_builtin("builtin.http", "web", settings, context).has_value(); };
+  CHECK(refused(Json::object()));
+  CHECK(refused({{"hosts", Json::array()}}));
+  CHECK(refused({{"hosts", {"*"}}}));
+  CHECK(refused({{"hosts", {"a.*.example"}}}));
+  CHECK(refused({{"hosts", {"https://example.com/"}}}));
+  CHECK(refused({{"hosts", {"a.example"}}, {"headers", 5}}));
+  CHECK(refused({{"hosts", {"a.example"}}, {"unknown", 5}}));
+  CHECK(!refused({{"hosts", {"a.example", "*.example.org:8443"}}}));
+}
+
+}  // namespace kontor::tools
