@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -154,7 +155,12 @@ std::string WebAnswer::header(std::string_view name) const {
 }
 
 Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
-  static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  static const bool ready = [] {
+    // Writing to a server that no longer reads must not end this process; with CURLOPT_NOSIGNAL that is for us to see to.
+    struct sigaction now{};
+    if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
+    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  }();
   if (!ready) return fail(Errc::internal, "libcurl did not start", "io");
   Handle handle;
   Exchange exchange{request, std::move(stop), {}, 0, {}};
