@@ -76,6 +76,18 @@ constexpr KeyRule kTable[] = {
     {"memory_mb", T::integer, {}, "512", "Most memory of a query.", false, 1, 65'536},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
+constexpr KeyRule kHttp[] = {
+    {"use", T::text, {}, {}, "builtin.http", true},
+    {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
+    {"private", T::boolean, {}, "false", "Whether addresses of this machine and of private networks may be reached."},
+    {"plain", T::boolean, {}, "false", "Whether http is allowed beside https."},
+    {"config", T::any_mapping, {}, {}, "Headers of every request to the first host; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
+    {"timeout_ms", T::integer, {}, "30000", "Longest time of a call.", false, 1, 600'000},
+    {"max_body", T::integer, {}, "4194304", "Most bytes of an answer.", false, 1, 67'108'864},
+    {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
 constexpr KeyRule kText[] = {
     {"use", T::text, {}, {}, "builtin.text", true},
     {"root", T::path, {}, ".", "Folder that is read."},
@@ -272,6 +284,7 @@ constexpr MapRule kRules[] = {
     {"tool.builtin.files", "Files below two folders.", kFiles},
     {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
     {"tool.builtin.math", "Exact arithmetic.", kTool},
+    {"tool.builtin.http", "GET and POST to allowed hosts.", kHttp},
     {"tool.builtin.text", "Search, differences, text of PDF files.", kText},
     {"tool.builtin.shell", "Allowed programs, confined.", kShell},
     {"tool.builtin.time", "Dates and times.", kTime},

@@ -178,7 +178,7 @@ TEST_CASE("http.get and http.post reach the hosts of the agent file and no other
   Server server([](const std::string& request) { return request.starts_with("POST") ? answer(R"({"ok": 1.50})", "Content-Type: application/json\r\nSet-Cookie: a=b\r\n", "201 Created") : answer("hello"); });
   World world;
   Json settings = local(server);
-  settings["headers"] = {{"X-Token", "secret"}};
+  settings["config"] = {{"X-Token", "secret"}};
   world.use("web", settings);
   const auto got = world.call("web.get", {{"url", server.url("/a?b=c#d")}, {"headers", {{"Accept", "text/plain"}}}});
   REQUIRE(!got.is_error);
@@ -229,7 +229,7 @@ TEST_CASE("a name or a redirect that leads to a private address is refused", "[b
 
   Json both = local(hop);
   both["hosts"].push_back("127.0.0.1:" + port);
-  both["headers"] = {{"X-Token", "secret"}};
+  both["config"] = {{"X-Token", "secret"}};
   world.use("both", both);
   CHECK(world.call("both.get", {{"url", hop.url("/away")}}).value["text"] == "inside");
   CHECK(inside.seen().back().find("secret") == std::string::npos);  // headers stay with the first host
@@ -300,7 +300,7 @@ TEST_CASE("hosts have to be named, and stars stand for the first part of a name"
   CHECK(refused({{"hosts", {"*"}}}));
   CHECK(refused({{"hosts", {"a.*.example"}}}));
   CHECK(refused({{"hosts", {"https://example.com/"}}}));
-  CHECK(refused({{"hosts", {"a.example"}}, {"headers", 5}}));
+  CHECK(refused({{"hosts", {"a.example"}}, {"config", 5}}));
   CHECK(refused({{"hosts", {"a.example"}}, {"unknown", 5}}));
   CHECK(!refused({{"hosts", {"a.example", "*.example.org:8443"}}}));
 }

@@ -159,7 +159,7 @@ Error wrong(const std::string& group, const std::string& what) { return fail(Err
 std::vector<ToolSpec> describe_http(const std::string& group) { return {http_spec(group, false), http_spec(group, true)}; }
 
 Result<Tools> make_http(const std::string& group, const Json& settings, const BuiltinContext& context) {
-  if (auto checked = check_settings(settings, group, {"hosts", "headers", "private", "plain", "ca_file", "timeout_ms", "max_body", "redirects"}); !checked) return checked.error();
+  if (auto checked = check_settings(settings, group, {"hosts", "config", "private", "plain", "ca_file", "timeout_ms", "max_body", "redirects"}); !checked) return checked.error();
   auto web = std::make_shared<Web>();
   const auto hosts = settings.find("hosts");
   if (hosts == settings.end() || !hosts->is_array() || hosts->empty()) return wrong(group, "hosts has to name the hosts that may be reached, for example [api.example.com, \"*.example.org\"]");
@@ -170,10 +170,10 @@ Result<Tools> make_http(const std::string& group, const Json& settings, const Bu
       return wrong(group, "hosts: '" + text.substr(0, 80) + "': a star stands for the first part of a name, as in *.example.org");
     web->hosts.push_back(text);
   }
-  if (const auto headers = settings.find("headers"); headers != settings.end()) {
-    if (!headers->is_object()) return wrong(group, "headers is a mapping of texts");
+  if (const auto headers = settings.find("config"); headers != settings.end()) {
+    if (!headers->is_object()) return wrong(group, "config is a mapping from header names to texts");
     for (const auto& [name, value] : headers->items()) {
-      if (!value.is_string()) return wrong(group, "headers is a mapping of texts");
+      if (!value.is_string()) return wrong(group, "config is a mapping from header names to texts");
       web->headers.emplace_back(name, value.get<std::string>());
     }
   }
