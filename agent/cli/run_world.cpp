@@ -42,6 +42,7 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
   tools::BuiltinContext context;
   context.folder = request.base_folder;
   context.read_roots = request.read_roots;
+  context.airgap = request.airgap;
   for (const auto& secret : request.spec->secrets) {
     if (secret.from.rfind("file:", 0) == 0) context.hidden.push_back(request.spec->folder + "/" + secret.from.substr(5));
   }
