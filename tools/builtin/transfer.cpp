@@ -1,13 +1,16 @@
 #include "tools/builtin/transfer.hpp"
 
+#define CURL_DISABLE_TYPECHECK  // Its macros would stand in the way of calls through pointers.
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <optional>
+#include <type_traits>
 
 namespace kontor::tools {
 namespace {
@@ -20,16 +23,69 @@ std::string lower(std::string text) {
   return text;
 }
 
+/// The functions of libcurl that are used here. It is loaded with the first request: linking it would bring twenty other
+/// libraries into every start of the program.
+struct Api {
+  bool ready = false;
+  decltype(&curl_global_init) global_init = nullptr;
+  decltype(&curl_easy_init) easy_init = nullptr;
+  decltype(&curl_easy_cleanup) easy_cleanup = nullptr;
+  decltype(&curl_easy_setopt) easy_setopt = nullptr;
+  decltype(&curl_easy_getinfo) easy_getinfo = nullptr;
+  decltype(&curl_easy_perform) easy_perform = nullptr;
+  decltype(&curl_easy_strerror) easy_strerror = nullptr;
+  decltype(&curl_slist_append) slist_append = nullptr;
+  decltype(&curl_slist_free_all) slist_free_all = nullptr;
+  decltype(&curl_url) url = nullptr;
+  decltype(&curl_url_cleanup) url_cleanup = nullptr;
+  decltype(&curl_url_get) url_get = nullptr;
+  decltype(&curl_url_set) url_set = nullptr;
+  decltype(&curl_free) free = nullptr;
+
+  Api() {
+    void* library = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+    ready = true;
+    const auto find = [&](auto& function, const char* symbol) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
+      ready = ready && function != nullptr;
+    };
+    find(global_init, "curl_global_init");
+    find(easy_init, "curl_easy_init");
+    find(easy_cleanup, "curl_easy_cleanup");
+    find(easy_setopt, "curl_easy_setopt");
+    find(easy_getinfo, "curl_easy_getinfo");
+    find(easy_perform, "curl_easy_perform");
+    find(easy_strerror, "curl_easy_strerror");
+    find(slist_append, "curl_slist_append");
+    find(slist_free_all, "curl_slist_free_all");
+    find(url, "curl_url");
+    find(url_cleanup, "curl_url_cleanup");
+    find(url_get, "curl_url_get");
+    find(url_set, "curl_url_set");
+    find(free, "curl_free");
+  }
+};
+
+const Api& api() {
+  static const Api loaded;  // Never unloaded.
+  return loaded;
+}
+
+Error no_library() {
+  return fail(Errc::unsupported, "builtin.http needs libcurl (libcurl.so.4), which is not installed: apt-get install libcurl4", "missing_library");
+}
+
 struct UrlHandle {
-  CURLU* url = curl_url();
-  ~UrlHandle() { curl_url_cleanup(url); }
+  CURLU* url = api().url();
+  ~UrlHandle() { api().url_cleanup(url); }
 };
 
 std::optional<std::string> part(CURLU* url, CURLUPart which, unsigned flags = 0) {
   char* text = nullptr;
-  if (curl_url_get(url, which, &text, flags) != CURLUE_OK || text == nullptr) return std::nullopt;
+  if (api().url_get(url, which, &text, flags) != CURLUE_OK || text == nullptr) return std::nullopt;
   std::string out(text);
-  curl_free(text);
+  api().free(text);
   return out;
 }
 
@@ -89,7 +145,7 @@ int keep_going(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { ret
 
 Error described(CURLcode code, const char* detail, const WebRequest& request) {
   const std::string origin = request.address.origin();
-  const std::string what = detail[0] != '\0' ? detail : curl_easy_strerror(code);
+  const std::string what = detail[0] != '\0' ? detail : api().easy_strerror(code);
   switch (code) {
     case CURLE_OPERATION_TIMEDOUT: return fail(Errc::timeout, origin + " did not answer within " + std::to_string(request.timeout_ms) + " ms", "timeout");
     case CURLE_ABORTED_BY_CALLBACK: return fail(Errc::cancelled, "stopped while waiting for " + origin, "cancelled");
@@ -102,11 +158,11 @@ Error described(CURLcode code, const char* detail, const WebRequest& request) {
 }
 
 struct Handle {
-  CURL* curl = curl_easy_init();
+  CURL* curl = api().easy_init();
   curl_slist* headers = nullptr;
   ~Handle() {
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(curl);
+    api().slist_free_all(headers);
+    api().easy_cleanup(curl);
   }
 };
 
@@ -129,18 +185,20 @@ Result<WebAddress> WebAddress::read(void* handle) {
 }
 
 Result<WebAddress> WebAddress::parse(const std::string& text) {
+  if (!api().ready) return no_library();
   UrlHandle handle;
-  if (text.find('\0') != std::string::npos || text.find("://") == std::string::npos || curl_url_set(handle.url, CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
+  if (text.find('\0') != std::string::npos || text.find("://") == std::string::npos || api().url_set(handle.url, CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     return fail(Errc::usage, "it is not a web address such as https://host/path", "url");
-  curl_url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
+  api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
   return read(handle.url);
 }
 
 Result<WebAddress> WebAddress::resolved(const std::string& location) const {
+  if (!api().ready) return no_library();
   UrlHandle handle;
-  if (location.find('\0') != std::string::npos || curl_url_set(handle.url, CURLUPART_URL, text_.c_str(), 0) != CURLUE_OK || curl_url_set(handle.url, CURLUPART_URL, location.c_str(), 0) != CURLUE_OK)
+  if (location.find('\0') != std::string::npos || api().url_set(handle.url, CURLUPART_URL, text_.c_str(), 0) != CURLUE_OK || api().url_set(handle.url, CURLUPART_URL, location.c_str(), 0) != CURLUE_OK)
     return fail(Errc::usage, "it is not a web address", "url");
-  curl_url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
+  api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
   return read(handle.url);
 }
 
@@ -155,11 +213,12 @@ std::string WebAnswer::header(std::string_view name) const {
 }
 
 Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
+  if (!api().ready) return no_library();
   static const bool ready = [] {
     // Writing to a server that no longer reads must not end this process; with CURLOPT_NOSIGNAL that is for us to see to.
     struct sigaction now{};
     if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    return api().global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
   }();
   if (!ready) return fail(Errc::internal, "libcurl did not start", "io");
   Handle handle;
@@ -170,10 +229,10 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
     const auto odd = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
     if (name.empty() || name.find_first_of(": ;") != std::string::npos || std::any_of(name.begin(), name.end(), odd) || std::any_of(value.begin(), value.end(), odd))
       return fail(Errc::usage, "header '" + name.substr(0, 40) + "' has a line break or a strange name", "header");
-    handle.headers = curl_slist_append(handle.headers, (value.empty() ? name + ";" : name + ": " + value).c_str());
+    handle.headers = api().slist_append(handle.headers, (value.empty() ? name + ";" : name + ": " + value).c_str());
   }
-  handle.headers = curl_slist_append(handle.headers, "Expect:");
-  const auto set = [&](CURLoption option, auto value) { curl_easy_setopt(handle.curl, option, value); };
+  handle.headers = api().slist_append(handle.headers, "Expect:");
+  const auto set = [&](CURLoption option, auto value) { api().easy_setopt(handle.curl, option, value); };
   set(CURLOPT_URL, request.address.text().c_str());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
@@ -206,10 +265,10 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
     set(CURLOPT_POSTFIELDS, request.body.data());
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
   }
-  const CURLcode code = curl_easy_perform(handle.curl);
+  const CURLcode code = api().easy_perform(handle.curl);
   if (code != CURLE_OK) return exchange.error ? *exchange.error : described(code, detail, request);
   long status = 0;
-  curl_easy_getinfo(handle.curl, CURLINFO_RESPONSE_CODE, &status);
+  api().easy_getinfo(handle.curl, CURLINFO_RESPONSE_CODE, &status);
   exchange.answer.status = static_cast<int>(status);
   return std::move(exchange.answer);
 }
