@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <thread>
 
 namespace kontor::tools::mcp {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int kPollMs = 200;
 constexpr int kParallelMax = 64;
+constexpr int kLastAnswersMs = 5000;
 constexpr std::size_t kReadBytes = 64u << 10;
 
 /// What the threads of one connection share; the last one frees it.
@@ -75,7 +77,12 @@ Result<void> serve_stdio(Dispatcher& dispatcher, int input, int output, const st
     if (::poll(&from, 1, kPollMs) <= 0) continue;
     const ssize_t count = ::read(input, buffer.data(), buffer.size());
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (count <= 0) break;
+    if (count <= 0) {
+      // Who closes its end behind the last request still wants the answers; what takes longer is cancelled.
+      for (int waited = 0; waited < kLastAnswersMs && connection->running > 0 && !connection->broken && !stop.stop_requested(); waited += 10)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      break;
+    }
     end = lines.feed(std::string_view(buffer.data(), static_cast<std::size_t>(count)), [&](std::string_view line) {
       take(dispatcher, connection, line);
       return true;

@@ -173,6 +173,9 @@ class CudaDevice final : public Device {
 
 Result<std::unique_ptr<Device>> open_device(int index) {
   int count = 0;
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return fail(Errc::unsupported, "no GPU can be used: this machine has no NVIDIA driver; use --device cpu", "no_device");
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess)
     return fail(Errc::unsupported, std::string("no GPU can be used: ") + cudaGetErrorString(error) + "; use --device cpu", "no_device");
   if (index >= count)
