@@ -13,6 +13,7 @@
 #include <ctime>
 
 #include <algorithm>
+#include <mutex>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -78,10 +79,12 @@ double step_cost(int steps) {
     TurnRequest request;
     request.messages = &planner.messages();
     request.tools = &tools;
+    std::mutex timeline;
+    const std::lock_guard mine(run.baton);
     const double start = cpu_seconds();
     PlannerAction action = planner.resume(Started{});
     for (int step = 0; step < steps; ++step) {
-      auto turn = generate_turn(run, model, request);
+      auto turn = generate_turn(run, model, request, timeline);
       if (!turn) std::fprintf(stderr, "%s\n", turn.error().describe().c_str()), std::exit(1);
       action = planner.resume(turn->done);
       const auto* calls = std::get_if<CallTools>(&action);
