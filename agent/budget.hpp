@@ -24,6 +24,8 @@ class Budget {
   Result<std::int64_t> reserve(const Ledger& spent, std::int64_t prompt, std::int64_t wanted, std::int64_t forced);
   /// Gives back what `reserve` took; what was really used is in the ledger by then.
   void release(std::int64_t tokens) { reserved_ -= tokens; }
+  /// Tokens of calls that are at work now.
+  std::int64_t reserved() const { return reserved_; }
 
   /// Is anything left of tokens, time, energy and money? Errors: budget.
   Result<void> check(const Ledger& spent) const;

@@ -1,8 +1,10 @@
 #include "agent/turn.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 namespace kontor::agent {
 namespace {
@@ -152,7 +154,18 @@ class Meter {
     if (run_.budget.limits_tokens()) {
       for (const auto& segment : request.prompt) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
     }
-    const auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
+    auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
+    // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
+    while (run_.budget.limits_tokens() && !run_.stop.stop_requested() && (!allowed || *allowed < request.max_tokens)) {
+      if (allowed) run_.budget.release(prompt + forced + *allowed);
+      const bool others = run_.budget.reserved() > 0;
+      if (others) {
+        Pause others_may_work(run_);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
+      if (!others) break;
+    }
     if (!allowed) return allowed.error();
     const bool limited = *allowed < request.max_tokens;
     request.max_tokens = static_cast<int>(*allowed);
