@@ -59,7 +59,7 @@ TEST_CASE("200 steps with results of 220 bytes take at most half a megabyte and 
     // until the next time.
     CHECK(disk.most_bytes() <= 700'000);
     // Every intent is one; moving the log into the database takes a few more now and then.
-    CHECK(syncs <= kSteps + kSteps / 5);
+    CHECK(syncs <= kSteps + kSteps / 4);
     std::printf("%s: %d steps, %lld syncs, at most %zu bytes\n", std::string(tools::to_string(effect)).c_str(), kSteps, static_cast<long long>(syncs), disk.most_bytes());
     journal->reset();
     INFO("closed: " << disk.bytes() << " bytes");
