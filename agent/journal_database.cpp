@@ -10,6 +10,7 @@ namespace {
 constexpr int kBusyTimeoutMs = 20'000;
 // Pages in the log before they are moved into the database: keeps the files of a short run small.
 constexpr int kCheckpointPages = 64;
+constexpr std::size_t kPageBytes = 4096;
 constexpr int kSynchronousOff = 0, kSynchronousNormal = 1, kSynchronousFull = 2;
 
 }  // namespace
@@ -124,8 +125,10 @@ void Journal::Database::note_failure(const std::string& message) {
                "Check the disk, then start Kontor again";
 }
 
-void Journal::Database::checkpoint_when_due() {
-  if (log_pages_ < kCheckpointPages) return;
+void Journal::Database::checkpoint_when_due(const Batch& coming) {
+  std::size_t bytes = 0;
+  for (const auto& write : coming) bytes += write->data.size();
+  if (log_pages_ == 0 || log_pages_ + static_cast<std::int64_t>(bytes / kPageBytes) < kCheckpointPages) return;
   log_pages_ = 0;
   const int rc = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   if (rc != SQLITE_OK) note_failure(sqlite3_errmsg(db));
@@ -170,6 +173,7 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
 }
 
 Result<void> Journal::Database::write_all(const Batch& batch) {
+  checkpoint_when_due(batch);
   if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
   bool synced = false;
   for (const auto& write : batch) synced = synced || write->durable == Durable::now;
@@ -190,7 +194,6 @@ Result<void> Journal::Database::write_all(const Batch& batch) {
   const int rc = commit_.use().step();
   if (rc == SQLITE_DONE) {
     commit_.reset();
-    checkpoint_when_due();
     return {};
   }
   const Error problem = error("commit");

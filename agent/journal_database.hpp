@@ -79,8 +79,8 @@ struct Journal::Database {
   Result<void> begin(bool synced);
   /// After a failed sync nobody knows what is on the disk: nothing more is written.
   void note_failure(const std::string& message);
-  /// Moves the log into the database now and then; SQLite's own way of doing so keeps failed syncs to itself.
-  void checkpoint_when_due();
+  /// Moves the log into the database before it would pass its bound; SQLite's own way of doing so keeps failed syncs to itself.
+  void checkpoint_when_due(const Batch& coming);
 
   std::mutex queue_mutex_;
   std::condition_variable changed_;

@@ -55,11 +55,9 @@ TEST_CASE("200 steps with results of 220 bytes take at most half a megabyte and 
     REQUIRE(report->status == "done");
     const auto syncs = disk.syncs() - before;
     INFO(syncs << " syncs, at most " << disk.most_bytes() << " bytes");
-    // Beside the database lies the log, which is moved into it every 64 pages; where somebody reads at that moment it grows on
-    // until the next time.
-    CHECK(disk.most_bytes() <= 700'000);
+    CHECK(disk.most_bytes() <= 500'000);
     // Every intent is one; moving the log into the database takes a few more now and then.
-    CHECK(syncs <= kSteps + kSteps / 4);
+    CHECK(syncs <= kSteps + kSteps / 5);
     std::printf("%s: %d steps, %lld syncs, at most %zu bytes\n", std::string(tools::to_string(effect)).c_str(), kSteps, static_cast<long long>(syncs), disk.most_bytes());
     journal->reset();
     INFO("closed: " << disk.bytes() << " bytes");
