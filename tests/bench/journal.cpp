@@ -3,6 +3,7 @@
 //   ninja -C build bench_journal && build/tests/bench_journal [STEPS]
 
 #include "agent/run.hpp"
+#include "tests/support/answer_tool.hpp"
 
 #include <sys/resource.h>
 
@@ -25,22 +26,6 @@ double cpu_seconds() {
 }
 
 double wall_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-class Answer final : public tools::Tool {
- public:
-  Answer(const std::string& name, Json value, tools::Effect effect) : value_(std::move(value)) {
-    spec_.name = name;
-    spec_.description = "Answers at once.";
-    spec_.parameters = Json{{"type", "object"}};
-    spec_.effect = effect;
-  }
-  const tools::ToolSpec& spec() const override { return spec_; }
-  tools::ToolResult call(const Json&, const tools::CallContext&) override { return tools::ToolResult::ok(value_); }
-
- private:
-  tools::ToolSpec spec_;
-  Json value_;
-};
 
 std::size_t bytes_below(const std::string& folder, const std::string& prefix) {
   std::size_t sum = 0;
@@ -66,9 +51,9 @@ Measured measure(int steps, const std::string& sync, const std::string& tool) {
   if (!checked.spec) std::abort();
   RunWorld world;
   world.make_tools = [&](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
-    return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<Answer>("t.list", Json{{"items", items}}, tools::Effect::none),
-                                                     std::make_shared<Answer>("t.read", Json{{"text", std::string(208, 'x')}}, tools::Effect::none),
-                                                     std::make_shared<Answer>("t.write", Json{{"text", std::string(208, 'x')}}, tools::Effect::idempotent)};
+    return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<kontor::test::AnswerTool>("t.list", Json{{"items", items}}, tools::Effect::none),
+                                                     std::make_shared<kontor::test::AnswerTool>("t.read", Json{{"text", std::string(208, 'x')}}, tools::Effect::none),
+                                                     std::make_shared<kontor::test::AnswerTool>("t.write", Json{{"text", std::string(208, 'x')}}, tools::Effect::idempotent)};
   };
   Measured result;
   std::string id;

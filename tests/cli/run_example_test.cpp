@@ -1,13 +1,9 @@
 // The invoice example through the real program, with recorded model turns: results, approval, and what is left after
 // the process was killed.
 
-#include "tests/support/catch.hpp"
+#include "tests/support/program.hpp"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -17,58 +13,23 @@
 #include <regex>
 #include <thread>
 
-extern char** environ;
-
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string read(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-}
+using kontor::test::read_text;
 
 /// A copy of the example that plays its tape, with a journal of its own.
-struct Example {
-  Example() {
-    std::string pattern = (fs::temp_directory_path() / "kontor-example-XXXXXX").string();
-    folder = ::mkdtemp(pattern.data());
-    const fs::path source = fs::path(KONTOR_SOURCE_DIR) / "examples/invoice-triage";
-    for (const char* name : {"data", "schemas", "tapes"}) fs::copy(source / name, folder / name, fs::copy_options::recursive);
-    fs::copy(source / "expected.csv", folder / "expected.csv");
-    std::string yaml = read(source / "agent.yaml");
+struct Example : kontor::test::ExampleCopy {
+  Example() : ExampleCopy("invoice-triage") {
+    std::string yaml = read("agent.yaml");
     yaml.replace(yaml.find("model: pocket"), 13, "model: tape");
     yaml.erase(yaml.find("tests:"));
-    std::ofstream(folder / "agent.yaml") << yaml;
+    write("agent.yaml", yaml);
   }
-  ~Example() { fs::remove_all(folder); }
-
-  pid_t start(std::vector<std::string> words) const {
-    words.insert(words.begin(), std::string(KONTOR_BINARY_DIR) + "/kontor");
-    if (words[1] != "eval") {  // Tests of agent files have journals of their own.
-      words.push_back("--runs");
-      words.push_back((folder / "runs").string());
-    }
-    std::vector<char*> arguments;
-    for (auto& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, 1, (folder / "stdout").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_addopen(&actions, 2, (folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    pid_t child = -1;
-    REQUIRE(posix_spawn(&child, arguments[0], &actions, nullptr, arguments.data(), environ) == 0);
-    posix_spawn_file_actions_destroy(&actions);
-    return child;
-  }
-  static int wait(pid_t child) {
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-  }
+  /// Tests of agent files have journals of their own.
+  pid_t start(const std::vector<std::string>& words) const { return ExampleCopy::start(words, words[0] != "eval"); }
   int run(const std::vector<std::string>& words) const { return wait(start(words)); }
-  std::string output() const { return read(folder / "stdout") + read(folder / "stderr"); }
 
   /// Effects in the ERP's log, by kind and file.
   std::map<std::string, int> effects() const {
@@ -84,8 +45,6 @@ struct Example {
     }
     return counts;
   }
-
-  fs::path folder;
 };
 
 const std::map<std::string, int> kEffectsBeforeApproval = {{"hold inv-005", 1}, {"hold inv-007", 1}, {"hold inv-008", 1}, {"pay inv-001", 1},
@@ -98,7 +57,7 @@ TEST_CASE("the example writes its report, waits for the large payment, and ends 
   const int parked = example.run({"run", example.folder.string()});
   INFO(example.output());
   REQUIRE(parked == 3);
-  CHECK(read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv"));
+  CHECK(read_text(example.folder / "out/decisions.csv") == read_text(example.folder / "expected.csv"));
   CHECK(example.effects() == kEffectsBeforeApproval);
   CHECK(example.run({"runs", "resume"}) == 3);
   CHECK(example.run({"runs", "approve", "--by", "anna"}) == 0);
@@ -110,7 +69,7 @@ TEST_CASE("the example writes its report, waits for the large payment, and ends 
   CHECK(example.effects() == effects);
   // The same documents again: the same decisions, and no second payment.
   CHECK(example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"}) == 0);
-  CHECK(read(example.folder / "out/decisions.csv") == read(example.folder / "expected.csv"));
+  CHECK(read_text(example.folder / "out/decisions.csv") == read_text(example.folder / "expected.csv"));
   CHECK(example.effects()["pay inv-001"] == 1);
   CHECK(example.effects()["pay inv-003"] == 1);
 }
@@ -124,11 +83,11 @@ TEST_CASE("a rejected payment is not made", "[cli][run]") {
 
 TEST_CASE("a test is content with the share of right rows that it asks for", "[cli][eval]") {
   const Example example;
-  std::string expected = read(example.folder / "expected.csv");
+  std::string expected = read_text(example.folder / "expected.csv");
   expected.replace(expected.find("po_closed"), 9, "po_missed");
   std::ofstream(example.folder / "other.csv") << expected;
   const auto with_tests = [&](const std::string& expect) {
-    const std::string yaml = read(example.folder / "agent.yaml");
+    const std::string yaml = read_text(example.folder / "agent.yaml");
     std::ofstream(example.folder / "agent.yaml") << yaml.substr(0, yaml.find("tests:"))
                                                  << "tests:\n  - name: shares\n    expect: {file: out/decisions.csv, " << expect << "}\n";
     return example.run({"eval", example.folder.string()});
@@ -149,7 +108,7 @@ TEST_CASE("recorded turns are generated again and compared, and a changed model 
   CHECK(example.effects() == kEffectsBeforeApproval);
   fs::path tape;
   for (const auto& file : fs::directory_iterator(example.folder / "tapes")) tape = file.path();
-  std::string text = read(tape);
+  std::string text = read_text(tape);
   const auto at = text.find('"', text.find(':', text.find("\"text\""))) + 1;
   text.insert(at, "Well. ");
   std::ofstream(tape, std::ios::trunc) << text;

@@ -2,6 +2,7 @@
 
 #include "agent/run.hpp"
 #include "tests/fault/faulty_disk.hpp"
+#include "tests/support/answer_tool.hpp"
 #include "tests/support/catch.hpp"
 
 #include <filesystem>
@@ -12,22 +13,6 @@ using namespace kontor::agent;
 namespace {
 
 constexpr int kSteps = 200;
-
-class Answer final : public tools::Tool {
- public:
-  Answer(const std::string& name, Json value, tools::Effect effect) : value_(std::move(value)) {
-    spec_.name = name;
-    spec_.description = "Answers at once.";
-    spec_.parameters = Json{{"type", "object"}};
-    spec_.effect = effect;
-  }
-  const tools::ToolSpec& spec() const override { return spec_; }
-  tools::ToolResult call(const Json&, const tools::CallContext&) override { return tools::ToolResult::ok(value_); }
-
- private:
-  tools::ToolSpec spec_;
-  Json value_;
-};
 
 }  // namespace
 
@@ -44,8 +29,8 @@ TEST_CASE("200 steps with results of 220 bytes take at most half a megabyte and 
     REQUIRE(checked.spec);
     RunWorld world;
     world.make_tools = [&](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
-      return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<Answer>("t.list", Json{{"items", items}}, tools::Effect::none),
-                                                       std::make_shared<Answer>("t.step", Json{{"text", std::string(208, 'x')}}, effect)};
+      return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<kontor::test::AnswerTool>("t.list", Json{{"items", items}}, tools::Effect::none),
+                                                       std::make_shared<kontor::test::AnswerTool>("t.step", Json{{"text", std::string(208, 'x')}}, effect)};
     };
     auto journal = Journal::open(folder, system_clock(), disk.name());
     REQUIRE(journal.has_value());
