@@ -28,19 +28,28 @@ std::string hex(const unsigned char* bytes, unsigned size) {
   return text;
 }
 
-std::string finish(SHA256_CTX& context) {
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-  SHA256_Final(digest.data(), &context);
-  return hex(digest.data(), digest.size());
-}
-
 }  // namespace
 
-std::string sha256_hex(std::string_view bytes) {
+struct Sha256::State {
   SHA256_CTX context;
-  SHA256_Init(&context);
-  SHA256_Update(&context, bytes.data(), bytes.size());
-  return finish(context);
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) { reset(); }
+Sha256::~Sha256() = default;
+void Sha256::reset() { SHA256_Init(&state_->context); }
+void Sha256::add(std::string_view bytes) { SHA256_Update(&state_->context, bytes.data(), bytes.size()); }
+
+std::string Sha256::hex() {
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256_Final(digest.data(), &state_->context);
+  reset();
+  return kontor::hex(digest.data(), digest.size());
+}
+
+std::string sha256_hex(std::string_view bytes) {
+  Sha256 digest;
+  digest.add(bytes);
+  return digest.hex();
 }
 
 std::string hmac_sha256_hex(std::string_view key, std::string_view bytes) {
@@ -55,15 +64,14 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) { return a.s
 Result<std::string> sha256_file(const std::string& path) {
   const std::unique_ptr<std::FILE, FileCloser> file(std::fopen(path.c_str(), "rbe"));
   if (!file) return fail_errno("open", path);
-  SHA256_CTX context;
-  SHA256_Init(&context);
+  Sha256 digest;
   std::array<char, 1 << 16> buffer;
   std::size_t count = 0;
   while ((count = std::fread(buffer.data(), 1, buffer.size(), file.get())) > 0) {
-    SHA256_Update(&context, buffer.data(), count);
+    digest.add({buffer.data(), count});
   }
   if (std::ferror(file.get())) return fail_errno("read", path);
-  return finish(context);
+  return digest.hex();
 }
 
 }  // namespace kontor

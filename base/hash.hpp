@@ -3,10 +3,26 @@
 
 #include "base/error.hpp"
 
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace kontor {
+
+/// Digest of bytes that come in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  void add(std::string_view bytes);
+  /// Lower-case hexadecimal digest of all bytes since the start or the last reset; then starts anew.
+  std::string hex();
+  void reset();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// Lower-case hexadecimal digest of the bytes.
 std::string sha256_hex(std::string_view bytes);

@@ -1,10 +1,10 @@
 #include "agent/cli/download.hpp"
 
-#include "agent/cli/http_connection.hpp"
+#include "base/hash.hpp"
 #include "base/json.hpp"
+#include "tools/mcp/http_client.hpp"
 
 #include <nlohmann/json.hpp>
-#include <openssl/evp.h>
 
 #include <sys/file.h>
 #include <unistd.h>
@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -25,7 +26,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using tools::mcp::HttpHead;
+using tools::mcp::Url;
+
 constexpr int kMaxRedirects = 8;
+constexpr std::chrono::seconds kIdle{30};         ///< For connecting, the head, and each piece of the body.
+constexpr std::chrono::hours kLongest{24 * 30};   ///< A slow line and a large model need days.
 constexpr std::size_t kPiece = 1 << 18;
 
 bool is_sha256(std::string_view text) {
@@ -36,28 +42,6 @@ std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
-
-/// SHA-256 as bytes arrive.
-class Digest {
- public:
-  Digest() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) { reset(); }
-  void reset() { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(const char* bytes, std::size_t count) { EVP_DigestUpdate(context_.get(), bytes, count); }
-  std::string hex() {
-    unsigned char raw[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context_.get(), raw, &size);
-    std::string text;
-    for (unsigned int i = 0; i < size; ++i) {
-      text += "0123456789abcdef"[raw[i] >> 4];
-      text += "0123456789abcdef"[raw[i] & 15];
-    }
-    return text;
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
-};
 
 /// PATH.part, held by one process at a time.
 class PartFile {
@@ -75,11 +59,11 @@ class PartFile {
     return {};
   }
   /// Feeds what is there to the digest; its length.
-  Result<std::uint64_t> hash(Digest& digest) {
+  Result<std::uint64_t> hash(Sha256& digest) {
     std::rewind(file_);
     std::vector<char> piece(kPiece);
     std::uint64_t length = 0;
-    for (std::size_t n; (n = std::fread(piece.data(), 1, piece.size(), file_)) > 0; length += n) digest.add(piece.data(), n);
+    for (std::size_t n; (n = std::fread(piece.data(), 1, piece.size(), file_)) > 0; length += n) digest.add({piece.data(), n});
     if (std::ferror(file_)) return fail_errno("read", path_);
     return length;
   }
@@ -114,7 +98,7 @@ class Fetch {
   explicit Fetch(const DownloadOptions& options) : options_(options), part_(options.path), wanted_(lower(options.sha256)) {}
 
   Result<Download> run() {
-    const auto url = parse_http_url(options_.url);
+    const auto url = tools::mcp::parse_url(options_.url);
     if (!url) return fail(Errc::usage, "'" + options_.url + "' is no http or https address", "bad_url");
     if (!wanted_.empty() && !is_sha256(wanted_)) return fail(Errc::usage, "a SHA-256 digest has 64 hexadecimal digits", "bad_digest");
     if (const auto done = prepare(); !done) return done.error();
@@ -153,93 +137,108 @@ class Fetch {
     return part_.clear();
   }
 
-  Result<void> attempt_once(HttpUrl url) {
+  Result<void> attempt_once(Url url) {
     for (int redirects = 0; redirects <= kMaxRedirects; ++redirects) {
-      HttpConnection connection;
-      if (const auto done = connection.open(url, options_.airgap); !done) return done.error();
-      std::vector<std::pair<std::string, std::string>> headers;
+      tools::mcp::HttpRequest request;
+      request.url = url;
+      request.headers = {{"Accept", "*/*"}, {"Accept-Encoding", "identity"}};
       if (have_ > 0) {
-        headers.emplace_back("Range", "bytes=" + std::to_string(have_) + "-");
-        if (!validator_.empty()) headers.emplace_back("If-Range", validator_);
+        request.headers.emplace_back("Range", "bytes=" + std::to_string(have_) + "-");
+        if (!validator_.empty()) request.headers.emplace_back("If-Range", validator_);
       }
-      if (const auto done = connection.get(url, headers); !done) return done.error();
-      // Model hubs announce the file's digest before they redirect to where it lies.
-      if (std::string linked = lower(connection.header("X-Linked-Etag")); linked.size() == 66 && is_sha256(linked.substr(1, 64)) && wanted_.empty())
-        wanted_ = linked.substr(1, 64);
-      const int status = connection.status();
-      if (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) {
-        const auto next = resolve_redirect(url, connection.header("Location"));
-        if (!next) return fail(Errc::malformed, "the server redirects to no http or https address", "bad_url");
-        if (url.secure && !next->secure) return fail(Errc::denied, "the server redirects from https to http", "insecure_redirect");
-        url = *next;
-        continue;
+      tools::mcp::HttpLimits limits;
+      limits.deadline = std::chrono::steady_clock::now() + kLongest;
+      limits.idle = kIdle;
+      limits.body_bytes = std::numeric_limits<std::uint64_t>::max();
+      limits.loopback_only = options_.airgap;
+      std::optional<Url> next;
+      Result<void> outcome;
+      total_ = 0;
+      const auto answer = tools::mcp::http_stream(
+          request, limits,
+          [&](const HttpHead& head) {
+            outcome = on_head(head, url, next);
+            return outcome && !next && (head.status == 200 || head.status == 206);
+          },
+          [&](std::string_view piece) {
+            outcome = on_piece(piece);
+            return outcome.has_value();
+          });
+      if (!answer) return answer.error();
+      if (!outcome) return outcome;
+      if (!next) {
+        if (total_ > 0 && have_ != total_) return fail(Errc::io, "the connection ended at byte " + std::to_string(have_) + " of " + std::to_string(total_));
+        return {};
       }
-      return receive(connection, status);
+      url = *next;
     }
     return fail(Errc::malformed, "too many redirects", "bad_url");
   }
 
-  Result<void> receive(HttpConnection& connection, int status) {
+  /// `next`: where a redirect leads.
+  Result<void> on_head(const HttpHead& head, const Url& url, std::optional<Url>& next) {
+    // Model hubs announce the file's digest before they redirect to where it lies.
+    if (std::string linked = lower(head.header("X-Linked-Etag")); linked.size() == 66 && is_sha256(linked.substr(1, 64)) && wanted_.empty())
+      wanted_ = linked.substr(1, 64);
+    const int status = head.status;
+    if (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) {
+      const auto target = tools::mcp::resolve_url(url, head.header("Location"));
+      if (!target) return fail(Errc::malformed, "the server redirects to no http or https address", "bad_url");
+      if (url.tls && !target->tls) return fail(Errc::denied, "the server redirects from https to http", "insecure_redirect");
+      next = *target;
+      return {};
+    }
     if (status == 416 && have_ > 0) {
-      if (connection.header("Content-Range") == "bytes */" + std::to_string(have_)) return {};  // All of it is there.
+      if (head.header("Content-Range") == "bytes */" + std::to_string(have_)) return {};  // All of it is there.
       if (const auto done = restart(); !done) return done.error();
       return fail(Errc::io, "the server has another file now");
     }
     if (status == 404 || status == 410) return fail(Errc::not_found, "the server has no such file (status " + std::to_string(status) + ")", "not_found");
     if (status == 401 || status == 403) return fail(Errc::denied, "the server refuses access (status " + std::to_string(status) + ")", "forbidden");
     if (status != 200 && status != 206) return fail(Errc::io, "the server answers with status " + std::to_string(status));
-    std::uint64_t total = 0;
     if (status == 206) {
-      const auto range = parse_range(connection.header("Content-Range"));
+      const auto range = parse_range(head.header("Content-Range"));
       if (!range || range->first != have_) {
         if (const auto done = restart(); !done) return done.error();
         return fail(Errc::io, "the server sends another part than was asked for");
       }
-      total = range->second;
+      total_ = range->second;
     } else {
       if (const auto done = restart(); !done) return done.error();
-      const std::string length = connection.header("Content-Length");
-      if (!length.empty() && length.size() < 19) total = std::strtoull(length.c_str(), nullptr, 10);
+      const std::string length = head.header("Content-Length");
+      if (!length.empty() && length.size() < 19) total_ = std::strtoull(length.c_str(), nullptr, 10);
     }
-    keep_note(connection);
-    if (const auto done = check_room(total); !done) return done.error();
-    return read_body(connection, total);
+    keep_note(head);
+    return check_room();
   }
 
   /// A strong entity tag or a date, with which the server can tell whether the file is still the same.
-  void keep_note(const HttpConnection& connection) {
-    const std::string tag = connection.header("ETag");
-    validator_ = !tag.empty() && !tag.starts_with("W/") ? tag : connection.header("Last-Modified");
+  void keep_note(const HttpHead& head) {
+    const std::string tag = head.header("ETag");
+    validator_ = !tag.empty() && !tag.starts_with("W/") ? tag : head.header("Last-Modified");
     std::ofstream(note_path(), std::ios::trunc) << Json{{"url", options_.url}, {"validator", validator_}}.dump(-1, ' ', false, Json::error_handler_t::replace);
   }
 
-  Result<void> check_room(std::uint64_t total) const {
+  Result<void> check_room() const {
     std::error_code error;
     const auto space = fs::space(fs::absolute(part_.path()).parent_path(), error);
-    if (error || total <= have_ || space.available >= total - have_) return {};
-    return fail(Errc::limit, "the disk has room for " + std::to_string(space.available >> 20) + " MiB, but " + std::to_string((total - have_) >> 20) + " MiB are still to come",
+    if (error || total_ <= have_ || space.available >= total_ - have_) return {};
+    return fail(Errc::limit, "the disk has room for " + std::to_string(space.available >> 20) + " MiB, but " + std::to_string((total_ - have_) >> 20) + " MiB are still to come",
                 "disk_full");
   }
 
-  Result<void> read_body(HttpConnection& connection, std::uint64_t total) {
-    std::vector<char> piece(kPiece);
-    while (true) {
-      const auto count = connection.read(piece);
-      if (!count) return count.error();
-      if (*count == 0) break;
-      digest_.add(piece.data(), *count);
-      if (const auto done = part_.append(piece.data(), *count); !done) {
-        Error error = done.error();
-        error.kind = "local";
-        return error;
-      }
-      have_ += *count;
-      if (options_.progress && !options_.progress(have_, total, before_)) {
-        (void)part_.flush();
-        return fail(Errc::cancelled, "stopped; the next call goes on from here");
-      }
+  Result<void> on_piece(std::string_view piece) {
+    digest_.add(piece);
+    if (const auto done = part_.append(piece.data(), piece.size()); !done) {
+      Error error = done.error();
+      error.kind = "local";
+      return error;
     }
-    if (total > 0 && have_ != total) return fail(Errc::io, "the connection ended at byte " + std::to_string(have_) + " of " + std::to_string(total));
+    have_ += piece.size();
+    if (options_.progress && !options_.progress(have_, total_, before_)) {
+      (void)part_.flush();
+      return fail(Errc::cancelled, "stopped; the next call goes on from here");
+    }
     return {};
   }
 
@@ -265,8 +264,9 @@ class Fetch {
   const DownloadOptions& options_;
   PartFile part_;
   std::string wanted_, validator_;
-  Digest digest_;
+  Sha256 digest_;
   std::uint64_t have_ = 0, before_ = 0;
+  std::uint64_t total_ = 0;  ///< Bytes of the whole file, as the server says; 0: not known.
 };
 
 }  // namespace

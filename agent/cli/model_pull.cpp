@@ -1,11 +1,11 @@
 // `kontor model pull URL` and `kontor model quantize IN OUT`: from a published model to a file to run.
 
 #include "agent/cli/download.hpp"
-#include "agent/cli/http_url.hpp"
 #include "agent/cli/model_verbs.hpp"
 #include "agent/cli/progress.hpp"
 #include "base/json.hpp"
 #include "inference/quantize.hpp"
+#include "tools/mcp/http_client.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -26,15 +26,21 @@ int report(const Error& error) {
   return error.code == Errc::usage ? kUsage : error.code == Errc::cancelled ? kInterrupted : kFailed;
 }
 
+/// The last part of a path, fit for a file name; empty where there is none.
+std::string file_name_of(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return name == "." || name == ".." || name.find('%') != std::string::npos ? "" : name;
+}
+
 struct PullOptions {
   DownloadOptions download;
   bool json = false;
 };
 
 int pull(PullOptions options) {
-  const auto url = parse_http_url(options.download.url);
+  const auto url = tools::mcp::parse_url(options.download.url);
   if (!url) return report(fail(Errc::usage, "'" + inference::printable(options.download.url, 300) + "' is no http or https address", "bad_url"));
-  std::string name = file_name_of(*url);
+  std::string name = file_name_of(url->path());
   std::string& path = options.download.path;
   if (path.empty() && name.empty()) return report(fail(Errc::usage, "the address names no file; say where it goes with --out", "bad_url"));
   if (path.empty()) path = name;

@@ -102,6 +102,31 @@ TEST_CASE("addresses are read strictly", "[mcp]") {
   CHECK(!is_loopback_host("127.evil.example"));
 }
 
+TEST_CASE("redirects are seen from the address that gave them", "[mcp]") {
+  const auto base = parse_url("https://example.com:8443/a/b?x=1");
+  REQUIRE(base.has_value());
+  const auto to = [&](const char* location) {
+    const auto url = resolve_url(*base, location);
+    return url ? url->text() : "";
+  };
+  CHECK(to("/c#d") == "https://example.com:8443/c");
+  CHECK(to("c?y=2") == "https://example.com:8443/a/c?y=2");
+  CHECK(to("//other.example/z") == "https://other.example/z");
+  CHECK(to("http://other.example") == "http://other.example/");
+  for (const char* bad : {"", "#x", "ftp://x/", "file:///etc/passwd", "/a b"}) CHECK(to(bad).empty());
+}
+
+TEST_CASE("without network not even a name server is asked", "[mcp]") {
+  for (const char* address : {"http://models.example/", "http://192.0.2.1/", "http://[2001:db8::1]/"}) {
+    HttpLimits limits;
+    limits.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    limits.loopback_only = true;
+    const auto answer = http_fetch({"GET", *parse_url(address), {}, {}}, limits);
+    REQUIRE(!answer);
+    CHECK(answer.error().kind == "airgap");
+  }
+}
+
 TEST_CASE("challenges of a server are read", "[mcp]") {
   const auto challenge = read_challenge({R"(Basic realm="x", Bearer error="insufficient_scope", scope="a b",resource_metadata="https://x/y\"z")"});
   CHECK(challenge.error == "insufficient_scope");

@@ -10,6 +10,7 @@
 
 #include <netdb.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <memory>
@@ -33,6 +34,13 @@ constexpr std::size_t kReadBytes = 64u << 10;
 Error too_late(const Url& url) { return fail(Errc::timeout, url.origin() + " did not answer in time", "timeout"); }
 Error stopped() { return fail(Errc::cancelled, "the request was cancelled", "cancelled"); }
 
+Error refused_by_airgap(const Url& url) { return fail(Errc::denied, "--airgap refuses " + url.origin() + ": it is not on this machine", "airgap"); }
+
+/// When the present step has to be over.
+SteadyClock::time_point end_of_step(const HttpLimits& limits) {
+  return limits.idle.count() > 0 ? std::min(limits.deadline, SteadyClock::now() + limits.idle) : limits.deadline;
+}
+
 /// getaddrinfo cannot be interrupted, so it runs on a thread that may be left behind.
 struct Lookup {
   std::mutex mutex;
@@ -44,7 +52,12 @@ struct Lookup {
 
 Result<std::vector<tcp::endpoint>> resolve(const Url& url, const HttpLimits& limits) {
   error_code code;
-  if (const auto address = asio::ip::make_address(url.host, code); !code) return std::vector<tcp::endpoint>{{address, url.port}};
+  if (const auto address = asio::ip::make_address(url.host, code); !code) {
+    if (limits.loopback_only && !address.is_loopback()) return refused_by_airgap(url);
+    return std::vector<tcp::endpoint>{{address, url.port}};
+  }
+  // Asking a name server would already leave this machine.
+  if (limits.loopback_only && url.host != "localhost") return refused_by_airgap(url);
   auto lookup = std::make_shared<Lookup>();
   std::thread([lookup, host = url.host, port = url.port] {
     addrinfo hints{};
@@ -69,7 +82,7 @@ Result<std::vector<tcp::endpoint>> resolve(const Url& url, const HttpLimits& lim
     lookup->changed.notify_all();
   }).detach();
   std::unique_lock lock(lookup->mutex);
-  if (!lookup->changed.wait_until(lock, limits.stop, limits.deadline, [&] { return lookup->done; })) {
+  if (!lookup->changed.wait_until(lock, limits.stop, end_of_step(limits), [&] { return lookup->done; })) {
     return limits.stop.stop_requested() ? stopped() : too_late(url);
   }
   if (lookup->endpoints.empty()) return fail(Errc::not_found, "no address for host " + url.host + ": " + ::gai_strerror(lookup->status), "host");
@@ -88,9 +101,7 @@ class Connection {
     if (!endpoints) return endpoints.error();
     Error last = fail(Errc::io, "no address could be reached", "refused");
     for (const auto& endpoint : *endpoints) {
-      if (limits_.loopback_only && !endpoint.address().is_loopback()) {
-        return fail(Errc::denied, "--airgap refuses " + url_.origin() + ": it is not on this machine", "airgap");
-      }
+      if (limits_.loopback_only && !endpoint.address().is_loopback()) return refused_by_airgap(url_);
       error_code ignored;
       socket_.close(ignored);
       const auto connected = step([&](auto done) { socket_.async_connect(endpoint, done); });
@@ -171,15 +182,16 @@ class Connection {
       finished = true;
     });
     context_.restart();
+    const auto end = end_of_step(limits_);
     while (!finished) {
       const bool stop = limits_.stop.stop_requested();
-      if (stop || SteadyClock::now() >= limits_.deadline) {
+      if (stop || SteadyClock::now() >= end) {
         error_code ignored;
         socket_.close(ignored);
         while (!finished && context_.run_one() > 0) {}
         return stop ? stopped() : too_late(url_);
       }
-      context_.run_one_until(limits_.deadline);
+      context_.run_one_until(end);
     }
     if (last_) return fail(Errc::io, last_.message(), "closed");
     return {};

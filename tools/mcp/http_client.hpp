@@ -28,6 +28,8 @@ struct Url {
 };
 /// http and https alone; no user part, no fragment. Errors: usage (kind url).
 Result<Url> parse_url(std::string_view text);
+/// The address that a redirect names, seen from `base`; a fragment is dropped. Errors: as parse_url.
+Result<Url> resolve_url(const Url& base, std::string_view location);
 /// 127.0.0.0/8, ::1 and localhost.
 bool is_loopback_host(std::string_view host);
 /// Percent-encodes everything but letters, digits and -._~
@@ -54,8 +56,9 @@ struct HttpHead {
 struct HttpLimits {
   std::chrono::steady_clock::time_point deadline;
   std::stop_token stop;
-  std::size_t body_bytes = 16u << 20;
-  bool loopback_only = false;
+  std::uint64_t body_bytes = 16u << 20;
+  bool loopback_only = false;          ///< Nothing but this machine is contacted, not even a name server.
+  std::chrono::milliseconds idle{0};   ///< Longest wait for a step or a piece of the body; 0: only the deadline.
 };
 
 /// Sends the request; `head` sees the status and may return false to end there; `body` gets what follows, piece by

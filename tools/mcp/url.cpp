@@ -67,6 +67,17 @@ Result<Url> parse_url(std::string_view text) {
   return url;
 }
 
+Result<Url> resolve_url(const Url& base, std::string_view location) {
+  location = location.substr(0, location.find('#'));
+  const auto scheme = location.find("://");
+  if (scheme != std::string_view::npos && scheme < location.find_first_of("/?")) return parse_url(location);
+  if (location.starts_with("//")) return parse_url((base.tls ? "https:" : "http:") + std::string(location));
+  if (location.empty()) return wrong_url(location, "it is empty");
+  if (location.starts_with('/')) return parse_url(base.origin() + std::string(location));
+  const std::string path = base.path();
+  return parse_url(base.origin() + path.substr(0, path.rfind('/') + 1) + std::string(location));
+}
+
 bool is_loopback_host(std::string_view host) {
   if (host == "localhost" || host == "::1") return true;
   return host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string_view::npos;
