@@ -236,6 +236,8 @@ TEST_CASE("a name or a redirect that leads to a private address is refused", "[b
   world.context.airgap = true;
   world.use("air", {{"hosts", {"1.1.1.1"}}, {"plain", true}});
   CHECK(world.error("air.get", {{"url", "http://1.1.1.1/"}}) == "denied");
+  world.use("named", {{"hosts", {"models.example"}}});
+  CHECK(world.error("named.get", {{"url", "https://models.example/"}}) == "denied");  // no name server is asked
 }
 
 TEST_CASE("answers that are long, slow or not text end in an error, in time", "[builtin]") {

@@ -51,6 +51,9 @@ bool allows(const std::string& pattern, const WebAddress& url) {
 
 Result<void> judge(const Web& web, const WebAddress& url) {
   if (!url.secure() && !web.plain) return fail(Errc::denied, url.origin() + ": only https is allowed (setting `plain: true` allows http)", "denied");
+  // Asking a name server would already leave this machine.
+  if (web.loopback_only && url.host() != "localhost" && !is_loopback_address(url.host()))
+    return fail(Errc::denied, "--airgap refuses " + url.origin() + ": it is not on this machine", "airgap");
   if (std::any_of(web.hosts.begin(), web.hosts.end(), [&](const auto& pattern) { return allows(pattern, url); })) return {};
   std::string list;
   for (const auto& host : web.hosts) list += (list.empty() ? "" : ", ") + host;
