@@ -153,7 +153,7 @@ Result<std::shared_ptr<tools::Tool>> tightened(const ToolEntry& entry, std::shar
 Result<Json> resolve_inputs(const Spec& spec, const std::map<std::string, std::string>& given, const std::string& working_folder) {
   std::map<std::string, Json> values;
   for (const auto& [name, text] : given) {
-    const auto input = std::find_if(spec.inputs.begin(), spec.inputs.end(), [&](const InputSpec& candidate) { return candidate.name == name; });
+    const auto input = std::find_if(spec.inputs.begin(), spec.inputs.end(), [&name = name](const InputSpec& candidate) { return candidate.name == name; });
     if (input == spec.inputs.end()) return unknown_input(spec, name);
     auto value = typed(*input, text);
     if (!value) return value.error();
@@ -165,7 +165,7 @@ Result<Json> resolve_inputs(const Spec& spec, const std::map<std::string, std::s
 Result<Json> resolve_inputs(const Spec& spec, const Json& given) {
   std::map<std::string, Json> values;
   for (const auto& [name, value] : given.items()) {
-    const auto input = std::find_if(spec.inputs.begin(), spec.inputs.end(), [&](const InputSpec& candidate) { return candidate.name == name; });
+    const auto input = std::find_if(spec.inputs.begin(), spec.inputs.end(), [&name = name](const InputSpec& candidate) { return candidate.name == name; });
     if (input == spec.inputs.end()) return unknown_input(spec, name);
     values[name] = value;
   }

@@ -90,7 +90,7 @@ Tool* Registry::find(std::string_view name) const {
 std::vector<std::string> Registry::match(const std::vector<std::string>& globs) const {
   std::vector<std::string> found;
   for (const auto& [name, entry] : tools_) {
-    if (std::any_of(globs.begin(), globs.end(), [&](const auto& glob) { return glob_match(glob, name); })) found.push_back(name);
+    if (std::any_of(globs.begin(), globs.end(), [&name = name](const auto& glob) { return glob_match(glob, name); })) found.push_back(name);
   }
   return found;
 }

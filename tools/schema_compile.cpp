@@ -182,7 +182,7 @@ void Compiler::survey() {
       }
       continue;
     }
-    each_subschema(*schema, [&](const Json& value, const std::string& below) {
+    each_subschema(*schema, [&stack, &place = place](const Json& value, const std::string& below) {
       Place next = place;
       next.pointer += below;
       stack.emplace_back(&value, std::move(next));

@@ -64,7 +64,7 @@ Result<void> tighten(std::vector<tools::ToolSpec>& specs, const std::string& gro
   for (const auto& [function, word] : effects) {
     const auto effect = effect_named(word);
     if (!effect) return fail(Errc::usage, "effect \"" + word + "\" is not none, idempotent or once", "unknown_value");
-    const auto spec = std::find_if(specs.begin(), specs.end(), [&](const auto& s) { return s.name == group + "." + function; });
+    const auto spec = std::find_if(specs.begin(), specs.end(), [full = group + "." + function](const auto& s) { return s.name == full; });
     if (spec == specs.end()) return fail(Errc::usage, "effects: the plugin has no tool \"" + function + "\"", "unknown_tool");
     if (*effect < spec->effect) {
       return fail(Errc::denied, "effects: " + spec->name + " declares a stricter effect than " + word + "; a setting may only tighten it", "loosened_effect");
