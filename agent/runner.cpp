@@ -1,6 +1,7 @@
 #include "agent/runner.hpp"
 
 #include "agent/grammar/output_grammar.hpp"
+#include "agent/early_calls.hpp"
 #include "agent/planner.hpp"
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
@@ -229,6 +230,8 @@ class AgentRun {
     if (known) return verified(planner, place, turn_from_json(*known), **model, std::move(request));
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
+    early_ = std::make_unique<EarlyCalls>(run_, place, labels_);
+    request.early = early_.get();
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
     auto turn = written(planner, **model, request, static_cast<std::size_t>(task_.vote), name);
     if (!turn) return turn.error();
@@ -288,6 +291,7 @@ class AgentRun {
         return outcome.error();
       }
     }
+    early_.reset();
     if (waiting) return *waiting;
     return done;
   }
@@ -299,6 +303,8 @@ class AgentRun {
     gate.tool = call.name;
     gate.arguments = call.arguments;
     gate.labels = labels_;
+    if (early_) gate.running = early_->take(index, call.name, call.arguments);
+    if (task_.deadline_ns > 0) gate.timeout_ms = std::max<std::int64_t>(1, (task_.deadline_ns - run_.clock->steady_ns()) / 1'000'000);
     if (index < last_turn_.confidence.size()) gate.confidence = last_turn_.confidence[index];
     auto result = call_through_gate(run_, gate);
     if (!result) return result.error();
@@ -426,6 +432,7 @@ class AgentRun {
   tools::Labels labels_;
   std::vector<ToolSchema> declared_, schemas_;  ///< As the tools declare them; as the model is shown them.
   Turn last_turn_;
+  std::unique_ptr<EarlyCalls> early_;           ///< Of the turn that was written last.
 };
 
 }  // namespace

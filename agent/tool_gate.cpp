@@ -4,18 +4,11 @@
 #include "agent/planner.hpp"
 #include "base/hash.hpp"
 
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-
 namespace kontor::agent {
 namespace {
 
 using tools::Effect;
 using tools::ToolResult;
-
-constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
 
 /// Only what differs from the usual: most outcomes are a value.
 Json to_json(const ToolResult& result) {
@@ -34,48 +27,6 @@ ToolResult result_from_json(const Json& data) {
   result.error_kind = text("error_kind");
   result.text = text("text");
   return result;
-}
-
-/// What a call and the thread that executes it share. Owned by both, so a tool that ignores its stop token can be left
-/// behind without a dangling pointer.
-struct Execution {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool done = false;
-  ToolResult result;
-  std::stop_source stop;
-};
-
-/// Runs the call on its own thread, within its time and as long as the run is not stopped.
-ToolResult execute(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms) {
-  auto execution = std::make_shared<Execution>();
-  context.stop = execution->stop.get_token();
-  Pause others_may_work(run);
-  run.calls.start([execution, registry = run.registry, tool, arguments, context] {
-    ToolResult result = registry->call(tool, arguments, context);
-    std::lock_guard guard(execution->mutex);
-    execution->result = std::move(result);
-    execution->done = true;
-    execution->changed.notify_all();
-  });
-  const std::stop_callback on_stop(run.stop, [execution] {
-    execution->stop.request_stop();
-    std::lock_guard guard(execution->mutex);  // The waiter is either before its check or asleep, never between.
-    execution->changed.notify_all();
-  });
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  std::unique_lock lock(execution->mutex);
-  execution->changed.wait_until(lock, deadline, [&] { return execution->done || execution->stop.stop_requested(); });
-  if (execution->done) return execution->result;
-  const bool stopped = execution->stop.stop_requested();
-  lock.unlock();
-  execution->stop.request_stop();
-  lock.lock();
-  execution->changed.wait_for(lock, kGraceAfterStop, [&] { return execution->done; });
-  // Finished in spite of the stop: that is an outcome worth keeping.
-  if (execution->done && (!execution->result.is_error || stopped)) return execution->result;
-  if (stopped) return ToolResult::error("cancelled", "the run was stopped while " + tool + " was working");
-  return ToolResult::error("timeout", tool + " took longer than " + std::to_string(timeout_ms) + " ms");
 }
 
 /// The tool did not say how it ended.
@@ -191,7 +142,8 @@ class Gate {
     std::int64_t limit = spec.timeout_ms > 0 ? spec.timeout_ms : 30'000;
     if (call_.timeout_ms > 0) limit = std::min(limit, call_.timeout_ms);
     if (const auto left = run_.budget.seconds_left(run_.ledger)) limit = std::min(limit, std::max<std::int64_t>(1, static_cast<std::int64_t>(*left * 1000)));
-    ToolResult result = execute(run_, call_.tool, with_secrets(run_, call_), context(), limit);
+    const auto running = call_.running && spec.effect == Effect::none ? call_.running : RunningCall::start(run_, call_.tool, with_secrets(run_, call_), context());
+    ToolResult result = running->wait(run_, limit);
     executed_ = true;
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
     if (result.is_error && result.error_kind == "cancelled" && run_.stop.stop_requested()) {

@@ -2,10 +2,11 @@
 // The only way from a run to a tool: journal, policy, approval, INTENT, call, OUTCOME. Agents' calls and workflow steps
 // go through here alike.
 
-#include "agent/run_context.hpp"
+#include "agent/running_call.hpp"
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct GateCall {
   std::vector<std::string> secret_pointers;  ///< JSON pointers of arguments whose author wrote {{secret:NAME}}.
   std::map<std::string, double> confidence;  ///< By dotted argument path, where the model's probabilities are known.
   std::int64_t timeout_ms = 0;               ///< Tightens the tool's own limit; 0: only that.
+  std::shared_ptr<RunningCall> running;      ///< The same call, where it began while the model was still writing.
 };
 
 /// Calls the tool, or takes the outcome from the journal. Failures of the tool, refusals by policy or by a person are

@@ -59,7 +59,9 @@ class Listener {
   bool on_piece(const inference::Piece& piece) {
     text_.append(piece.text);
     ends_.emplace_back(text_.size(), piece.probability);
+    writing_ = true;
     parser_.feed(piece.text, piece.control);
+    writing_ = false;
     if (thinking_) ++think_tokens_;
     if (thinking_ && !constraint_ && !budget_over_ && request_.think_tokens > 0 && think_tokens_ >= request_.think_tokens) {
       budget_over_ = true;
@@ -102,6 +104,9 @@ class Listener {
 
   void on_event(const ParseEvent& event) {
     thinking_ = event.kind == ParseEvent::Kind::reasoning;
+    if (event.kind == ParseEvent::Kind::call_started) call_name_ = event.text;
+    // At the end of the output the turn is complete, and its calls begin in the usual way.
+    if (event.kind == ParseEvent::Kind::call_done && writing_ && request_.early) request_.early->written(event.call, call_name_, event.text);
     if (request_.silent) return;
     switch (event.kind) {
       case ParseEvent::Kind::reasoning: run_.emit("reasoning", request_.place, Json{{"text", event.text}}); break;
@@ -115,6 +120,8 @@ class Listener {
   const TurnRequest& request_;
   const inference::GrammarConstraint* constraint_;
   bool thinking_;
+  bool writing_ = false;   ///< A piece is being parsed.
+  std::string call_name_;  ///< Of the call that is being written.
   bool budget_over_ = false, deadline_over_ = false;
   std::int64_t think_tokens_ = 0;
   std::optional<std::int64_t> budget_end_ns_;

@@ -2,6 +2,7 @@
 // One turn of a model: prompt in, parsed output out, with the think budget enforced and streamed to whoever watches.
 
 #include "agent/dialect/renderer.hpp"
+#include "agent/early_calls.hpp"
 #include "agent/grammar/output_grammar.hpp"
 #include "agent/planner.hpp"
 #include "agent/run_context.hpp"
@@ -28,6 +29,7 @@ struct TurnRequest {
   const std::vector<ToolSchema>* tool_parameters = nullptr;  ///< As the tools declare them; null: as they are shown.
   ToolChoice choice = ToolChoice::automatic;
   std::string named;                       ///< For ToolChoice::named.
+  EarlyCalls* early = nullptr;             ///< Told of every call that is written; may be null.
   bool silent = false;                     ///< No events while it is written.
 };
 

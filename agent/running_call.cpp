@@ -1,0 +1,51 @@
+#include "agent/running_call.hpp"
+
+
+namespace kontor::agent {
+namespace {
+
+using tools::ToolResult;
+
+constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
+
+}  // namespace
+
+RunningCall::RunningCall(std::string tool, Json arguments)
+    : tool_(std::move(tool)), arguments_(std::move(arguments)), began_(std::chrono::steady_clock::now()) {}
+
+std::shared_ptr<RunningCall> RunningCall::start(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context) {
+  auto call = std::make_shared<RunningCall>(tool, arguments);
+  context.stop = call->stop_.get_token();
+  run.calls.start([call, registry = run.registry, context] {
+    ToolResult result = registry->call(call->tool_, call->arguments_, context);
+    std::lock_guard guard(call->mutex_);
+    call->result_ = std::move(result);
+    call->done_ = true;
+    call->changed_.notify_all();
+  });
+  return call;
+}
+
+ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
+  Pause others_may_work(run);
+  const std::stop_callback on_stop(run.stop, [self = shared_from_this()] {
+    self->stop_.request_stop();
+    std::lock_guard guard(self->mutex_);  // The waiter is either before its check or asleep, never between.
+    self->changed_.notify_all();
+  });
+  const auto deadline = began_ + std::chrono::milliseconds(timeout_ms);
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] { return done_ || stop_.stop_requested(); });
+  if (done_) return result_;
+  const bool stopped = stop_.stop_requested();
+  lock.unlock();
+  stop_.request_stop();
+  lock.lock();
+  changed_.wait_for(lock, kGraceAfterStop, [&] { return done_; });
+  // Finished in spite of the stop: that is an outcome worth keeping.
+  if (done_ && (!result_.is_error || stopped)) return result_;
+  if (stopped) return ToolResult::error("cancelled", "the run was stopped while " + tool_ + " was working");
+  return ToolResult::error("timeout", tool_ + " took longer than " + std::to_string(timeout_ms) + " ms");
+}
+
+}  // namespace kontor::agent

@@ -1,0 +1,45 @@
+#pragma once
+// One call of a tool on a thread of its own, which its caller can leave behind.
+
+#include "agent/run_context.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace kontor::agent {
+
+/// Owned by the caller and by the thread that executes it, so a tool that ignores its stop token leaves no dangling
+/// pointer.
+class RunningCall : public std::enable_shared_from_this<RunningCall> {
+ public:
+  /// `context.stop` is replaced by the call's own.
+  static std::shared_ptr<RunningCall> start(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context);
+
+  /// Waits for the end, within the time from the start of the call and as long as the run is not stopped. Gives the baton
+  /// away meanwhile. A call without an answer is an error result of kind timeout or cancelled.
+  tools::ToolResult wait(RunContext& run, std::int64_t timeout_ms);
+
+  /// Asks it to stop; what it still returns is not used.
+  void stop() { stop_.request_stop(); }
+
+  const std::string& tool() const { return tool_; }
+  const Json& arguments() const { return arguments_; }
+
+  RunningCall(std::string tool, Json arguments);
+
+ private:
+  const std::string tool_;
+  const Json arguments_;
+  const std::chrono::steady_clock::time_point began_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  tools::ToolResult result_;
+  std::stop_source stop_;
+};
+
+}  // namespace kontor::agent
