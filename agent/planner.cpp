@@ -264,7 +264,7 @@ PlannerAction Planner::on_calls(const CallsDone& done) {
   if (any_invalid && (!options_.limits.repair || unusable_ > options_.limits.retries)) {
     return give_up("invalid_output", "the arguments do not fit: " + shorten(last_error, options_.limits.echo_bytes));
   }
-  if (tool_errors_ >= options_.limits.tool_errors) {
+  if (tool_errors_ > 0 && tool_errors_ >= options_.limits.tool_errors) {
     return give_up("tool_errors", std::to_string(tool_errors_) + " failed calls in a row (limits.tool_errors); the last: " +
                                       shorten(last_error, options_.limits.echo_bytes));
   }

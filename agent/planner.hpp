@@ -20,7 +20,7 @@ namespace kontor::agent {
 struct PlannerLimits {
   std::int64_t steps = 16;         ///< Turns of the model.
   std::int64_t repeat_calls = 3;   ///< How often the same call (tool and arguments) may be made in one task.
-  std::int64_t tool_errors = 3;    ///< Failed calls in a row.
+  std::int64_t tool_errors = 3;    ///< Failed calls in a row; 0: the first one is too many, as with 1.
   bool repair = true;              ///< Show unusable output to the model and let it try again ...
   std::int64_t retries = 2;        ///< ... this many times in a row.
   std::size_t echo_bytes = 600;    ///< How much of unusable output is shown back.

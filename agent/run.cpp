@@ -145,6 +145,7 @@ class Execution {
     context_.ledger = history.spent();
     context_.history = std::move(history);
     context_.seed = options_.seed.value_or(0);
+    if (log && !spec_.otlp.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: this version sends no traces; `kontor runs export` has all events"}});
     // Who verifies plays tapes from their beginning.
     if (!context_.verifier) played_ = context_.history.generated_texts();
   }

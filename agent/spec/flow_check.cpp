@@ -253,7 +253,9 @@ class FlowCheck {
     else if (action == "procedure") values(value["with"], names);
     names.result = result;
     boolean(value["check"], names, false, "check");
-    return result;
+    const Yaml on_error = value["on_error"];
+    if (action == "for_each" || !on_error || !is_text(on_error["collect"])) return result;
+    return object_type({{"result", result}, {std::string(on_error["collect"].text()), list_type(dynamic_type())}});
   }
 
   TypePtr tool_step(const Yaml& value, const Yaml& subject, const ExpressionNames& names) {

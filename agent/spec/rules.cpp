@@ -189,10 +189,10 @@ constexpr KeyRule kVote{"vote", T::integer, {}, "1", "Branches of every turn; th
 constexpr KeyRule kRetry{"retry", T::mapping, "retry", {}, "How often a failed step is tried again."};
 constexpr KeyRule kTimeout{"timeout", T::duration, {}, {}, "Longest time of one try."};
 constexpr KeyRule kCheck{"check", T::check, {}, {}, "Must be true for the result."};
-constexpr KeyRule kOnError{"on_error", T::mapping, "on_error", {}, "Errors of single items do not stop the loop."};
+constexpr KeyRule kOnError{"on_error", T::mapping, "on_error", {}, "Errors do not stop the workflow: of a loop those of single items."};
 
-constexpr KeyRule kToolStep[] = {kId, {"tool", T::text, {}, {}, "Tool to call.", true}, kWith, kRetry, kTimeout, kCheck};
-constexpr KeyRule kAgentStep[] = {kId, {"agent", T::text, {}, {}, "Agent to call.", true}, kWith, kVote, kRetry, kTimeout, kCheck};
+constexpr KeyRule kToolStep[] = {kId, {"tool", T::text, {}, {}, "Tool to call.", true}, kWith, kRetry, kTimeout, kCheck, kOnError};
+constexpr KeyRule kAgentStep[] = {kId, {"agent", T::text, {}, {}, "Agent to call.", true}, kWith, kVote, kRetry, kTimeout, kCheck, kOnError};
 constexpr KeyRule kLoopStep[] = {
     kId,
     {"for_each", T::template_text, {}, {}, "List to go through: ${...}.", true},
@@ -206,12 +206,12 @@ constexpr KeyRule kSwitchStep[] = {
     {"switch", T::template_text, {}, {}, "Value to decide by: ${...}.", true},
     {"cases", T::cases, {}, {}, "Steps for each value.", true},
     {"else", T::steps, {}, {}, "Steps for any other value."},
-    kTimeout,
+    kTimeout, kOnError,
 };
 constexpr KeyRule kApprovalStep[] = {kId, {"approval", T::mapping, "approval", {}, "Waits for a person.", true}, kTimeout};
 constexpr KeyRule kFailStep[] = {kId, {"fail", T::template_text, {}, {}, "Ends the run with this error.", true}};
 constexpr KeyRule kWaitStep[] = {kId, {"wait", T::template_text, {}, {}, "How long (90s, 2h) or until when (2026-11-24T09:30:00Z).", true}};
-constexpr KeyRule kProcedureStep[] = {kId, {"procedure", T::text, {}, {}, "Procedure to run.", true}, kWith, kRetry, kTimeout, kCheck};
+constexpr KeyRule kProcedureStep[] = {kId, {"procedure", T::text, {}, {}, "Procedure to run.", true}, kWith, kRetry, kTimeout, kCheck, kOnError};
 constexpr KeyRule kProcedure[] = {
     {"inputs", T::named, "input", {}, "What it is given; its steps see nothing else."},
     {"do", T::steps, {}, {}, "Its steps; the result is that of the last one that gives one.", true},
@@ -309,7 +309,7 @@ constexpr MapRule kRules[] = {
     {"step.procedure", "Runs the steps of a procedure.", kProcedureStep},
     {"procedure", "Steps under a name.", kProcedure},
     {"retry", "Retries of a step.", kRetryKeys},
-    {"on_error", "Errors in a loop.", kOnErrorKeys},
+    {"on_error", "Errors of a step.", kOnErrorKeys},
     {"approval", "A question to a person.", kApproval},
     {"trigger", "Exactly one of schedule, webhook and watch.", kTrigger},
     {"budgets", "Budgets.", kBudgets},

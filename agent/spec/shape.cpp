@@ -523,6 +523,10 @@ class Shape {
         needs(value, "tz", "schedule");
         needs(value, "secret", "webhook");
       }
+    } else if (rule.name.substr(0, 5) == "step." && value["on_error"] && value["on_error"].is_mapping()) {
+      const Yaml collect = value["on_error"]["collect"];
+      const std::string_view taken = rule.name == "step.for_each" ? "results" : "result";
+      if (collect && collect.is_scalar() && collect.text() == taken) add(collect.offset(), "conflict", "'" + std::string(taken) + "' is what the step gives; errors need another name");
     } else if (rule.name == "step.wait") {
       const Yaml wait = value["wait"];
       if (wait && wait.type() == Type::string && wait.text().find("${") == std::string_view::npos) wait_text(wait);

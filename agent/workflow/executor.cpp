@@ -6,6 +6,7 @@
 #include "agent/tool_gate.hpp"
 #include "agent/workflow/parallel.hpp"
 #include "agent/workflow/scope.hpp"
+#include "agent/workflow/step_labels.hpp"
 #include "agent/workflow/waiting.hpp"
 
 #include <algorithm>
@@ -80,12 +81,38 @@ class Walker {
       const StepSpec& step = steps[i];
       const std::string name = step.id.empty() ? "@" + std::to_string(i + 1) : step.id;
       const std::string here = place.empty() ? name : place + "/" + name;
-      auto result = attempt(step, here, key.empty() ? name : key + "/" + name);
+      auto result = caught(step, attempt(step, here, key.empty() ? name : key + "/" + name));
       if (!result) return result.error();
       if (!step.id.empty()) scope_.set_result(step.id, result->value, result->labels);
       if (result->gives) last = std::move(*result);
     }
     return last;
+  }
+
+  /// `on_error` of a step that is no loop: its result stands beside the list of its errors, which has one or none.
+  Result<StepResult> caught(const StepSpec& step, Result<StepResult> result) {
+    if (step.collect_errors.empty() || step.kind == Kind::for_each || (!result && ends_run(result.error()))) return result;
+    Json errors = Json::array();
+    if (!result) {
+      ++failed_items_;
+      errors.push_back(Json{{"error", result.error().message}, {"kind", result.error().kind}});
+    }
+    StepResult both;
+    both.labels = result ? result->labels : labels_of_failure(step);
+    both.gives = result ? result->gives : step.kind != Kind::switch_;
+    both.value = Json{{"result", result ? std::move(result->value) : Json()}, {step.collect_errors, std::move(errors)}};
+    return both;
+  }
+
+  /// An error may repeat anything that the step has read.
+  Labels labels_of_failure(const StepSpec& step) const {
+    Labels labels = possible_labels(run_, step) | scope_.labels_of(step.with) | scope_.labels_of(Json(step.subject)) | scope_.labels_of(Json(step.target));
+    for (const auto& inner : step.body) labels |= labels_of_failure(inner);
+    for (const auto& inner : step.otherwise) labels |= labels_of_failure(inner);
+    for (const auto& entry : step.cases) {
+      for (const auto& inner : entry.second) labels |= labels_of_failure(inner);
+    }
+    return labels;
   }
 
   /// One step with its retries, its time limit and its check.
@@ -253,6 +280,7 @@ class Walker {
         return result.error();
       } else {
         ++failed_items_;
+        labels |= labels_of_failure(step);
         errors.push_back(Json{{"index", i}, {"item", items[i]}, {"error", result.error().message}, {"kind", result.error().kind}});
       }
     }

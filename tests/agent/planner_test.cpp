@@ -172,6 +172,19 @@ TEST_CASE("failed calls in a row end the task, a good one between starts the cou
   CHECK(kind_of(attempt(true)) == "tool_errors");
 }
 
+TEST_CASE("with no failed call allowed a good call is no reason to stop", "[agent][planner]") {
+  PlannerOptions options = options_with(50);
+  options.limits.tool_errors = 0;
+  Planner planner(std::move(options));
+  planner.resume(Started{});
+  for (const bool is_error : {false, true}) {
+    const auto action = planner.resume(calls({{"erp.match", Json{{"error", is_error}}}}));
+    const auto next = planner.resume(answers(std::get<CallTools>(action), "{}", is_error));
+    if (!is_error) CHECK(std::holds_alternative<Generate>(next));
+    else CHECK(kind_of(next) == "tool_errors");
+  }
+}
+
 TEST_CASE("arguments that do not fit count as unusable output", "[agent][planner]") {
   Planner planner(options_with(50));
   planner.resume(Started{});
