@@ -4,6 +4,7 @@
 #include "agent/planner.hpp"
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
+#include "agent/vote.hpp"
 #include "base/hash.hpp"
 
 #include <algorithm>
@@ -231,11 +232,11 @@ class AgentRun {
     request.grammar_name = agent_.name;
     request.output = &agent_.output_schema;
     request.tool_parameters = &declared_;
-    if (known) return verified(place, turn_from_json(*known), **model, std::move(request));
+    if (known) return verified(planner, place, turn_from_json(*known), **model, std::move(request));
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
-    auto turn = generate_turn(run_, **model, request, run_.models->turn_of(name));
+    auto turn = written(planner, **model, request, static_cast<std::size_t>(task_.vote), name);
     if (!turn) return turn.error();
     Ledger spent = turn->spent;
     spent.add(run_.book());
@@ -249,18 +250,35 @@ class AgentRun {
     data["model"] = (*model)->info().name;
     data["spent"] = delta_json(spent);
     if (auto recorded = run_.record("generation", place, data); !recorded) return recorded.error();
+    if (!turn->others.empty()) {
+      const auto agree = 1 + std::count_if(turn->others.begin(), turn->others.end(), [](const Turn& other) { return other.agrees; });
+      run_.emit("vote", place, Json{{"branches", turn->others.size() + 1}, {"agree", agree}, {"branch", turn->branch}});
+    }
     run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
     return turn;
   }
 
+  Result<Turn> written(const Planner& planner, inference::TextModel& model, const TurnRequest& request, std::size_t branches, const std::string& model_name) {
+    std::mutex& one_at_a_time = run_.models->turn_of(model_name);
+    if (branches <= 1) return generate_turn(run_, model, request, one_at_a_time);
+    return generate_vote(run_, model, request, branches, [&](const TurnDone& turn) { return planner.choice(turn); }, one_at_a_time);
+  }
+
   /// Lets the model write a recorded turn again; the run goes on with the recorded one.
-  Result<Turn> verified(const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
+  Result<Turn> verified(const Planner& planner, const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
     const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
     if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
-    const auto again = generate_turn(run_, model, request, run_.models->turn_of(run_.model_override.empty() ? agent_.model : run_.model_override));
+    const auto again = written(planner, model, request, recorded.others.size() + 1, run_.model_override.empty() ? agent_.model : run_.model_override);
     if (!again) return again.error();
-    run_.verifier(place, recorded, *again, model);
+    for (std::size_t branch = 0; branch <= recorded.others.size(); ++branch) {
+      const std::string name = recorded.others.empty() ? place : place + ", branch " + std::to_string(branch + 1);
+      run_.verifier(name, branch_of(recorded, branch), branch_of(*again, branch), model);
+    }
     return recorded;
+  }
+
+  static const Turn& branch_of(const Turn& elected, std::size_t branch) {
+    return branch == elected.branch ? elected : elected.others[branch < elected.branch ? branch : branch - 1];
   }
 
   Result<CallsDone> make_calls(const CallTools& calls) {
@@ -320,6 +338,7 @@ class AgentRun {
     sub.agent = call.name;
     sub.text = call.arguments.at("task").get<std::string>();
     sub.labels = labels_;
+    sub.vote = 1;
     sub.depth = task_.depth + 1;
     auto answer = run_agent(run_, sub, scope_);
     if (!answer && ends_run(answer.error())) return answer.error();
