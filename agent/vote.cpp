@@ -45,6 +45,7 @@ Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const T
     TurnRequest own = request;
     own.sampling.seed = seed_of(request.sampling.seed, branch);
     own.silent = branch > 0;
+    if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
     written[branch] = generate_turn(run, model, own, one_at_a_time);
     return written[branch]->has_value() && !(*written[branch])->over_budget;
   });
