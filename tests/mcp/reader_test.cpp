@@ -140,7 +140,7 @@ TEST_CASE("challenges of a server are read", "[mcp]") {
 }
 
 TEST_CASE("Base64 goes there and back", "[mcp]") {
-  for (const std::string text : {"", "a", "ab", "abc", std::string("\0\xff", 2).c_str()}) CHECK(from_base64(base64(text)) == text);
+  for (const std::string& text : {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("\0\xff", 2)}) CHECK(from_base64(base64(text)) == text);
   CHECK(!from_base64("a"));
   CHECK(!from_base64("a==="));
   CHECK(base64_url("\xfb\xff") == "-_8");
