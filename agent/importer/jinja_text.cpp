@@ -196,14 +196,18 @@ class Reader {
 
  private:
   static constexpr int kDepth = 20;
+  static constexpr std::string_view kTooDeep = "an {% if %} or {% elif %} more than 20 levels deep";
 
-  Tag next_tag() const {
+  Tag next_tag() {
     Tag tag;
     for (std::size_t at = text_.find('{', at_); at != std::string_view::npos; at = text_.find('{', at + 1)) {
       const char kind = at + 1 < text_.size() ? text_[at + 1] : '\0';
-      if (kind != '{' && kind != '%' && kind != '#') continue;
+      if ((kind != '{' && kind != '%' && kind != '#') || never_closed_.find(kind) != std::string::npos) continue;
       const std::size_t close = text_.find(kind == '{' ? "}}" : kind == '%' ? "%}" : "#}", at + 2);
-      if (close == std::string_view::npos) continue;
+      if (close == std::string_view::npos) {
+        never_closed_ += kind;  // Nor is any behind it: the text is not searched again for each.
+        continue;
+      }
       tag.at = at;
       tag.end = close + 2;
       tag.kind = kind;
@@ -241,8 +245,13 @@ class Reader {
 
   /// From behind `opening` to behind its endif, as one expression. nullopt: it was reported, and what it is made of stays.
   std::optional<std::string> choice(const Tag& opening, int depth) {
+    if (depth >= kDepth) {
+      wrong_(opening.at, kTooDeep);
+      skip_choice();
+      return std::nullopt;
+    }
     const std::string_view condition = opening.inner.substr(opening.inner.starts_with("elif ") ? 5 : 3);
-    auto decided = depth < kDepth ? Condition(condition, inputs_).read() : std::nullopt;
+    const auto decided = Condition(condition, inputs_).read();
     bool good = decided.has_value();
     if (!good) wrong_(opening.at, text_.substr(opening.at, opening.end - opening.at));
     Tag closing;
@@ -260,6 +269,19 @@ class Reader {
     }
     if (!good || !no) return std::nullopt;
     return "(" + *decided + ") ? " + *yes + " : " + (no->starts_with('(') ? "(" + *no + ")" : *no);
+  }
+
+  /// To behind the endif of the choice that the text stands in, or to its end.
+  void skip_choice() {
+    for (int open = 1; open > 0;) {
+      const Tag tag = next_tag();
+      at_ = tag.end;
+      cut_ = tag.cuts_after;
+      if (tag.kind == 0) return;
+      if (tag.kind != '%') continue;
+      if (tag.inner.starts_with("if ")) ++open;
+      if (tag.inner == "endif") --open;
+    }
   }
 
   /// A branch up to elif, else or endif, which `closing` is then (kind 0: the end of the text).
@@ -295,6 +317,7 @@ class Reader {
   const std::function<void(std::size_t, std::string_view)>& wrong_;
   std::size_t at_ = 0;
   bool cut_ = false;
+  std::string never_closed_;  ///< Kinds of tags that are not closed from here on.
 };
 
 }  // namespace

@@ -8,6 +8,8 @@ namespace {
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_name_character(char c) { return is_letter(c) || (c >= '0' && c <= '9'); }
 
+constexpr std::size_t kFallbackBytesMax = 4096;  ///< So that what is never closed does not search the whole text each time.
+
 struct Variable {
   std::size_t end = 0;
   std::string name, fallback;
@@ -25,8 +27,9 @@ std::optional<Variable> variable_at(std::string_view text, std::size_t at) {
   Variable found{end, std::string(text.substr(begin, end - begin)), {}};
   if (!braces) return found;
   if (text.substr(end, 2) == ":-") {
-    const std::size_t close = text.find('}', end);
-    if (close == std::string_view::npos) return std::nullopt;
+    const std::size_t length = text.substr(end, kFallbackBytesMax).find('}');
+    if (length == std::string_view::npos) return std::nullopt;
+    const std::size_t close = end + length;
     found.fallback = text.substr(end + 2, close - end - 2);
     end = close;
   }
@@ -35,7 +38,12 @@ std::optional<Variable> variable_at(std::string_view text, std::size_t at) {
   return found;
 }
 
-bool is_name(std::string_view text) { return !text.empty() && is_letter(text[0]) && std::all_of(text.begin(), text.end(), is_name_character); }
+/// The name at the front of a text; "" where there is none.
+std::string_view name_at(std::string_view text) {
+  if (text.empty() || !is_letter(text[0])) return {};
+  const auto end = std::find_if_not(text.begin(), text.end(), is_name_character);
+  return text.substr(0, static_cast<std::size_t>(end - text.begin()));
+}
 
 }  // namespace
 
@@ -75,13 +83,13 @@ std::string with_variables(std::string_view text, const std::function<std::strin
 std::string with_braces(std::string_view text, const std::function<std::string(const std::string&)>& declare) {
   TextBuilder builder;
   for (std::size_t i = 0; i < text.size();) {
-    const std::size_t close = text[i] == '{' ? text.find('}', i) : std::string_view::npos;
-    const std::string_view inner = close == std::string_view::npos ? std::string_view() : text.substr(i + 1, close - i - 1);
-    if (!is_name(inner)) {
+    const std::string_view name = text[i] == '{' ? name_at(text.substr(i + 1)) : std::string_view();
+    const std::size_t close = i + 1 + name.size();
+    if (name.empty() || close >= text.size() || text[close] != '}') {
       builder.literal(text.substr(i++, 1));
       continue;
     }
-    builder.expression("inputs." + declare(std::string(inner)));
+    builder.expression("inputs." + declare(std::string(name)));
     i = close + 1;
   }
   return builder.text();

@@ -59,6 +59,22 @@ TEST_CASE("what is not understood in a recipe's text is told with its place", "[
   std::string deep;
   for (int i = 0; i < 5000; ++i) deep += "{% if deep %}";
   CHECK(shown(deep, {}).rfind("wrong:", 0) == 0);
+  // Deeper than is followed: told, and what stands behind its end is read again.
+  std::string within = "{{ mode }}";
+  for (int i = 0; i < 30; ++i) within = "{% if deep %}" + within + "{% endif %}";
+  const std::string told = shown(within + "{{ other }}", {});
+  CHECK(told.find("more than 20 levels deep") != std::string::npos);
+  CHECK(told.ends_with(" {{ other }}\n"));
+  for (const char* piece : {"{% if deep %}", "{% if deep %}a{% elif deep %}", "{% if deep %}{{", "{% ", "{{ ", "{# "}) {
+    std::string many;
+    while (many.size() < (1u << 20)) many += piece;
+    INFO(piece);
+    const std::string what = shown(many, {});
+    CHECK((what == many || what.starts_with("wrong:")));
+  }
+  std::string chain = "{% if deep %}a";
+  for (int i = 0; i < 50'000; ++i) chain += "{% elif deep %}b";
+  CHECK(shown(chain + "{% endif %}", {}).starts_with("wrong:"));
   CHECK(shown("{% if " + std::string(5000, '(') + " %}{% endif %}", {}).rfind("wrong: 0", 0) == 0);
 }
 
