@@ -174,7 +174,7 @@ class AgentRun {
     const std::string place = task_.place + "#" + std::to_string(planner.turns());
     if (const Json* times = run_.history.compacted(place)) {
       for (const auto& bytes : *times)
-        if (bytes.is_number_unsigned() || bytes.is_number_integer()) planner.compact(bytes.get<std::size_t>());
+        if (bytes.is_number_unsigned() || bytes.is_number_integer()) compact(planner, bytes.get<std::size_t>());
     }
     for (int times = 0;; ++times) {
       auto turn = one_turn(planner, place);
@@ -183,7 +183,7 @@ class AgentRun {
       for (const auto& message : planner.messages()) size += message.content.size() + message.reasoning.size();
       const std::size_t bytes = std::max<std::size_t>(size / 4, 512);
       Json dropped = Json::array();
-      for (const auto& part : planner.compact(bytes)) {
+      for (const auto& part : compact(planner, bytes)) {
         Json entry{{"message", part.message}, {"what", part.what}, {"bytes", part.bytes}};
         if (!part.name.empty()) entry["tool"] = part.name;
         dropped.push_back(std::move(entry));
@@ -193,6 +193,11 @@ class AgentRun {
       if (auto recorded = run_.record("context_compacted", place, data); !recorded) return recorded.error();
       run_.emit("context_compacted", place, data);
     }
+  }
+
+  std::vector<Planner::Dropped> compact(Planner& planner, std::size_t bytes) {
+    prompt_.forget();
+    return planner.compact(bytes);
   }
 
   Result<Turn> one_turn(const Planner& planner, const std::string& place) {
@@ -215,6 +220,7 @@ class AgentRun {
     request.place = place;
     request.messages = &planner.messages();
     request.tools = &schemas_;
+    request.prompt = &prompt_;
     request.sampling = sampling_of(model_spec ? model_spec : find_model(*run_.spec, agent_.model), run_.seed, place);
     if (task_.attempt > 0) request.sampling.temperature = std::max(request.sampling.temperature, kRetryTemperature * static_cast<float>(std::min<std::int64_t>(task_.attempt, 3)));
     if (model_spec) request.think_keep = model_spec->think_keep;
@@ -433,6 +439,7 @@ class AgentRun {
   std::vector<ToolSchema> declared_, schemas_;  ///< As the tools declare them; as the model is shown them.
   Turn last_turn_;
   std::unique_ptr<EarlyCalls> early_;           ///< Of the turn that was written last.
+  RollingPrompt prompt_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "agent/turn.hpp"
 
+#include "inference/tokenizer.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -165,7 +167,9 @@ class Meter {
   Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
     std::int64_t prompt = 0;
     if (run_.budget.limits_tokens()) {
-      for (const auto& segment : request.prompt) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+      for (const auto& part : {request.earlier, std::span<const inference::Segment>(request.prompt)}) {
+        for (const auto& segment : part) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+      }
     }
     auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
     // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
@@ -242,7 +246,10 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   auto dialect = dialect_for(info.dialect);
   if (!dialect) return fail(dialect.error().code, "model " + info.name + ": " + dialect.error().message, kModelFailed);
   dialect->keep_reasoning = keep_of(request.think_keep);
-  auto rendered = render(*dialect, *request.messages, *request.tools);
+  RollingPrompt fresh;
+  RollingPrompt::Encode encode;
+  if (const auto* tokenizer = model.tokenizer()) encode = [tokenizer](std::span<const inference::Segment> segments) { return tokenizer->encode_segments(segments); };
+  auto rendered = (request.prompt ? *request.prompt : fresh).next(*dialect, *request.messages, *request.tools, encode);
   if (!rendered) return fail(Errc::internal, "prompt: " + rendered.error().describe(), "prompt");
 
   ParserOptions options;
@@ -256,6 +263,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   Listener listener(run, request, std::move(options), rendered->prefill == Prefill::open, constraint->get());
 
   inference::GenerateRequest generate;
+  generate.earlier = rendered->earlier;
   generate.prompt = std::move(rendered->segments);
   generate.sampling = request.sampling;
   generate.max_tokens = request.max_tokens;

@@ -17,6 +17,7 @@ struct TurnRequest {
   std::string place;                       ///< For events.
   const std::vector<Message>* messages = nullptr;
   const std::vector<ToolSchema>* tools = nullptr;
+  RollingPrompt* prompt = nullptr;         ///< Of this conversation, kept between its turns. Null: rendered for this turn.
   inference::Sampling sampling;
   std::string think_keep = "turn";         ///< none | turn | all
   std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.

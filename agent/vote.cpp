@@ -46,6 +46,7 @@ Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const T
     own.sampling.seed = seed_of(request.sampling.seed, branch);
     own.silent = branch > 0;
     own.early = nullptr;  // Only the elected branch calls anything.
+    if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
     written[branch] = generate_turn(run, model, own, one_at_a_time);
     return written[branch]->has_value() && !(*written[branch])->over_budget;
   });

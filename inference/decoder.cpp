@@ -125,7 +125,7 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
 }
 
 Result<void> Decoder::run_batch(std::span<const Row> rows) {
-  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads()))
+  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads(), cpu::usable(forms_, *kernels_)))
     return fail(Errc::memory, "no memory left for activations", "out_of_memory");
   embed(rows);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -158,13 +158,11 @@ void Decoder::embed(std::span<const Row> rows) {
   }
 }
 
-cpu::Activations Decoder::prepare(const float* values, std::int64_t count, std::int64_t columns, bool quantized) {
-  cpu::Activations result{values, {}, count};
-  if (quantized) {
-    Scratch& s = *scratch_;
-    result.quantized = {s.codes.data(), s.scales.data(), s.sums.data(), s.half_sums.data(), columns};
-    cpu::quantize_rows(result, *kernels_, *pool_);
-  }
+cpu::Activations Decoder::prepare(const float* values, std::int64_t count, std::int64_t columns, cpu::ActivationForm form) {
+  cpu::Activations result{values, {}, nullptr, count};
+  form = cpu::usable(form, *kernels_);
+  scratch_->converted.lend(result, columns, form);
+  cpu::convert_rows(result, columns, form, *kernels_, *pool_);
   return result;
 }
 
@@ -220,7 +218,7 @@ void Decoder::attention(const Layer& layer, std::int64_t index, std::span<const 
   else project(layer, index, rows, input);
   attend(index, rows);
   const float* values = layer.latent ? expand_values(layer, n) : s.mixed.data();
-  const cpu::Activations mixed = prepare(values, n, layer.output.columns(), layer.output.packed());
+  const cpu::Activations mixed = prepare(values, n, layer.output.columns(), layer.output.activations());
   const cpu::Product out[] = {{&layer.output, s.step.data(), config_.width}};
   cpu::multiply(out, mixed, *kernels_, *pool_);
   add_to_stream(s.step.data(), layer.output_bias, layer.attention_norm, layer.attention_norm_bias, n);
@@ -232,11 +230,11 @@ void Decoder::project(const Layer& layer, std::int64_t index, std::span<const Ro
   const std::int64_t length = config_.key_length;
   const std::int64_t q_size = config_.heads * length, k_size = config_.kv_heads * length,
                      v_size = config_.kv_heads * config_.value_length, total = q_size + k_size + v_size;
-  const bool quantized = layer.query.packed() || layer.key.packed() || layer.value.packed();
+  const cpu::ActivationForm form = layer.query.activations() | layer.key.activations() | layer.value.activations();
   float* projected = s.projected.data();
   const cpu::Product products[] = {
       {&layer.query, projected, total}, {&layer.key, projected + q_size, total}, {&layer.value, projected + q_size + k_size, total}};
-  cpu::multiply(products, prepare(input, n, config_.width, quantized), *kernels_, *pool_);
+  cpu::multiply(products, prepare(input, n, config_.width, form), *kernels_, *pool_);
   pool_->parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       float* q = projected + i * total;
@@ -260,7 +258,7 @@ void Decoder::feed_forward(const Layer& layer, std::int64_t index, std::int64_t 
   Scratch& s = *scratch_;
   const float* input = normed_input(layer.feed_forward_norm, n);
   if (layer.routed) routed_feed_forward(index, n, s.step.data());
-  else feed(layer.dense, prepare(input, n, config_.width, layer.dense.gate.packed() || layer.dense.up.packed()), s.step.data());
+  else feed(layer.dense, prepare(input, n, config_.width, layer.dense.gate.activations() | layer.dense.up.activations()), s.step.data());
   add_to_stream(s.step.data(), layer.dense.down_bias, layer.feed_forward_norm, layer.feed_forward_norm_bias, n);
 }
 
@@ -279,7 +277,7 @@ void Decoder::feed(const FeedForward& weights, const cpu::Activations& input, fl
     }
   });
   const cpu::Product product[] = {{&weights.down, out, config_.width}};
-  cpu::multiply(product, prepare(active, n, inner, weights.down.packed()), *kernels_, *pool_);
+  cpu::multiply(product, prepare(active, n, inner, weights.down.activations()), *kernels_, *pool_);
 }
 
 void Decoder::write_outputs(std::span<const Row> rows) {
@@ -295,7 +293,7 @@ void Decoder::write_outputs(std::span<const Row> rows) {
     wanted.push_back(rows[i].logits);
   }
   if (wanted.empty()) return;
-  const cpu::Activations states = prepare(s.normed.data(), static_cast<std::int64_t>(wanted.size()), width, output_.packed());
+  const cpu::Activations states = prepare(s.normed.data(), static_cast<std::int64_t>(wanted.size()), width, output_.activations());
   // The rows of one extension lie behind one another in the caller's memory; others get a product of their own.
   for (std::size_t first = 0; first < wanted.size();) {
     std::size_t last = first + 1;

@@ -112,7 +112,7 @@ class Decoder final : public Backend {
   void feed_forward(const Layer& layer, std::int64_t index, std::int64_t rows);
   void feed(const FeedForward& weights, const cpu::Activations& input, float* out);
   void write_outputs(std::span<const Row> rows);
-  cpu::Activations prepare(const float* values, std::int64_t count, std::int64_t columns, bool quantized);
+  cpu::Activations prepare(const float* values, std::int64_t count, std::int64_t columns, cpu::ActivationForm form);
   const float* normed_input(const float* norm, std::int64_t rows);
   void add_to_stream(const float* values, const float* bias, const float* norm, const float* norm_bias, std::int64_t rows);
 
@@ -145,6 +145,7 @@ class Decoder final : public Backend {
   const float* embedding_norm_bias_ = nullptr;
   const float* final_norm_ = nullptr;
   cpu::Matrix output_;
+  cpu::ActivationForm forms_;                 ///< What the model's matrices take activations in.
   std::unique_ptr<Scratch> scratch_;
   std::uint64_t expert_limit_;
   std::unique_ptr<ExpertStore> experts_;  ///< Null without experts.

@@ -55,7 +55,7 @@ struct Decoder::AttentionUnit {
   std::int64_t spans() const { return (longest() + kSpan - 1) / kSpan; }
 };
 
-bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int threads) {
+bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int threads, cpu::ActivationForm form) {
   const auto grow = [](auto& vector, std::int64_t size) {
     if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
   };
@@ -72,10 +72,7 @@ bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int thre
     grow(gate, rows * inner);
     grow(up, rows * inner);
     grow(step, rows * c.width);
-    grow(codes, rows * widest);
-    grow(scales, rows * widest / cpu::kBlock + 1);
-    grow(sums, rows * widest / cpu::kBlock + 1);
-    grow(half_sums, rows * widest / cpu::kBlock * 2 + 2);
+    converted.grow(rows * widest, form);
     grow(attention, threads);
     const std::int64_t queries = kQueries, partial = Partial::floats(queries, c.value_length);
     for (Attention& part : attention) {
@@ -83,7 +80,7 @@ bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int thre
       grow(part.scores, queries * kSpan);
       grow(part.partials, 2 * partial);
     }
-    if (latent.rank > 0) reserve_latent(rows, c, threads);
+    if (latent.rank > 0) reserve_latent(rows, c, threads, form);
     if (c.experts.count > 0) {
       grow(router, rows * c.experts.count);
       grow(gathered, rows * c.width);

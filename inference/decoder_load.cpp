@@ -98,6 +98,7 @@ void Decoder::Loader::take(cpu::Matrix& to, const Tensor& tensor) {
     error_ = matrix.error();
     return;
   }
+  decoder_.forms_ = decoder_.forms_ | matrix->activations();
   to = std::move(*matrix);
   // What was copied is not read from the file any more.
   if (cpu::Matrix::bytes_in_memory(tensor, decoder_.compute_ == Compute::f32) > 0) advise({tensor.data, tensor.bytes}, PageAdvice::release);

@@ -9,7 +9,7 @@
 
 namespace kontor::inference {
 
-void Decoder::Scratch::reserve_latent(std::int64_t rows, const ModelConfig& c, int threads) {
+void Decoder::Scratch::reserve_latent(std::int64_t rows, const ModelConfig& c, int threads, cpu::ActivationForm form) {
   const auto grow = [](auto& vector, std::int64_t size) {
     if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
   };
@@ -21,10 +21,7 @@ void Decoder::Scratch::reserve_latent(std::int64_t rows, const ModelConfig& c, i
   const std::int64_t columns = kHeadRows * std::max(latent.plain, latent.rank);
   for (Head& head : heads) {
     grow(head.in, columns);
-    grow(head.codes, columns);
-    grow(head.scales, columns / cpu::kBlock + 1);
-    grow(head.sums, columns / cpu::kBlock + 1);
-    grow(head.half_sums, columns / cpu::kBlock * 2 + 2);
+    head.converted.grow(columns, form);
   }
 }
 
@@ -36,13 +33,12 @@ void Decoder::multiply_heads(const std::vector<cpu::Matrix>& matrices, Heads<con
       const std::int64_t head = unit / blocks, first = unit % blocks * kHeadRows;
       const cpu::Matrix& matrix = matrices[static_cast<std::size_t>(head)];
       const std::int64_t columns = matrix.columns();
-      cpu::Activations part{s.in.data(), {}, std::min(kHeadRows, rows - first)};
+      cpu::Activations part{s.in.data(), {}, nullptr, std::min(kHeadRows, rows - first)};
+      const cpu::ActivationForm form = cpu::usable(matrix.activations(), *kernels_);
       for (std::int64_t i = 0; i < part.count; ++i)
         std::memcpy(s.in.data() + i * columns, in.data + (first + i) * in.row + head * in.head, static_cast<std::size_t>(columns) * sizeof(float));
-      if (matrix.packed()) {
-        part.quantized = {s.codes.data(), s.scales.data(), s.sums.data(), s.half_sums.data(), columns};
-        for (std::int64_t i = 0; i < part.count; ++i) kernels_->quantize(s.in.data() + i * columns, i, part.quantized);
-      }
+      s.converted.lend(part, columns, form);
+      cpu::convert_rows_here(part, columns, form, 0, part.count, *kernels_);
       cpu::multiply_here({&matrix, out.data + first * out.row + head * out.head, out.row}, part, *kernels_);
     }
   });
@@ -61,14 +57,14 @@ void Decoder::project_latent(const Layer& layer, std::int64_t index, std::span<c
   const cpu::Matrix& first = direct ? layer.query : w.query_down;
   const cpu::Product down[] = {{&first, direct ? s.queries.data() : s.low.data(), direct ? q_size : shape.query_rank},
                                {&w.keys_down, low_keys, low_length}};
-  cpu::multiply(down, prepare(input, n, config_.width, first.packed() || w.keys_down.packed()), *kernels_, *pool_);
+  cpu::multiply(down, prepare(input, n, config_.width, first.activations() | w.keys_down.activations()), *kernels_, *pool_);
   if (!direct) {
     for (std::int64_t i = 0; i < n; ++i) {
       float* low = s.low.data() + i * shape.query_rank;
       kernels_->rms_norm(low, w.query_norm, config_.norm_epsilon, shape.query_rank, low);
     }
     const cpu::Product up[] = {{&layer.query, s.queries.data(), q_size}};
-    cpu::multiply(up, prepare(s.low.data(), n, shape.query_rank, layer.query.packed()), *kernels_, *pool_);
+    cpu::multiply(up, prepare(s.low.data(), n, shape.query_rank, layer.query.activations()), *kernels_, *pool_);
   }
 
   // A row of `projected`: heads * [query in the latent space | rotated], the key likewise, the latent as value.

@@ -59,7 +59,7 @@ void Decoder::Loader::experts(Layer& layer) {
         continue;
       }
       auto matrix = cpu::Matrix::mapped(*tensor, as_f32);
-      if (matrix) *to = std::move(*matrix);
+      if (matrix) decoder_.forms_ = decoder_.forms_ | matrix->activations(), *to = std::move(*matrix);
       else error_ = matrix.error();
     }
     if (mapped) w.sources[e] = source;
@@ -69,7 +69,7 @@ void Decoder::Loader::experts(Layer& layer) {
 
 void Decoder::route(const ExpertWeights& weights, const float* input, std::int64_t rows) {
   const cpu::Product routing[] = {{&weights.router, scratch_->router.data(), config_.experts.count}};
-  cpu::multiply(routing, prepare(input, rows, config_.width, weights.router.packed()), *kernels_, *pool_);
+  cpu::multiply(routing, prepare(input, rows, config_.width, weights.router.activations()), *kernels_, *pool_);
 }
 
 void Decoder::read_ahead(std::int64_t layer, std::int64_t rows, const std::vector<std::int32_t>& active) {
@@ -121,7 +121,7 @@ void Decoder::routed_feed_forward(std::int64_t layer, std::int64_t rows, float* 
   const bool mapped = !experts_->all_resident();
   if (mapped) read_ahead(layer, rows, active);
 
-  if (shape.shared > 0) feed(weights.shared, prepare(input, rows, width, weights.shared.up.packed() || weights.shared.gate.packed()), out);
+  if (shape.shared > 0) feed(weights.shared, prepare(input, rows, width, weights.shared.up.activations() | weights.shared.gate.activations()), out);
   else std::fill(out, out + rows * width, 0.0f);
   // In the order of the experts, so that a token's sum does not depend on what it is computed together with.
   for (const std::int32_t e : active) {
@@ -130,7 +130,7 @@ void Decoder::routed_feed_forward(std::int64_t layer, std::int64_t rows, float* 
     const auto n = static_cast<std::int64_t>(mine.size());
     for (std::int64_t i = 0; i < n; ++i)
       std::memcpy(s.gathered.data() + i * width, input + mine[static_cast<std::size_t>(i)].row * width, static_cast<std::size_t>(width) * sizeof(float));
-    feed(expert, prepare(s.gathered.data(), n, width, expert.gate.packed() || expert.up.packed()), s.expert_out.data());
+    feed(expert, prepare(s.gathered.data(), n, width, expert.gate.activations() | expert.up.activations()), s.expert_out.data());
     pool_->parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) {
         const auto [row, weight] = mine[static_cast<std::size_t>(i)];

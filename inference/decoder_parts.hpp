@@ -59,9 +59,7 @@ struct Decoder::Scratch {
   std::vector<float> router;     ///< (rows, experts)
   std::vector<float> gathered;   ///< (rows of one expert, width)
   std::vector<float> expert_out; ///< (rows of one expert, width)
-  std::vector<std::int8_t> codes;
-  std::vector<float> scales, sums;
-  std::vector<std::int32_t> half_sums;
+  cpu::ConvertedRows converted;
   /// For each thread.
   struct Attention {
     std::vector<float> queries, scores, partials;
@@ -70,15 +68,13 @@ struct Decoder::Scratch {
   std::vector<float> split;  ///< Partial results of spans that are shared out among threads.
   struct Head {
     std::vector<float> in;
-    std::vector<std::int8_t> codes;
-    std::vector<float> scales, sums;
-    std::vector<std::int32_t> half_sums;
+    cpu::ConvertedRows converted;
   };
   std::vector<Head> heads;
 
-  /// For a batch of `rows`. False where the system has no memory left.
-  bool reserve(std::int64_t rows, const ModelConfig& config, int threads);
-  void reserve_latent(std::int64_t rows, const ModelConfig& config, int threads);
+  /// For a batch of `rows` and matrices that take activations in `form`. False where the system has no memory left.
+  bool reserve(std::int64_t rows, const ModelConfig& config, int threads, cpu::ActivationForm form);
+  void reserve_latent(std::int64_t rows, const ModelConfig& config, int threads, cpu::ActivationForm form);
 };
 
 /// Rows that one thread multiplies by a head's matrix at a time.
@@ -88,12 +84,11 @@ inline cpu::Activations slice(const cpu::Activations& all, std::int64_t first, s
   cpu::Activations part = all;
   part.values += first * columns;
   part.count = count;
-  if (part.quantized.values) {
-    part.quantized.values += first * columns;
-    part.quantized.scales += first * (columns / cpu::kBlock);
-    part.quantized.sums += first * (columns / cpu::kBlock);
-    part.quantized.half_sums += first * (columns / cpu::kBlock) * 2;
-  }
+  if (part.narrow) part.narrow += first * columns;
+  cpu::QuantizedRows& q = part.quantized;
+  const std::int64_t blocks = first * (columns / cpu::kBlock);
+  if (q.values) q.values += first * columns, q.scales += blocks, q.sums += blocks, q.half_sums += 2 * blocks;
+  if (q.wide) q.wide += first * columns, q.wide_scales += blocks;
   return part;
 }
 

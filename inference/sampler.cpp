@@ -23,6 +23,8 @@ Error not_finite() {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// Tokens further below the top have less than 6e-6 of its probability.
 constexpr float kNear = 12.0f;
+/// Where more tokens matter than these, a draw does not sort them.
+constexpr std::size_t kSorted = 1024;
 
 /// The largest logit. Errors: NaN or plus infinity among them, or nothing but minus infinity.
 Result<float> largest(std::span<const float> logits) {
@@ -61,12 +63,6 @@ double sum_of_exponentials(std::span<const float> logits, float top) {
   }
   for (; i < logits.size(); ++i) total += std::exp(double{logits[i]} - double{top});
   return total;
-}
-
-/// Larger logit first, smaller id among equals: a total order, so results do not depend on the sort.
-template <class Scored>
-bool before(const Scored& a, const Scored& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
 /// Minus infinity for every token whose bit is not set; words that allow everything or nothing are the usual ones.
@@ -132,21 +128,22 @@ void Sampler::keep_best() {
   gather(top_ - kNear);
   if (kept_.size() < k) gather(-kInfinity);
   if (kept_.size() > k) {
-    std::nth_element(kept_.begin(), kept_.begin() + settings_.top_k, kept_.end(), before<Scored>);
+    std::nth_element(kept_.begin(), kept_.begin() + settings_.top_k, kept_.end(), before);
     kept_.resize(k);
   }
-  std::sort(kept_.begin(), kept_.end(), before<Scored>);
+  std::sort(kept_.begin(), kept_.end(), before);
 }
 
-/// Top-p, over kept_ after top-k, else over all logits.
-void Sampler::keep_most_probable() {
+/// Top-p, over kept_ after top-k, else over all logits. False: it takes more than `most` tokens, and kept_ is not of use.
+bool Sampler::keep_most_probable(std::size_t most) {
   const double share = settings_.top_p;
   double total = 0;
   bool all = settings_.top_k > 0;
   if (all) {
     for (const Scored& s : kept_) total += std::exp(double{s.logit} - double{top_});
   } else {
-    total = sum_of_exponentials(logits_, top_);
+    total = total_ = sum_of_exponentials(logits_, top_);
+    if (static_cast<double>(most) < 0.999 * share * total) return false;  // No token weighs more than 1.
     gather(top_ - kNear);
   }
   for (;;) {
@@ -154,66 +151,89 @@ void Sampler::keep_most_probable() {
     std::size_t sorted = 0;
     for (std::size_t i = 0; i < kept_.size(); ++i) {
       if (i == sorted) {  // Few tokens matter: sort a growing head only.
+        if (sorted >= most) return false;
         sorted = std::min(kept_.size(), std::max<std::size_t>(64, sorted * 4));
         std::partial_sort(kept_.begin() + static_cast<std::ptrdiff_t>(i),
-                          kept_.begin() + static_cast<std::ptrdiff_t>(sorted), kept_.end(), before<Scored>);
+                          kept_.begin() + static_cast<std::ptrdiff_t>(sorted), kept_.end(), before);
       }
       sum += std::exp(double{kept_[i].logit} - double{top_}) / total;
-      if (sum >= share) return kept_.resize(i + 1);
+      if (sum >= share) {
+        kept_.resize(i + 1);
+        return true;
+      }
     }
-    if (all) return;
+    if (all) return true;
     all = true;
     gather(-kInfinity);
   }
+}
+
+float Sampler::least() const {
+  return settings_.min_p > 0 ? static_cast<float>(double{top_} + std::log(double{settings_.min_p})) : -kInfinity;
+}
+
+/// Fills candidates_. False: more than `most` tokens would have to be sorted.
+bool Sampler::truncate(std::size_t most) {
+  candidates_.clear();
+  if (settings_.temperature <= 0) {
+    const auto best = std::find(logits_.begin(), logits_.end(), top_);
+    candidates_.push_back({static_cast<TokenId>(best - logits_.begin()), 1.0});
+    return true;
+  }
+  if (settings_.top_k > 0) keep_best();
+  if (settings_.top_p < 1.0f && !keep_most_probable(most)) return false;
+  if (settings_.top_k <= 0 && !(settings_.top_p < 1.0f)) {
+    gather(std::min(least(), top_));
+    if (kept_.size() > most) return false;
+    std::sort(kept_.begin(), kept_.end(), before);
+  }
+  double total = 0;
+  for (const Scored& s : kept_) {
+    if (s.logit < least() && s.logit < top_) break;
+    candidates_.push_back({s.id, std::exp((double{s.logit} - double{top_}) / double{settings_.temperature})});
+    total += candidates_.back().probability;
+  }
+  for (Candidate& candidate : candidates_) candidate.probability /= total;
+  return true;
 }
 
 Result<std::span<const Candidate>> Sampler::distribution(std::span<const float> logits,
                                                          std::span<const TokenId> history,
                                                          std::span<const std::uint32_t> mask) {
   if (const auto loaded = load(logits, history, mask); !loaded) return loaded.error();
-  candidates_.clear();
-  if (settings_.temperature <= 0) {
-    const auto best = std::find(logits_.begin(), logits_.end(), top_);
-    candidates_.push_back({static_cast<TokenId>(best - logits_.begin()), 1.0});
-    return std::span<const Candidate>(candidates_);
-  }
-  const float least =
-      settings_.min_p > 0 ? static_cast<float>(double{top_} + std::log(double{settings_.min_p})) : -kInfinity;
-  if (settings_.top_k > 0) keep_best();
-  if (settings_.top_p < 1.0f) keep_most_probable();
-  if (settings_.top_k <= 0 && !(settings_.top_p < 1.0f)) {
-    gather(std::min(least, top_));
-    std::sort(kept_.begin(), kept_.end(), before<Scored>);
-  }
-  double total = 0;
-  for (const Scored& s : kept_) {
-    if (s.logit < least && s.logit < top_) break;
-    candidates_.push_back({s.id, std::exp((double{s.logit} - double{top_}) / double{settings_.temperature})});
-    total += candidates_.back().probability;
-  }
-  for (Candidate& candidate : candidates_) candidate.probability /= total;
+  truncate(std::numeric_limits<std::size_t>::max());
   return std::span<const Candidate>(candidates_);
+}
+
+/// The token that the number `draw` stands for.
+TokenId Sampler::choose(double draw) {
+  if (!truncate(settings_.top_k > 0 ? std::numeric_limits<std::size_t>::max() : kSorted)) {
+    const FlatDraw flat{.logits = logits_,
+                        .top = top_,
+                        .least = std::min(least(), top_),
+                        .temperature = settings_.temperature,
+                        .share = settings_.top_p,
+                        .total = total_,
+                        .draw = draw};
+    if (const auto chosen = flat_.choose(flat)) return *chosen;
+    truncate(std::numeric_limits<std::size_t>::max());
+  }
+  double sum = 0;
+  for (const Candidate& candidate : candidates_) {
+    sum += candidate.probability;
+    if (draw < sum) return candidate.id;
+  }
+  return candidates_.back().id;
 }
 
 Result<Candidate> Sampler::sample(std::span<const float> logits, std::span<const TokenId> history,
                                   std::span<const std::uint32_t> mask) {
   const double draw = random_uniform(settings_.seed, draws_++);
-  const auto left = distribution(logits, history, mask);
-  if (!left) return left.error();
-  Candidate chosen = left->back();
-  double sum = 0;
-  for (const Candidate& candidate : *left) {
-    sum += candidate.probability;
-    if (draw < sum) {
-      chosen = candidate;
-      break;
-    }
-  }
+  if (const auto loaded = load(logits, history, mask); !loaded) return loaded.error();
+  const TokenId chosen = choose(draw);
   const auto top = largest(logits);
   if (!top) return top.error();
-  chosen.probability =
-      std::exp(double{logits[static_cast<std::size_t>(chosen.id)]} - double{*top}) / sum_of_exponentials(logits, *top);
-  return chosen;
+  return Candidate{chosen, std::exp(double{logits[static_cast<std::size_t>(chosen)]} - double{*top}) / sum_of_exponentials(logits, *top)};
 }
 
 }  // namespace kontor::inference

@@ -2,6 +2,7 @@
 // From logits to a token: penalties, truncation, temperature, and a seeded draw.
 
 #include "base/error.hpp"
+#include "inference/sampler_flat.hpp"
 #include "inference/text_model.hpp"
 
 #include <cstdint>
@@ -45,22 +46,23 @@ class Sampler {
   const Sampling& settings() const { return settings_; }
 
  private:
-  struct Scored {
-    float logit;
-    TokenId id;
-  };
   Result<void> load(std::span<const float> logits, std::span<const TokenId> history,
                     std::span<const std::uint32_t> mask);
   void gather(float least);
   void keep_best();
-  void keep_most_probable();
+  bool keep_most_probable(std::size_t most);
+  float least() const;
+  bool truncate(std::size_t most);
+  TokenId choose(double draw);
 
   Sampling settings_;
   std::uint64_t draws_ = 0;
   std::vector<float> logits_;  ///< With penalties.
   float top_ = 0;              ///< The largest of them.
+  double total_ = 0;           ///< Sum of e^(x - top), where top-p has needed it.
   std::vector<Scored> kept_;   ///< What truncation has left so far, in descending order.
   std::vector<Candidate> candidates_;
+  FlatSampler flat_;
 };
 
 /// The index of the largest logit (the first of equals). Errors: as `distribution`.

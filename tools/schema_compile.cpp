@@ -2,6 +2,7 @@
 // subschema, its base URI and the names it declares; the second builds the nodes that can be reached from the root.
 
 #include "tools/json_value.hpp"
+#include "tools/meta_schemas.hpp"
 #include "tools/nearest.hpp"
 #include "tools/pattern.hpp"
 #include "tools/schema_node.hpp"
@@ -48,6 +49,10 @@ constexpr std::array<std::string_view, 37> kAssertions{
     "propertyNames", "dependentSchemas", "items", "prefixItems", "contains", "unevaluatedItems", "unevaluatedProperties",
     "allOf", "anyOf", "oneOf", "not", "$ref", "$dynamicRef"};
 
+constexpr std::array<std::string_view, 4> kOldDrafts{"draft-07", "draft-06", "draft-04", "draft-03"};
+
+constexpr std::string_view kVocabularies = "https://json-schema.org/draft/2020-12/vocab/";
+
 std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
@@ -93,13 +98,30 @@ void each_subschema(const Json& schema, const Visit& visit) {
   }
 }
 
+/// Which keywords mean something.
+struct Dialect {
+  bool legacy = false;        ///< draft-07 and older: $ref hides its siblings.
+  bool prefix_items = true;   ///< Since 2020-12.
+  bool applies = true, leaves_over = true, validates = true;  ///< The vocabularies applicator, unevaluated, validation.
+  bool formats = false;       ///< The vocabulary format-assertion: checked whatever the options say.
+};
+
 /// Where a subschema stands.
 struct Place {
-  std::string pointer;
+  std::string pointer;        ///< In other documents: behind their URI and '#'.
   std::string base;           ///< Absolute URI of its resource, no fragment.
   std::int32_t resource = 0;
-  bool legacy = false;        ///< draft-07 and older: $ref hides its siblings.
+  Dialect dialect;
 };
+
+bool is_legacy(std::string_view uri) {
+  return std::any_of(kOldDrafts.begin(), kOldDrafts.end(), [&](auto draft) { return uri.find(draft) != std::string_view::npos; });
+}
+
+std::string without_fragment(std::string uri) {
+  if (const auto hash = uri.find('#'); hash != std::string::npos) uri.erase(hash);
+  return uri;
+}
 
 class Compiler {
  public:
@@ -121,15 +143,24 @@ class Compiler {
     stop(Errc::malformed, "\"" + std::string(keyword) + "\" " + message, "bad_schema", place.pointer + pointer_token(keyword));
   }
 
-  void survey();
+  void survey(const Json& root, Place top);
+  bool load(const std::string& uri, const Dialect& dialect);
+  Dialect dialect_of(const std::string& uri, const Place& place);
   void declare(const Json& schema, Place& place);
+  void index_dynamic_anchors();
   NodeIndex index_of(const Json& schema, const Place& place);
   NodeIndex child(const Json& value, const Place& parent, std::string_view keyword, const std::string& below = {});
   void build(NodeIndex index);
   void build_annotations(const Json& schema, const Place& place);
   void build_values(SchemaNode& node, const Json& schema, const Place& place);
+  void build_format(SchemaNode& node, const Json& schema, const Place& place);
   void build_applicators(SchemaNode& node, const Json& schema, const Place& place);
   void build_objects(SchemaNode& node, const Json& schema, const Place& place);
+  void read_names(const Json& list, const Place& place, std::string_view keyword, const std::string& below, std::vector<std::string>& slot);
+  template <class Use>
+  void each_entry(const Json& schema, const Place& place, const char* keyword, const Use& use);
+  void build_names(SchemaNode& node, const Json& schema, const Place& place);
+  void build_leftovers(SchemaNode& node, const Json& schema, const Place& place);
   void build_items(SchemaNode& node, const Json& schema, const Place& place);
   void build_references(SchemaNode& node, const Json& schema, const Place& place);
   NodeIndex resolve(const std::string& reference, const Place& place, std::string_view keyword, std::string* anchor);
@@ -142,35 +173,41 @@ class Compiler {
   std::map<const Json*, Place> places_;
   std::map<std::string, Resource> resources_;              ///< By absolute URI.
   std::map<std::string, const Json*> anchors_;             ///< URI#name
-  std::vector<std::pair<std::string, const Json*>> dynamic_anchors_;
-  std::vector<std::int32_t> dynamic_resources_;
+  struct DynamicAnchor {
+    std::string name;
+    const Json* schema;
+    std::int32_t resource;
+  };
+  std::vector<DynamicAnchor> dynamic_anchors_;
+  std::size_t anchors_indexed_ = 0;                        ///< Of dynamic_anchors_, from the front.
   std::map<const Json*, NodeIndex> indices_;
   std::deque<std::pair<const Json*, Place>> waiting_;
-  std::size_t patterns_ = 0;
+  std::size_t patterns_ = 0, pointer_bytes_ = 0;
   bool failed_ = false;
   Error error_;
 };
 
-/// Finds all subschemas and the names they declare.
-void Compiler::survey() {
+/// Finds all subschemas of a document and the names they declare.
+void Compiler::survey(const Json& root, Place top) {
+  if (json_depth(root, kDocumentDepthMax) >= kDocumentDepthMax) {
+    return stop(Errc::limit, "a schema nested deeper than " + std::to_string(kDocumentDepthMax) + " levels", "schema_depth", top.pointer);
+  }
   std::vector<std::pair<const Json*, Place>> stack;
-  Place top;
-  top.base = "kontor:schema";
-  resources_[top.base] = {&root_, ""};
+  top.resource = static_cast<std::int32_t>(compiled_->resources.size());
   compiled_->resources.emplace_back();
-  stack.emplace_back(&root_, top);
-  std::size_t pointer_bytes = 0;
+  resources_.emplace(top.base, Resource{&root, top.pointer});
+  stack.emplace_back(&root, std::move(top));
   while (!stack.empty() && !failed_) {
     auto [schema, place] = std::move(stack.back());
     stack.pop_back();
     if (schema->is_object()) declare(*schema, place);
-    pointer_bytes += place.pointer.size();
+    pointer_bytes_ += place.pointer.size();
     places_[schema] = place;
-    if (places_.size() > kSchemaNodesMax || pointer_bytes > kPointerBytesMax) {
+    if (places_.size() > kSchemaNodesMax || pointer_bytes_ > kPointerBytesMax) {
       return stop(Errc::limit, "a schema of more than " + std::to_string(kSchemaNodesMax) + " subschemas", "schema_size", place.pointer);
     }
     if (!schema->is_object()) continue;
-    if (place.legacy && schema->contains("$ref")) {  // Siblings are hidden, but definitions can still be pointed at.
+    if (place.dialect.legacy && schema->contains("$ref")) {  // Siblings are hidden, but definitions can still be pointed at.
       for (const char* keyword : {"$defs", "definitions"}) {
         const Json* map = member(*schema, keyword);
         if (map == nullptr || !map->is_object()) continue;
@@ -190,22 +227,60 @@ void Compiler::survey() {
   }
 }
 
+/// Makes another document part of this schema; false where there is none of that name.
+bool Compiler::load(const std::string& uri, const Dialect& dialect) {
+  const Json* document = meta_schema(uri);
+  if (options_.documents != nullptr) {
+    if (const auto found = options_.documents->find(uri); found != options_.documents->end()) document = &found->second;
+  }
+  if (document == nullptr) return false;
+  Place top;
+  top.pointer = uri + "#";
+  top.base = uri;
+  top.dialect = dialect;  // Unless it says another one.
+  survey(*document, std::move(top));
+  return true;
+}
+
+/// What `$schema` means: one of the drafts, or a document that says which vocabularies it uses.
+Dialect Compiler::dialect_of(const std::string& uri, const Place& place) {
+  Dialect out;
+  const auto named_by = [&out](std::string_view name) {
+    out.legacy = is_legacy(name);
+    out.prefix_items = !out.legacy && name.find("draft/2019-09") == std::string_view::npos;
+  };
+  named_by(uri);
+  if (options_.documents == nullptr) return out;
+  const auto found = options_.documents->find(without_fragment(uri));
+  if (found == options_.documents->end() || !found->second.is_object()) return out;
+  if (const Json* own = member(found->second, "$schema"); own != nullptr && own->is_string()) named_by(own->get_ref<const std::string&>());
+  const Json* vocabularies = member(found->second, "$vocabulary");
+  if (vocabularies == nullptr || !vocabularies->is_object()) return out;
+  const auto named = [&](const char* name) { return vocabularies->contains(std::string(kVocabularies) + name); };
+  out.applies = named("applicator"), out.leaves_over = named("unevaluated"), out.validates = named("validation");
+  out.formats = named("format-assertion");
+  for (const auto& entry : vocabularies->items()) {
+    const bool known = entry.key().starts_with(kVocabularies) && meta_schema("https://json-schema.org/draft/2020-12/meta/" + entry.key().substr(kVocabularies.size())) != nullptr;
+    if (known || entry.value() == Json(false)) continue;
+    stop(Errc::unsupported, "\"$schema\" asks for the vocabulary \"" + entry.key() + "\", which is not known", "unknown_vocabulary", place.pointer + "/$schema");
+  }
+  return out;
+}
+
 /// Reads $schema, $id and anchors; changes the place when a new resource begins here.
 void Compiler::declare(const Json& schema, Place& place) {
   if (const Json* dialect = member(schema, "$schema"); dialect != nullptr && dialect->is_string()) {
-    const auto& name = dialect->get_ref<const std::string&>();
-    place.legacy = name.find("draft-07") != std::string::npos || name.find("draft-06") != std::string::npos ||
-                   name.find("draft-04") != std::string::npos || name.find("draft-03") != std::string::npos;
+    place.dialect = dialect_of(dialect->get_ref<const std::string&>(), place);
   }
-  const bool hidden = place.legacy && schema.contains("$ref");
+  const bool hidden = place.dialect.legacy && schema.contains("$ref");
   const Json* id = member(schema, "$id");
-  if (id == nullptr && place.legacy) id = member(schema, "id");
+  if (id == nullptr && place.dialect.legacy) id = member(schema, "id");
   if (id != nullptr && id->is_string() && !hidden) {
     std::string uri = resolve_uri(place.base, id->get_ref<const std::string&>());
     const auto hash = uri.find('#');
     const std::string fragment = hash == std::string::npos ? "" : uri.substr(hash + 1);
     if (hash != std::string::npos) uri.erase(hash);
-    if (!fragment.empty() && place.legacy) anchors_.emplace(uri + "#" + fragment, &schema);
+    if (!fragment.empty() && place.dialect.legacy) anchors_.emplace(uri + "#" + fragment, &schema);
     if (uri != place.base) {
       place.base = uri;
       place.resource = static_cast<std::int32_t>(compiled_->resources.size());
@@ -213,7 +288,7 @@ void Compiler::declare(const Json& schema, Place& place) {
       resources_.emplace(uri, Resource{&schema, place.pointer});
     }
   }
-  if (place.legacy) return;
+  if (place.dialect.legacy) return;
   for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
     const Json* anchor = member(schema, keyword);
     if (anchor == nullptr) continue;
@@ -221,8 +296,7 @@ void Compiler::declare(const Json& schema, Place& place) {
     const auto& name = anchor->get_ref<const std::string&>();
     anchors_.emplace(place.base + "#" + name, &schema);
     if (keyword[1] == 'd') {
-      dynamic_anchors_.emplace_back(place.base + "#" + name, &schema);
-      dynamic_resources_.push_back(place.resource);
+      dynamic_anchors_.push_back({name, &schema, place.resource});
     }
   }
 }
@@ -315,7 +389,7 @@ void Compiler::build_values(SchemaNode& node, const Json& schema, const Place& p
   // Draft 4 spelled these as flags on minimum and maximum.
   const auto exclusive = [&](const char* keyword, std::optional<Json>& slot, std::optional<Json>& plain) {
     const Json* value = member(schema, keyword);
-    if (value != nullptr && value->is_boolean() && place.legacy) {
+    if (value != nullptr && value->is_boolean() && place.dialect.legacy) {
       if (value->get<bool>()) slot.swap(plain);
       return;
     }
@@ -349,64 +423,73 @@ void Compiler::build_values(SchemaNode& node, const Json& schema, const Place& p
     if (!text->is_string()) return malformed(place, "pattern", "is a string");
     node.pattern = pattern(text->get_ref<const std::string&>(), place, "/pattern");
   }
-  if (const Json* format = member(schema, "format")) {
-    if (!format->is_string()) return malformed(place, "format", "is a string");
-    if (options_.formats) node.format = format_named(format->get_ref<const std::string&>());
+}
+
+void Compiler::build_format(SchemaNode& node, const Json& schema, const Place& place) {
+  const Json* format = member(schema, "format");
+  if (format == nullptr) return;
+  if (!format->is_string()) return malformed(place, "format", "is a string");
+  if (options_.formats || place.dialect.formats) node.format = format_named(format->get_ref<const std::string&>());
+}
+
+void Compiler::read_names(const Json& list, const Place& place, std::string_view keyword, const std::string& below, std::vector<std::string>& slot) {
+  const auto bad = [&] {
+    stop(Errc::malformed, "\"" + std::string(keyword) + "\" is a list of names", "bad_schema", place.pointer + pointer_token(keyword) + below);
+  };
+  if (!list.is_array()) return bad();
+  for (const auto& name : list) {
+    if (!name.is_string()) return bad();
+    slot.push_back(name.get<std::string>());
+  }
+}
+
+template <class Use>
+void Compiler::each_entry(const Json& schema, const Place& place, const char* keyword, const Use& use) {
+  const Json* value = member(schema, keyword);
+  if (value == nullptr) return;
+  if (!value->is_object()) return malformed(place, keyword, "is an object");
+  for (const auto& entry : value->items()) {
+    if (!failed_) use(entry.key(), entry.value());
   }
 }
 
 void Compiler::build_objects(SchemaNode& node, const Json& schema, const Place& place) {
-  const auto names = [&](const Json& list, const char* keyword, const std::string& below, std::vector<std::string>& slot) {
-    if (!list.is_array()) {
-      return stop(Errc::malformed, std::string("\"") + keyword + "\" is a list of names", "bad_schema", place.pointer + pointer_token(keyword) + below);
-    }
-    for (const auto& name : list) {
-      if (!name.is_string()) {
-        return stop(Errc::malformed, std::string("\"") + keyword + "\" is a list of names", "bad_schema", place.pointer + pointer_token(keyword) + below);
-      }
-      slot.push_back(name.get<std::string>());
-    }
-  };
-  const auto map = [&](const char* keyword, const auto& use) {
-    const Json* value = member(schema, keyword);
-    if (value == nullptr) return;
-    if (!value->is_object()) return malformed(place, keyword, "is an object");
-    for (const auto& entry : value->items()) {
-      if (!failed_) use(entry.key(), entry.value());
-    }
-  };
-  map("properties", [&](const std::string& name, const Json& value) {
+  each_entry(schema, place, "properties", [&](const std::string& name, const Json& value) {
     node.names[name].node = child(value, place, "properties", pointer_token(name));
   });
-  map("patternProperties", [&](const std::string& text, const Json& value) {
+  each_entry(schema, place, "patternProperties", [&](const std::string& text, const Json& value) {
     auto compiled = pattern(text, place, "/patternProperties" + pointer_token(text));
     const NodeIndex below = child(value, place, "patternProperties", pointer_token(text));
     if (compiled) node.pattern_properties.emplace_back(std::move(*compiled), below);
   });
-  map("dependentSchemas", [&](const std::string& name, const Json& value) {
+  each_entry(schema, place, "dependentSchemas", [&](const std::string& name, const Json& value) {
     node.dependent_schemas.emplace_back(name, child(value, place, "dependentSchemas", pointer_token(name)));
   });
-  map("dependentRequired", [&](const std::string& name, const Json& value) {
-    node.dependent_required.emplace_back(name, std::vector<std::string>{});
-    names(value, "dependentRequired", pointer_token(name), node.dependent_required.back().second);
-  });
-  map("dependencies", [&](const std::string& name, const Json& value) {
+  each_entry(schema, place, "dependencies", [&](const std::string& name, const Json& value) {
     if (value.is_array()) {
       node.dependent_required.emplace_back(name, std::vector<std::string>{});
-      names(value, "dependencies", pointer_token(name), node.dependent_required.back().second);
+      read_names(value, place, "dependencies", pointer_token(name), node.dependent_required.back().second);
     } else {
       node.dependent_schemas.emplace_back(name, child(value, place, "dependencies", pointer_token(name)));
     }
   });
-  if (const Json* list = member(schema, "required"); list != nullptr && !(list->is_boolean() && place.legacy)) {
-    std::vector<std::string> all;
-    names(*list, "required", {}, all);
-    for (auto& name : all) {
-      auto& rule = node.names[name];
-      if (rule.required >= 0) continue;
-      rule.required = static_cast<std::int32_t>(node.required.size());
-      node.required.push_back(std::move(name));
-    }
+}
+
+/// Names that have to be there.
+void Compiler::build_names(SchemaNode& node, const Json& schema, const Place& place) {
+  each_entry(schema, place, "dependentRequired", [&](const std::string& name, const Json& value) {
+    node.dependent_required.emplace_back(name, std::vector<std::string>{});
+    read_names(value, place, "dependentRequired", pointer_token(name), node.dependent_required.back().second);
+  });
+  const Json* list = member(schema, "required");
+  if (list == nullptr || (list->is_boolean() && place.dialect.legacy)) return;
+  std::vector<std::string> all;
+  read_names(*list, place, "required", {}, all);
+  for (auto& name : all) {
+    auto& rule = node.names[name];
+    if (rule.required >= 0) continue;
+    rule.required = static_cast<std::int32_t>(node.required.size());
+    node.required.push_back(std::move(name));
   }
 }
 
@@ -418,7 +501,7 @@ void Compiler::build_items(SchemaNode& node, const Json& schema, const Place& pl
     std::size_t i = 0;
     for (const auto& element : *value) slot.push_back(child(element, place, keyword, "/" + std::to_string(i++)));
   };
-  list("prefixItems", node.prefix_items);
+  if (place.dialect.prefix_items) list("prefixItems", node.prefix_items);
   list("allOf", node.all_of);
   list("anyOf", node.any_of);
   list("oneOf", node.one_of);
@@ -441,12 +524,15 @@ void Compiler::build_applicators(SchemaNode& node, const Json& schema, const Pla
   one("additionalProperties", node.additional_properties);
   one("propertyNames", node.property_names);
   one("contains", node.contains);
-  one("unevaluatedItems", node.unevaluated_items);
-  one("unevaluatedProperties", node.unevaluated_properties);
   one("not", node.negated);
   one("if", node.condition);
   one("then", node.then_node);
   one("else", node.else_node);
+}
+
+void Compiler::build_leftovers(SchemaNode& node, const Json& schema, const Place& place) {
+  if (const Json* items = member(schema, "unevaluatedItems")) node.unevaluated_items = child(*items, place, "unevaluatedItems");
+  if (const Json* properties = member(schema, "unevaluatedProperties")) node.unevaluated_properties = child(*properties, place, "unevaluatedProperties");
   node.annotates = node.unevaluated_items != kNoNode || node.unevaluated_properties != kNoNode;
 }
 
@@ -458,10 +544,14 @@ NodeIndex Compiler::resolve(const std::string& reference, const Place& place, st
     fragment = percent_decoded(uri.substr(hash + 1));
     uri.erase(hash);
   }
-  const auto resource = resources_.find(uri);
+  auto resource = resources_.find(uri);
   if (resource == resources_.end()) {
-    stop(Errc::unsupported, "\"" + reference + "\" refers to another document; only references inside the schema are followed", "remote_reference", where);
-    return kNoNode;
+    if (!load(uri, place.dialect)) {
+      stop(Errc::unsupported, "\"" + reference + "\" refers to another document, which is not at hand; nothing is fetched, so put what it means under \"" +
+                                  (place.dialect.legacy ? "definitions" : "$defs") + "\"", "remote_reference", where);
+    }
+    if (failed_) return kNoNode;
+    resource = resources_.find(uri);
   }
   const Json* target = resource->second.root;
   Place at = place;
@@ -506,7 +596,7 @@ NodeIndex Compiler::resolve(const std::string& reference, const Place& place, st
   if (const auto root = places_.find(resource->second.root); root != places_.end()) {  // A schema below an unknown keyword.
     at.base = root->second.base;
     at.resource = root->second.resource;
-    at.legacy = root->second.legacy;
+    at.dialect = root->second.dialect;
   }
   return index_of(*target, at);
 }
@@ -524,13 +614,23 @@ void Compiler::build_references(SchemaNode& node, const Json& schema, const Plac
     std::string name;
     node.dynamic_ref = resolve(text, place, keyword, &name);
     if (failed_ || name.empty()) continue;
+    index_dynamic_anchors();  // Of documents that this reference was the first to meet.
     // Dynamic only when the place it first leads to is itself a dynamic anchor.
-    for (const auto& [uri, target] : dynamic_anchors_) {
-      if (indices_.contains(target) && indices_.at(target) == node.dynamic_ref && uri.substr(uri.find('#') + 1) == name) {
+    for (const auto& anchor : dynamic_anchors_) {
+      if (anchor.name == name && indices_.at(anchor.schema) == node.dynamic_ref) {
         node.dynamic_name = name;
         compiled_->dynamic = true;
       }
     }
+  }
+}
+
+/// Dynamic references reach every dynamic anchor, so all of them get nodes.
+void Compiler::index_dynamic_anchors() {
+  for (; anchors_indexed_ < dynamic_anchors_.size() && !failed_; ++anchors_indexed_) {
+    const auto& anchor = dynamic_anchors_[anchors_indexed_];
+    const NodeIndex index = index_of(*anchor.schema, places_.at(anchor.schema));
+    compiled_->resources[static_cast<std::size_t>(anchor.resource)].dynamic_anchors.emplace(anchor.name, index);
   }
 }
 
@@ -541,14 +641,19 @@ void Compiler::build(NodeIndex index) {
   node.resource = place.resource;
   if (schema->is_boolean()) {
     node.kind = schema->get<bool>() ? SchemaNode::Kind::always : SchemaNode::Kind::never;
-  } else if (place.legacy && schema->contains("$ref")) {
+  } else if (place.dialect.legacy && schema->contains("$ref")) {
     build_references(node, *schema, place);
   } else {
     build_annotations(*schema, place);
-    build_values(node, *schema, place);
-    build_objects(node, *schema, place);
-    build_items(node, *schema, place);
-    build_applicators(node, *schema, place);
+    if (place.dialect.validates) build_values(node, *schema, place);
+    build_format(node, *schema, place);
+    if (place.dialect.applies) {
+      build_objects(node, *schema, place);
+      build_items(node, *schema, place);
+      build_applicators(node, *schema, place);
+    }
+    if (place.dialect.validates) build_names(node, *schema, place);
+    if (place.dialect.leaves_over) build_leftovers(node, *schema, place);
     build_references(node, *schema, place);
   }
   compiled_->nodes[static_cast<std::size_t>(index)] = std::move(node);
@@ -600,19 +705,16 @@ Result<std::shared_ptr<Schema::Compiled>> Compiler::run() {
   if (!root_.is_object() && !root_.is_boolean()) {
     return fail(Errc::malformed, "a schema is an object, true or false, not " + kind_of(root_), "bad_schema");
   }
-  if (json_depth(root_, kDocumentDepthMax) >= kDocumentDepthMax) {
-    return fail(Errc::limit, "a schema nested deeper than " + std::to_string(kDocumentDepthMax) + " levels", "schema_depth");
-  }
-  survey();
+  Place top;
+  top.base = "kontor:schema";
+  survey(root_, std::move(top));
   if (failed_) return error_;
   index_of(root_, places_.at(&root_));
-  for (std::size_t i = 0; i < dynamic_anchors_.size(); ++i) {
-    const Json* schema = dynamic_anchors_[i].second;
-    const NodeIndex index = index_of(*schema, places_.at(schema));
-    const auto& uri = dynamic_anchors_[i].first;
-    compiled_->resources[static_cast<std::size_t>(dynamic_resources_[i])].dynamic_anchors.emplace(uri.substr(uri.find('#') + 1), index);
+  for (NodeIndex built = 0; !failed_; ++built) {
+    index_dynamic_anchors();
+    if (waiting_.empty()) break;
+    build(built);
   }
-  for (NodeIndex built = 0; !waiting_.empty() && !failed_; ++built) build(built);
   if (!failed_) check_cycles();
   if (failed_) return error_;
   return std::move(compiled_);

@@ -89,6 +89,7 @@ ShapeReader::ShapeReader(const Json& root, ShapeOptions options) : root_(root), 
   if (root.is_object() && root.contains("$schema") && root.at("$schema").is_string()) {
     const auto& name = root.at("$schema").get_ref<const std::string&>();
     draft7_ = name.find("draft-07") != std::string::npos || name.find("draft-06") != std::string::npos || name.find("draft-04") != std::string::npos;
+    item_lists_ = draft7_ || name.find("draft/2019-09") != std::string::npos;
   }
   index(root);
 }
@@ -175,7 +176,6 @@ Result<Shape> ShapeReader::plain(const Json& schema) {
     const std::string& keyword = it.key();
     if (kUnsupported.contains(keyword)) {
       if (keyword == "uniqueItems" && *it == Json(false)) continue;
-      if (keyword == "additionalItems" && !(draft7_ && schema.contains("items") && schema.at("items").is_array())) continue;
       if (keyword == "additionalItems") continue;
       if ((keyword == "then" || keyword == "else") && !schema.contains("if")) continue;
       if (keyword == "$dynamicAnchor") continue;
@@ -237,8 +237,8 @@ Result<Shape> ShapeReader::plain(const Json& schema) {
   const bool old_items = schema.contains("items") && schema.at("items").is_array();
   const char* prefix = old_items ? "items" : "prefixItems";
   const char* rest = old_items ? "additionalItems" : "items";
-  if (old_items && !draft7_) return refuse(schema, "items", "a list of schemas is spelled prefixItems", Errc::malformed);
-  if (schema.contains(prefix) && (!draft7_ || old_items)) {
+  if (old_items && !item_lists_) return refuse(schema, "items", "a list of schemas is spelled prefixItems", Errc::malformed);
+  if (schema.contains(prefix) && (!item_lists_ || old_items)) {
     if (!schema.at(prefix).is_array()) return refuse(schema, prefix, "it must be a list", Errc::malformed);
     for (const Json& one : schema.at(prefix)) array.prefix.push_back(&one);
   }

@@ -103,6 +103,7 @@ class ShapeReader {
   const Json& root_;
   ShapeOptions options_;
   bool draft7_ = false;
+  bool item_lists_ = false;                         ///< `items` may be a list, and prefixItems means nothing.
   std::map<const Json*, std::string> pointers_;     ///< Of subschemas and what may hold them.
   std::map<std::string, const Json*> anchors_;
   const Json* embedded_ = nullptr;                  ///< A subschema with an $id of its own.

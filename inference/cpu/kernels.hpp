@@ -16,12 +16,13 @@ namespace kontor::inference::cpu {
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlock = 32;         ///< Values that share a scale.
 inline constexpr int kSuperBlock = 256;   ///< Values that share a second-level scale.
+inline constexpr int kHalfCodes = 8191;   ///< 16-bit codes reach so far: a sum of 32 products of two of them fits into 32 bits.
 inline constexpr float kTiniest = 1e-36f;  ///< Blocks with nothing larger are zero: 127 / x must not overflow.
 inline constexpr int kPage = 64;          ///< Positions in a page of the KV cache.
 
 /// How a tile stores its weights; see packed.hpp.
-enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4, wide_k };
-inline constexpr int kPackedFormats = 14;
+enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4, wide_k, half };
+inline constexpr int kPackedFormats = 15;
 
 /// What 4-bit codes stand for: themselves, or the values of a table.
 enum class CodeTable { none, non_linear, e2m1_doubled };
@@ -32,11 +33,14 @@ inline constexpr signed char kCodeTables[3][16] = {
 };
 
 /// n rows of k activations, quantised in blocks of 32: value = scales[block] * values[i]. k is a multiple of 32.
+/// Weights of 16 bit have codes of their own, written by quantize_wide.
 struct QuantizedRows {
   std::int8_t* values = nullptr;        ///< n x k, -127..127
   float* scales = nullptr;              ///< n x k/32; NaN for a block with a value that is not finite
   float* sums = nullptr;                ///< n x k/32: scale times the sum of the block
   std::int32_t* half_sums = nullptr;    ///< n x k/16: sum of `values` over 16
+  std::int16_t* wide = nullptr;         ///< n x k, -kHalfCodes..kHalfCodes
+  float* wide_scales = nullptr;         ///< n x k/32, as `scales`
   std::int64_t k = 0;
 };
 
@@ -44,9 +48,17 @@ struct QuantizedRows {
 using TileKernel = void (*)(const std::byte* tile, const QuantizedRows& rows, std::int64_t first, std::int64_t count,
                             float* out, std::int64_t out_stride);
 
+/// Two tiles at once, with the same bits; the results of the second lie behind those of the first.
+using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const QuantizedRows& rows, std::int64_t first,
+                                std::int64_t count, float* out, std::int64_t out_stride);
+
 /// out[t * out_stride + r] = dot(weights + r * k, x + t * x_stride) for `rows` rows and `count` activations.
 using DenseKernel = void (*)(const void* weights, std::int64_t rows, std::int64_t k, const float* x,
                              std::int64_t x_stride, std::int64_t count, float* out, std::int64_t out_stride);
+
+/// As DenseKernel, with weights and activations in bfloat16.
+using Bf16Kernel = void (*)(const void* weights, std::int64_t rows, std::int64_t k, const std::uint16_t* x,
+                            std::int64_t x_stride, std::int64_t count, float* out, std::int64_t out_stride);
 
 /// scores[i * score_stride + p] = dot(q_i, key p) for `queries` rows of `head` floats against the 64 keys of a page,
 /// which lie transposed: (head, 64). `next_keys`: the page that is read next (fetched meanwhile), or null.
@@ -66,6 +78,7 @@ struct KernelSet {
   MixKernel mix_f32, mix_f16;
   /// Quantises one row of k values into row `index` of `rows`.
   void (*quantize)(const float* x, std::int64_t index, const QuantizedRows& rows);
+  void (*quantize_wide)(const float* x, std::int64_t index, const QuantizedRows& rows);
   /// out = x / rms(x) * weight, rms = sqrt(mean of squares + eps).
   void (*rms_norm)(const float* x, const float* weight, float eps, std::int64_t n, float* out);
   /// gate = silu(gate) * up.
@@ -76,6 +89,12 @@ struct KernelSet {
   float (*exp_weights)(float* x, float scale, std::int64_t n, float* top);
   /// Sum of n values (in no particular order; for measuring how fast memory is read).
   float (*sum)(const float* x, std::int64_t n);
+  // Where registers hold the sums of two tiles and the processor gains by it, else null.
+  TilePairKernel tile_pair[kPackedFormats] = {};
+  // Where the processor multiplies bfloat16 faster than float32, else null.
+  Bf16Kernel bf16_pairs = nullptr;
+  /// Rounds to bfloat16, half to even.
+  void (*narrow)(const float* x, std::int64_t n, std::uint16_t* out) = nullptr;
 };
 
 /// Null where the processor (or this build) lacks the instructions.
@@ -88,6 +107,7 @@ inline const KernelSet& best_kernels() { return *available_kernels().front(); }
 const KernelSet* scalar_kernels();
 const KernelSet* avx2_kernels();
 const KernelSet* avx512_kernels();
+const KernelSet* avx512_bf16_kernels();
 const KernelSet* neon_kernels();
 
 }  // namespace kontor::inference::cpu

@@ -24,6 +24,10 @@ inline V load_bf16(const std::uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
+inline void store_words(std::int16_t* p, V v) {
+  const __m256i whole = _mm256_cvtps_epi32(v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
+}
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline V add(V a, V b) { return _mm256_add_ps(a, b); }
@@ -117,6 +121,11 @@ inline __m256i load_i(const u8* p) { return _mm256_loadu_si256(reinterpret_cast<
 inline __m256i word_of(const std::int8_t* x, int g) {
   std::int32_t value;
   __builtin_memcpy(&value, x + 4 * g, 4);
+  return _mm256_set1_epi32(value);
+}
+inline __m256i pair_of(const std::int16_t* x, int g) {
+  std::int32_t value;
+  __builtin_memcpy(&value, x + 2 * g, 4);
   return _mm256_set1_epi32(value);
 }
 inline V halves(const u8* p) { return load_half(reinterpret_cast<const std::uint16_t*>(p)); }
@@ -293,14 +302,38 @@ void fine_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* 
   }
 }
 
+template <int T>
+void half_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  const std::int64_t blocks = a.k / kBlock;
+  for (int half = 0; half < 2; ++half) {
+    V acc[T];
+    for (int t = 0; t < T; ++t) acc[t] = zero();
+    const u8* q = p + 32 * half;
+    for (std::int64_t b = 0; b < blocks; ++b, q += 32 + 16 * 64) {
+      __m256i sums[T];
+      for (int t = 0; t < T; ++t) sums[t] = _mm256_setzero_si256();
+#pragma GCC unroll 16
+      for (int g = 0; g < 16; ++g) {
+        const __m256i w = load_i(q + 32 + 64 * g);
+#pragma GCC unroll 2
+        for (int t = 0; t < T; ++t)
+          sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(w, pair_of(a.wide + ((first + t) * blocks + b) * kBlock, g)));
+      }
+      const V scale = bfloats(q - 16 * half);
+      for (int t = 0; t < T; ++t) acc[t] = fma(mul(_mm256_cvtepi32_ps(sums[t]), splat(a.wide_scales[(first + t) * blocks + b])), scale, acc[t]);
+    }
+    for (int t = 0; t < T; ++t) store(out + t * out_stride + 8 * half, acc[t]);
+  }
+}
+
 #include "inference/cpu/kernels_tiles.inl"
 
 constexpr KernelSet kSet{
     "avx2",
-    KONTOR_TILE_KERNELS,
+    KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
+    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

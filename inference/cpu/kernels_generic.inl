@@ -3,139 +3,10 @@
 //   kWidth, kDenseTokens, V, zero(), splat(f), load(const float*), load_half(const uint16_t*), load_bf16(const uint16_t*),
 //   store(float*, V), fma(a, b, c) = a * b + c, fma(float, float, float), add, sub, mul, div, max, sum(V), largest(V), exp(V),
 //   sum4(const V (&)[4], float*): the sums of four vectors,
-//   half_bits_to_float(uint16_t).
+//   half_bits_to_float(uint16_t), store_words(int16_t*, V): the nearest integers.
 // No std:: templates here: code compiled for one processor must not be picked by the linker for another.
 
-struct LoadF32 {
-  using Element = float;
-  static V vector(const float* p) { return load(p); }
-  static float scalar(const float* p) { return *p; }
-};
-struct LoadF16 {
-  using Element = std::uint16_t;
-  static V vector(const std::uint16_t* p) { return load_half(p); }
-  static float scalar(const std::uint16_t* p) { return half_bits_to_float(*p); }
-};
-struct LoadBf16 {
-  using Element = std::uint16_t;
-  static V vector(const std::uint16_t* p) { return load_bf16(p); }
-  static float scalar(const std::uint16_t* p) { return __builtin_bit_cast(float, std::uint32_t{*p} << 16); }
-};
-
-constexpr int kDenseRows = 4;               // Weight rows that share one load of an activation.
-constexpr std::int64_t kDenseChunk = 1024;  // Columns: a chunk of kDenseTokens activations fits into the first-level cache.
-constexpr std::int64_t kDensePiece = 64;    // Rows whose sums are held between chunks.
-
-/// Adds columns [begin, end) of R weight rows times T activations to `acc`. A pair's sum is that of its own lanes in the
-/// order of columns, whatever R, T and the chunks. Fetch: asks for the next chunk of activations meanwhile.
-template <class Load, int R, int T, bool Fetch>
-inline void dense_chunk(const typename Load::Element* w, std::int64_t k, std::int64_t begin, std::int64_t end, const float* x,
-                        std::int64_t x_stride, V (&acc)[T][kDenseRows]) {
-  constexpr std::int64_t kAhead = 1024 / static_cast<int>(sizeof(typename Load::Element));
-  for (std::int64_t i = begin; i < end; i += kWidth) {
-    // Decoding streams the weights: behind the end of its row a prefetch goes on in the next block of rows.
-    if constexpr (T == 1) {
-      const std::int64_t ahead = i + kAhead < k ? i + kAhead : i + kAhead + (R - 1) * k;
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) __builtin_prefetch(w + r * k + ahead, 0, 2);
-    }
-    V weights[R];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) weights[r] = Load::vector(w + r * k + i);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      if constexpr (Fetch) __builtin_prefetch(x + t * x_stride + i + kDenseChunk, 0, 2);
-      const V activation = load(x + t * x_stride + i);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) acc[t][r] = fma(weights[r], activation, acc[t][r]);
-    }
-  }
-}
-
-/// Sums of the accumulators, and the columns behind the last whole vector.
-template <class Load, int R, int T>
-inline void dense_finish(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride,
-                         const V (&acc)[T][kDenseRows], float* out, std::int64_t out_stride) {
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) {
-    float sums[kDenseRows];
-    sum4(acc[t], sums);
-    for (int r = 0; r < R; ++r) {
-      float tail = 0;
-      for (std::int64_t j = k / kWidth * kWidth; j < k; ++j) tail = fma(Load::scalar(w + r * k + j), x[t * x_stride + j], tail);
-      out[t * out_stride + r] = sums[r] + tail;
-    }
-  }
-}
-
-template <class Load, int R, int T>
-void dense_whole(const typename Load::Element* w, std::int64_t k, const float* x, std::int64_t x_stride, float* out,
-                 std::int64_t out_stride) {
-  V acc[T][kDenseRows];
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t)
-#pragma GCC unroll 4
-    for (int r = 0; r < kDenseRows; ++r) acc[t][r] = zero();
-  dense_chunk<Load, R, T, false>(w, k, 0, k / kWidth * kWidth, x, x_stride, acc);
-  dense_finish<Load, R, T>(w, k, x, x_stride, acc, out, out_stride);
-}
-
-/// T activations times at most kDensePiece rows, a multiple of kDenseRows.
-template <class Load, int T>
-void dense_piece(const typename Load::Element* w, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
-                 float* out, std::int64_t out_stride) {
-  if (T == 1 || k <= 2 * kDenseChunk) {
-    for (std::int64_t r = 0; r < rows; r += kDenseRows) dense_whole<Load, kDenseRows, T>(w + r * k, k, x, x_stride, out + r, out_stride);
-    return;
-  }
-  V held[kDensePiece / kDenseRows][T][kDenseRows];
-  const std::int64_t whole = k / kWidth * kWidth;
-  for (std::int64_t begin = 0; begin < whole; begin += kDenseChunk) {
-    const std::int64_t end = begin + kDenseChunk < whole ? begin + kDenseChunk : whole;
-    for (std::int64_t r = 0; r < rows; r += kDenseRows) {
-      V acc[T][kDenseRows];
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t)
-#pragma GCC unroll 4
-        for (int i = 0; i < kDenseRows; ++i) acc[t][i] = begin == 0 ? zero() : held[r / kDenseRows][t][i];
-      if (r == 0) dense_chunk<Load, kDenseRows, T, true>(w + r * k, k, begin, end, x, x_stride, acc);
-      else dense_chunk<Load, kDenseRows, T, false>(w + r * k, k, begin, end, x, x_stride, acc);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t)
-#pragma GCC unroll 4
-        for (int i = 0; i < kDenseRows; ++i) held[r / kDenseRows][t][i] = acc[t][i];
-    }
-  }
-  for (std::int64_t r = 0; r < rows; r += kDenseRows)
-    dense_finish<Load, kDenseRows, T>(w + r * k, k, x, x_stride, held[r / kDenseRows], out + r, out_stride);
-}
-
-template <class Load, int T>
-void dense_tokens(const typename Load::Element* w, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
-                  float* out, std::int64_t out_stride) {
-  std::int64_t r = 0;
-  for (const std::int64_t whole = rows / kDenseRows * kDenseRows; r < whole; r += kDensePiece) {
-    const std::int64_t n = whole - r < kDensePiece ? whole - r : kDensePiece;
-    dense_piece<Load, T>(w + r * k, n, k, x, x_stride, out + r, out_stride);
-  }
-  for (r = rows / kDenseRows * kDenseRows; r < rows; ++r) dense_whole<Load, 1, T>(w + r * k, k, x, x_stride, out + r, out_stride);
-}
-
-/// Activations outside, rows inside: a group of activations stays in the first-level cache while the weights of a piece
-/// come from the second level. The caller gives so many rows that they fit there.
-template <class Load>
-void dense(const void* weights, std::int64_t rows, std::int64_t k, const float* x, std::int64_t x_stride,
-           std::int64_t count, float* out, std::int64_t out_stride) {
-  const auto* w = static_cast<const typename Load::Element*>(weights);
-  std::int64_t t = 0;
-  const auto take = [&]<int T>() {
-    for (; t + T <= count; t += T) dense_tokens<Load, T>(w, rows, k, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
-  };
-  take.template operator()<kDenseTokens>();
-  if constexpr (kDenseTokens > 4) take.template operator()<4>();
-  if constexpr (kDenseTokens > 2) take.template operator()<2>();
-  take.template operator()<1>();
-}
+#include "inference/cpu/kernels_dense.inl"
 
 /// Asks for elements that are needed soon: the pages of a timeline lie apart, which no prefetcher of the hardware sees.
 template <class Load>
@@ -246,6 +117,24 @@ void mix(const float* weights, std::int64_t weight_stride, int queries, const vo
     mix_block<Load, 1>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
 }
 
+void quantize_wide(const float* x, std::int64_t index, const QuantizedRows& rows) {
+  const std::int64_t blocks = rows.k / kBlock;
+  for (std::int64_t b = 0; b < blocks; ++b, x += kBlock) {
+    V tops = zero(), unordered = zero();
+    for (int i = 0; i < kBlock; i += kWidth) {
+      const V v = load(x + i);
+      tops = max(tops, max(v, sub(zero(), v)));
+      unordered = add(unordered, sub(v, v));  // Infinity minus infinity is not a number either.
+    }
+    const float top = largest(tops), doubt = sum(unordered);
+    const bool finite = doubt == 0;
+    const float inverse = finite && top >= kTiniest ? kHalfCodes / top : 0.0f;
+    const std::int64_t at = index * blocks + b;
+    for (int i = 0; i < kBlock; i += kWidth) store_words(rows.wide + at * kBlock + i, finite ? mul(load(x + i), splat(inverse)) : zero());
+    rows.wide_scales[at] = finite ? (top >= kTiniest ? top / kHalfCodes : 0.0f) : __builtin_nanf("");
+  }
+}
+
 /// Eight vectors at a time, with the same prefetch as the matrix kernels: reads as fast as the memory gives.
 float sum_all(const float* x, std::int64_t n) {
   V acc[8];
@@ -315,9 +204,9 @@ float exp_weights(float* x, float scale, std::int64_t n, float* shift_out) {
 }
 
 /// The tile kernels of a KernelSet, in the order of PackedFormat.
-#define KONTOR_TILE_KERNELS                                                                                             \
+#define KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half)                                                  \
   {tile_simple<4, 8, false>, tile_simple<4, 0, true>, tile_simple<5, 16, false>, tile_simple<5, 0, true>,               \
    tile_simple<8, 128, false>, tile_k<4>, tile_k<5>, tile_fine<6, 32>,                                                  \
    tile_fine<2, 0, CodeTable::none, true>, tile_fine<3, 4>, tile_simple<4, 0, false, CodeTable::non_linear>,            \
    tile_fine<4, 0, CodeTable::non_linear>, tile_simple<4, 0, false, CodeTable::e2m1_doubled, true>,                     \
-   tile_fine<8, 128, CodeTable::none, false, true>}
+   tile_fine<8, 128, CodeTable::none, false, true>, tile_half}

@@ -21,6 +21,7 @@ inline V load(const float* p) { return vld1q_f32(p); }
 inline V load_half(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 inline V load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 inline void store(float* p, V v) { vst1q_f32(p, v); }
+inline void store_words(std::int16_t* p, V v) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(v))); }
 inline V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline V add(V a, V b) { return vaddq_f32(a, b); }
@@ -260,14 +261,39 @@ void fine_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* 
   }
 }
 
+/// Four rows, two columns a word: even and odd columns are multiplied apart and summed into the same lanes.
+template <int T>
+void half_block(const u8* p, const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  const std::int64_t blocks = a.k / kBlock;
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    V acc[T];
+    for (int t = 0; t < T; ++t) acc[t] = zero();
+    const u8* q = p;
+    for (std::int64_t b = 0; b < blocks; ++b, q += 32 + 16 * 64) {
+      int32x4_t sums[T];
+      for (int t = 0; t < T; ++t) sums[t] = vdupq_n_s32(0);
+      for (int g = 0; g < 16; ++g) {
+        const int16x4x2_t w = vld2_s16(reinterpret_cast<const std::int16_t*>(q + 32 + 64 * g + 16 * quarter));
+        for (int t = 0; t < T; ++t) {
+          const std::int16_t* x = a.wide + ((first + t) * blocks + b) * kBlock + 2 * g;
+          sums[t] = vmlal_n_s16(vmlal_n_s16(sums[t], w.val[0], x[0]), w.val[1], x[1]);
+        }
+      }
+      const V scale = bfloats(q + 8 * quarter);
+      for (int t = 0; t < T; ++t) acc[t] = fma(mul(vcvtq_f32_s32(sums[t]), splat(a.wide_scales[(first + t) * blocks + b])), scale, acc[t]);
+    }
+    for (int t = 0; t < T; ++t) store(out + t * out_stride + 4 * quarter, acc[t]);
+  }
+}
+
 #include "inference/cpu/kernels_tiles.inl"
 
 constexpr KernelSet kSet{
     "neon",
-    KONTOR_TILE_KERNELS,
+    KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
+    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

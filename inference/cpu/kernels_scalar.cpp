@@ -28,6 +28,7 @@ inline V load(const float* p) { return each([&](int i) { return p[i]; }); }
 inline V load_half(const std::uint16_t* p) { return each([&](int i) { return half_to_float(p[i]); }); }
 inline V load_bf16(const std::uint16_t* p) { return each([&](int i) { return bfloat16_to_float(p[i]); }); }
 inline void store(float* p, V v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
+inline void store_words(std::int16_t* p, V v) { for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int16_t>(std::lrintf(v.lane[i])); }
 inline V fma(V a, V b, V c) { return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; }); }
 inline float fma(float a, float b, float c) { return a * b + c; }
 inline V add(V a, V b) { return each([&](int i) { return a.lane[i] + b.lane[i]; }); }
@@ -197,12 +198,33 @@ void tile_fine(const std::byte* tile, const QuantizedRows& a, std::int64_t first
   }
 }
 
+void tile_half(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  const std::int64_t blocks = a.k / kBlock;
+  for (std::int64_t t = 0; t < count; ++t) {
+    for (int row = 0; row < kTileRows; ++row) {
+      const u8* p = reinterpret_cast<const u8*>(tile);
+      float acc = 0;
+      for (std::int64_t b = 0; b < blocks; ++b, p += 32 + 16 * 64) {
+        const std::int64_t at = (first + t) * blocks + b;
+        std::int32_t sum = 0;
+        for (int i = 0; i < kBlock; ++i) {
+          std::int16_t code;
+          __builtin_memcpy(&code, p + 32 + i / 2 * 64 + row * 4 + i % 2 * 2, 2);
+          sum += code * a.wide[at * kBlock + i];
+        }
+        acc += static_cast<float>(sum) * a.wide_scales[at] * bfloat_at(p, row);
+      }
+      out[t * out_stride + row] = acc;
+    }
+  }
+}
+
 constexpr KernelSet kSet{
     "scalar",
-    KONTOR_TILE_KERNELS,
+    KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
+    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
 
 }  // namespace
 

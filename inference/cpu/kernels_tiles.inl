@@ -42,3 +42,15 @@ void tile_fine(const std::byte* tile, const QuantizedRows& a, std::int64_t first
   if constexpr (kGroupRows > 2) take.template operator()<2>();
   take.template operator()<1>();
 }
+
+void tile_half(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  const auto* p = reinterpret_cast<const std::uint8_t*>(tile);
+  std::int64_t t = 0;
+  const auto take = [&]<int T>() {
+    for (; t + T <= count; t += T) half_block<T>(p, a, first + t, out + t * out_stride, out_stride);
+  };
+  take.template operator()<kGroupRows>();
+  if constexpr (kGroupRows > 4) take.template operator()<4>();
+  if constexpr (kGroupRows > 2) take.template operator()<2>();
+  take.template operator()<1>();
+}

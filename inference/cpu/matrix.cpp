@@ -57,8 +57,8 @@ Result<Matrix> Matrix::create(const Tensor& tensor, bool expand_to_f32, ThreadPo
   Matrix result;
   result.rows_ = tensor.rows();
   result.columns_ = tensor.row_elements();
-  const auto format = packed_format(tensor.type);
-  if (tensor.type == TensorType::f32 || (!expand_to_f32 && (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16))) {
+  const auto format = packed_format(tensor.type, tensor.row_elements());
+  if (tensor.type == TensorType::f32 || (!expand_to_f32 && !format && (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16))) {
     result.form_ = tensor.type == TensorType::f32 ? Form::f32 : tensor.type == TensorType::f16 ? Form::f16 : Form::bf16;
     result.data_ = tensor.data;
     return result;
@@ -94,8 +94,8 @@ std::uint64_t Matrix::bytes_in_memory(const Tensor& tensor, bool expand_to_f32) 
   const auto elements = static_cast<std::uint64_t>(tensor.elements);
   if (tensor.type == TensorType::f32) return 0;
   if (expand_to_f32) return elements * sizeof(float);
-  if (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16) return 0;
-  const auto format = packed_format(tensor.type);
+  const auto format = packed_format(tensor.type, tensor.row_elements());
+  if (!format && (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16)) return 0;
   if (!format) return elements * sizeof(std::uint16_t);
   return static_cast<std::uint64_t>((tensor.rows() + kTileRows - 1) / kTileRows * cpu::tile_bytes(*format, tensor.row_elements()));
 }
@@ -111,11 +111,12 @@ Result<Matrix> Matrix::mapped(const Tensor& tensor, bool expand_to_f32) {
   result.form_ = Form::mapped;
   result.as_f32_ = expand_to_f32;
   if (tensor.type == TensorType::f32) result.form_ = Form::f32;
-  if (!expand_to_f32 && tensor.type == TensorType::f16) result.form_ = Form::f16;
+  const auto format = packed_format(tensor.type, result.columns_);
+  if (!expand_to_f32 && !format && tensor.type == TensorType::f16) result.form_ = Form::f16;
   if (!expand_to_f32 && tensor.type == TensorType::bf16) result.form_ = Form::bf16;
   if (result.form_ != Form::mapped) return result;
   result.source_ = std::make_unique<const Tensor>(tensor);
-  if (const auto format = packed_format(tensor.type); format && !expand_to_f32) {
+  if (format && !expand_to_f32) {
     result.packs_ = true;
     result.format_ = *format;
     result.tile_bytes_ = cpu::tile_bytes(*format, result.columns_);
@@ -148,10 +149,45 @@ std::uint64_t Matrix::bytes() const {
   return 0;
 }
 
-void quantize_rows(const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
-  const std::int64_t k = activations.quantized.k;
+void ConvertedRows::grow(std::int64_t values, ActivationForm form) {
+  const auto resize = [](auto& vector, std::int64_t size) {
+    if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
+  };
+  const std::int64_t blocks = values / kBlock + 1;
+  if (form.int8) {
+    resize(codes, values);
+    resize(scales, blocks);
+    resize(sums, blocks);
+    resize(half_sums, 2 * blocks);
+  }
+  if (form.int16) {
+    resize(wide, values);
+    resize(wide_scales, blocks);
+  }
+  if (form.bf16) resize(narrow, values);
+}
+
+void ConvertedRows::lend(Activations& activations, std::int64_t columns, ActivationForm form) {
+  QuantizedRows& q = activations.quantized;
+  q = {};
+  q.k = columns;
+  if (form.int8) q.values = codes.data(), q.scales = scales.data(), q.sums = sums.data(), q.half_sums = half_sums.data();
+  if (form.int16) q.wide = wide.data(), q.wide_scales = wide_scales.data();
+  activations.narrow = form.bf16 ? narrow.data() : nullptr;
+}
+
+void convert_rows_here(const Activations& activations, std::int64_t columns, ActivationForm form, std::int64_t begin, std::int64_t end, const KernelSet& kernels) {
+  for (std::int64_t t = begin; t < end; ++t) {
+    if (form.int8) kernels.quantize(activations.values + t * columns, t, activations.quantized);
+    if (form.int16) kernels.quantize_wide(activations.values + t * columns, t, activations.quantized);
+    if (form.bf16) kernels.narrow(activations.values + t * columns, columns, activations.narrow + t * columns);
+  }
+}
+
+void convert_rows(const Activations& activations, std::int64_t columns, ActivationForm form, const KernelSet& kernels, ThreadPool& pool) {
+  if (!form.int8 && !form.int16 && !form.bf16) return;
   pool.parallel_for(activations.count, 4, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) kernels.quantize(activations.values + t * k, t, activations.quantized);
+    convert_rows_here(activations, columns, form, begin, end, kernels);
   });
 }
 
@@ -168,7 +204,8 @@ class MatrixProduct {
   }
 
  private:
-  static constexpr std::int64_t kActivations = 8;
+  static constexpr std::int64_t kActivations = 12;
+  static constexpr std::int64_t kPairedActivations = 2;  ///< Fewer gain nothing by two tiles at once.
   static constexpr std::int64_t kCachedBytes = 640 << 10;
 
   static void run_cached(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
@@ -180,15 +217,28 @@ class MatrixProduct {
     if (m.form_ != Matrix::Form::packed) {
       const std::int64_t first = begin * kTileRows, rows = std::min(m.rows_, end * kTileRows) - first;
       const int element = m.form_ == Matrix::Form::f32 ? 4 : 2;
-      const DenseKernel kernel = m.form_ == Matrix::Form::f32   ? kernels.dense_f32
-                                 : m.form_ == Matrix::Form::f16 ? kernels.dense_f16
-                                                                : kernels.dense_bf16;
-      return kernel(m.data_ + first * m.columns_ * element, rows, m.columns_, a.values, m.columns_, a.count,
-                    product.out + first, product.out_stride);
+      return run_dense(m.form_, m.data_ + first * m.columns_ * element, rows, m.columns_, a, product.out + first, product.out_stride, kernels);
     }
-    for (std::int64_t t = 0; t < a.count; t += kActivations)
-      for (std::int64_t i = begin; i < end; ++i)
-        tile(product, i, m.data_ + i * m.tile_bytes_, t, std::min(kActivations, a.count - t), a, kernels);
+    const TilePairKernel pair = a.count >= kPairedActivations ? kernels.tile_pair[static_cast<int>(m.format_)] : nullptr;
+    for (std::int64_t t = 0; t < a.count; t += kActivations) {
+      const std::int64_t count = std::min(kActivations, a.count - t);
+      std::int64_t i = begin;
+      for (; pair && i + 2 <= end && (i + 2) * kTileRows <= m.rows_; i += 2) {
+        const std::byte* data = m.data_ + i * m.tile_bytes_;
+        pair(data, data + m.tile_bytes_, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
+      }
+      for (; i < end; ++i) tile(product, i, m.data_ + i * m.tile_bytes_, t, count, a, kernels);
+    }
+  }
+
+  /// Rows that lie one behind the other.
+  static void run_dense(Matrix::Form form, const void* weights, std::int64_t rows, std::int64_t k, const Activations& a, float* out,
+                        std::int64_t out_stride, const KernelSet& kernels) {
+    if (form == Matrix::Form::bf16 && a.narrow) return kernels.bf16_pairs(weights, rows, k, a.narrow, k, a.count, out, out_stride);
+    const DenseKernel kernel = form == Matrix::Form::f32   ? kernels.dense_f32
+                               : form == Matrix::Form::f16 ? kernels.dense_f16
+                                                           : kernels.dense_bf16;
+    kernel(weights, rows, k, a.values, k, a.count, out, out_stride);
   }
 
   /// Converts one tile into memory of this thread and multiplies by it.
@@ -218,8 +268,8 @@ class MatrixProduct {
       fits = !(std::fabs(expanded[i]) > 65504.0f);
       halves[i] = float_to_half(expanded[i]);
     }
-    if (fits) kernels.dense_f16(halves, rows, k, a.values, k, a.count, out, product.out_stride);
-    else kernels.dense_f32(expanded, rows, k, a.values, k, a.count, out, product.out_stride);
+    if (fits) run_dense(Matrix::Form::f16, halves, rows, k, a, out, product.out_stride, kernels);
+    else run_dense(Matrix::Form::f32, expanded, rows, k, a, out, product.out_stride, kernels);
   }
 
   static void tile(const Product& product, std::int64_t index, const std::byte* data, std::int64_t first, std::int64_t count,

@@ -10,10 +10,19 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace kontor::inference::cpu {
 
-/// Maps `columns` inputs to `rows` outputs. Stored as the file has it (F32, F16, BF16: a view of the mapping), packed
+/// Forms of activations beside float32; sets of matrices that share activations join theirs.
+struct ActivationForm {
+  bool int8 = false;
+  bool int16 = false;
+  bool bf16 = false;
+};
+inline ActivationForm operator|(ActivationForm a, ActivationForm b) { return {a.int8 || b.int8, a.int16 || b.int16, a.bf16 || b.bf16}; }
+
+/// Maps `columns` inputs to `rows` outputs. Stored as the file has it (F32, BF16: a view of the mapping), packed
 /// into tiles (see packed.hpp), or expanded: to float32 on request, and to F16 where a type has no packed form.
 class Matrix {
  public:
@@ -33,8 +42,11 @@ class Matrix {
 
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
-  /// Whether it takes activations in 8 bit.
-  bool packed() const { return form_ == Form::packed || (form_ == Form::mapped && packs_); }
+  /// What it takes activations in: codes of 8 or 16 bit where it is packed, bfloat16 where its weights are (and the kernels can).
+  ActivationForm activations() const {
+    const bool packed = form_ == Form::packed || (form_ == Form::mapped && packs_), half = format_ == PackedFormat::half;
+    return {packed && !half, packed && half, form_ == Form::bf16};
+  }
   /// Bytes that a mapped matrix would take in its packed form; 0 where it has none or needs none.
   std::uint64_t packed_bytes() const { return form_ == Form::mapped && packs_ ? tiles() * static_cast<std::uint64_t>(tile_bytes_) : 0; }
   /// Bytes that one multiplication reads.
@@ -58,15 +70,36 @@ class Matrix {
   bool as_f32_ = false;
 };
 
-/// Rows of activations for multiplications: float32, and int8 blocks where a packed matrix asks for them.
+/// Rows of activations for multiplications: float32, and what matrices ask for beside it.
 struct Activations {
-  const float* values = nullptr;  ///< (count, columns)
-  QuantizedRows quantized;        ///< Filled by quantize_rows.
+  const float* values = nullptr;      ///< (count, columns)
+  QuantizedRows quantized;            ///< For packed matrices.
+  std::uint16_t* narrow = nullptr;    ///< (count, columns) in bfloat16, for BF16 weights; null: they are multiplied in float32.
   std::int64_t count = 0;
 };
 
-/// Fills `activations.quantized`, whose buffers have room, from `activations.values`.
-void quantize_rows(const Activations& activations, const KernelSet& kernels, ThreadPool& pool);
+/// Memory for the forms of activations beside float32.
+struct ConvertedRows {
+  std::vector<std::int8_t> codes;
+  std::vector<std::int16_t> wide;
+  std::vector<std::uint16_t> narrow;
+  std::vector<float> scales, sums, wide_scales;
+  std::vector<std::int32_t> half_sums;
+
+  /// Room for so many values in these forms; never shrinks. Throws bad_alloc.
+  void grow(std::int64_t values, ActivationForm form);
+  /// Points `activations` at the forms, whose rows begin at the start of the memory.
+  void lend(Activations& activations, std::int64_t columns, ActivationForm form);
+};
+
+/// `form` without what the kernels do not multiply by.
+inline ActivationForm usable(ActivationForm form, const KernelSet& kernels) { return {form.int8, form.int16, form.bf16 && kernels.narrow}; }
+
+/// Fills `activations.quantized` and `activations.narrow` from `activations.values` as far as `form` has them; their
+/// buffers have room. Bfloat16 needs a kernel set that has it.
+void convert_rows(const Activations& activations, std::int64_t columns, ActivationForm form, const KernelSet& kernels, ThreadPool& pool);
+/// The same for rows [begin, end) on the calling thread.
+void convert_rows_here(const Activations& activations, std::int64_t columns, ActivationForm form, std::int64_t begin, std::int64_t end, const KernelSet& kernels);
 
 /// One product of a set that is computed in one parallel loop: out (count, rows) = activations * matrix^T.
 struct Product {

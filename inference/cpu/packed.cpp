@@ -16,13 +16,15 @@ int packing::code_bytes(PackedFormat format) {
     case PackedFormat::q5_0: case PackedFormat::q5_1: case PackedFormat::q5_k: return 5 * kVector;
     case PackedFormat::q6_k: return 6 * kVector;
     case PackedFormat::q8_0: case PackedFormat::wide_k: return 8 * kVector;
+    case PackedFormat::half: return 16 * kVector;
   }
   return 0;
 }
 
 int packing::header_bytes(PackedFormat format) {
   switch (format) {
-    case PackedFormat::q4_0: case PackedFormat::q5_0: case PackedFormat::q8_0: case PackedFormat::iq4_nl: case PackedFormat::mxfp4: return 32;
+    case PackedFormat::q4_0: case PackedFormat::q5_0: case PackedFormat::q8_0: case PackedFormat::iq4_nl: case PackedFormat::mxfp4:
+    case PackedFormat::half: return 32;
     case PackedFormat::q4_1: case PackedFormat::q5_1: return 64;
     case PackedFormat::q4_k: case PackedFormat::q5_k: return 64 + 8 * 32;
     case PackedFormat::q3_k: case PackedFormat::q6_k: case PackedFormat::iq4_xs: return 32 + 16 * 16;
@@ -137,8 +139,9 @@ void pack_6k(const u8* block, int row, u8* out) {
 
 }  // namespace
 
-std::optional<PackedFormat> packed_format(TensorType type) {
+std::optional<PackedFormat> packed_format(TensorType type, std::int64_t columns) {
   switch (type) {
+    case TensorType::f16: return columns % kBlock == 0 ? std::optional(PackedFormat::half) : std::nullopt;
     case TensorType::q4_0: return PackedFormat::q4_0;
     case TensorType::q4_1: return PackedFormat::q4_1;
     case TensorType::q5_0: return PackedFormat::q5_0;
@@ -161,7 +164,7 @@ std::optional<PackedFormat> packed_format(TensorType type) {
 GroupSize group_size(PackedFormat format) {
   switch (format) {
     case PackedFormat::q4_0: case PackedFormat::q4_1: case PackedFormat::q5_0: case PackedFormat::q5_1: case PackedFormat::q8_0:
-    case PackedFormat::iq4_nl: case PackedFormat::mxfp4: return {kBlock, header_bytes(format) + code_bytes(format)};
+    case PackedFormat::iq4_nl: case PackedFormat::mxfp4: case PackedFormat::half: return {kBlock, header_bytes(format) + code_bytes(format)};
     default: return {kSuperBlock, header_bytes(format) + 8 * code_bytes(format)};
   }
 }
@@ -174,7 +177,7 @@ std::int64_t tile_bytes(PackedFormat format, std::int64_t k) {
 void pack_tile(PackedFormat format, const Tensor& tensor, std::int64_t first_row, std::byte* out) {
   const GroupSize group = group_size(format);
   const std::int64_t groups = tensor.row_elements() / group.values;
-  const std::int64_t block_bytes = info(tensor.type).block_bytes;
+  const std::int64_t block_bytes = info(tensor.type).block_bytes * (group.values / info(tensor.type).block_elements);
   const int rows = static_cast<int>(std::min<std::int64_t>(kTileRows, tensor.rows() - first_row));
   // Missing rows: all bits zero is scale zero, so the codes do not matter.
   if (rows < kTileRows) std::memset(out, 0, static_cast<std::size_t>(groups * group.bytes));
@@ -190,6 +193,7 @@ void pack_tile(PackedFormat format, const Tensor& tensor, std::int64_t first_row
         case PackedFormat::iq4_nl: pack_4nl(in, row, to); break;
         case PackedFormat::iq4_xs: pack_4xs(in, row, to); break;
         case PackedFormat::mxfp4: pack_mxfp4(in, row, to); break;
+        case PackedFormat::half: pack_half(in, row, to); break;
         case PackedFormat::wide_k: pack_wide(tensor.type, in, row, to); break;
         default: pack_simple(format, in, row, to);
       }

@@ -30,6 +30,7 @@ void pack_2k(const u8* block, int row, u8* out);
 void pack_3k(const u8* block, int row, u8* out);
 void pack_4nl(const u8* block, int row, u8* out);
 void pack_4xs(const u8* block, int row, u8* out);
+void pack_half(const u8* values, int row, u8* out);
 void pack_mxfp4(const u8* block, int row, u8* out);
 void pack_wide(TensorType type, const u8* block, int row, u8* out);
 

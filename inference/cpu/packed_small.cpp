@@ -1,9 +1,10 @@
-// Packers of the types with four bits and less: Q2_K, Q3_K, MXFP4 and the IQ types. Layouts of the blocks as in
-// dequantize_k.cpp and dequantize_codebook.cpp.
+// Packers of F16 and of the types with four bits and less: Q2_K, Q3_K, MXFP4 and the IQ types. Layouts of the blocks as
+// in dequantize_k.cpp and dequantize_codebook.cpp.
 
 #include "inference/cpu/packed_parts.hpp"
 #include "inference/dequantize.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace kontor::inference::cpu::packing {
@@ -142,6 +143,30 @@ void pack_wide(TensorType type, const u8* block, int row, u8* out) {
     for (int i = 16 * g; i < 16 * (g + 1); ++i) codes[i] = static_cast<u8>((usable ? std::lrintf(values[i] / unit) : 0) + 128);
   }
   for (int j = 0; j < 8; ++j) put_codes(codes + kBlock * j, 8, row, out + header_bytes(PackedFormat::wide_k) + j * code_bytes(PackedFormat::wide_k));
+}
+
+/// 32 binary16 values. Loops that compilers vectorise: a model has billions of them.
+void pack_half(const u8* values, int row, u8* out) {
+  std::uint16_t bits[kBlock];
+  std::memcpy(bits, values, sizeof(bits));
+  int top = 0;
+  for (const std::uint16_t b : bits) top = std::max(top, b & 0x7fff);
+  // The scale is rounded up, so that no code exceeds the largest.
+  constexpr int kInfinity = 0x7c00;
+  std::uint32_t scale = 0x7fc0;
+  if (top < kInfinity) scale = (__builtin_bit_cast(std::uint32_t, half_to_float(static_cast<std::uint16_t>(top)) / kHalfCodes) + 0xffff) >> 16;
+  const float value = __builtin_bit_cast(float, scale << 16);
+  // binary16 bits moved to the place of float32 ones are the number times 2^-112; adding 1.5 * 2^23 rounds to an integer.
+  const float inverse = top > 0 && top < kInfinity ? 1.0f / value : 0.0f;
+  std::int16_t codes[kBlock];
+  for (int i = 0; i < kBlock; ++i) {
+    const float magnitude = __builtin_bit_cast(float, (bits[i] & 0x7fffu) << 13);
+    const int code = static_cast<int>(__builtin_bit_cast(std::uint32_t, magnitude * 0x1p112f * inverse + 12582912.0f) & 0x3fff);
+    codes[i] = static_cast<std::int16_t>(bits[i] & 0x8000 ? -code : code);
+  }
+  const auto stored = static_cast<std::uint16_t>(scale);
+  std::memcpy(out + row * 2, &stored, 2);
+  for (int p = 0; p < kBlock / 2; ++p) std::memcpy(out + 32 + p * kVector + row * 4, codes + 2 * p, 4);
 }
 
 }  // namespace kontor::inference::cpu::packing

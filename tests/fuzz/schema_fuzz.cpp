@@ -21,12 +21,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (wrapped.size() < second.size()) std::abort();
   const auto schema = parse_json(first);
   if (!schema) return 0;
-  const auto compiled = tools::Schema::compile(*schema);
+  const auto value = parse_json(second);
+  tools::SchemaDocuments documents;  // The second text is one the first can refer to, too.
+  if (value) documents.emplace("http://x/", *value);
+  const auto compiled = tools::Schema::compile(*schema, {.documents = &documents});
   if (!compiled) {
     if (compiled.error().message.empty()) std::abort();
     return 0;
   }
-  const auto value = parse_json(second);
   const Json& subject = value ? *value : *schema;
   if (compiled->validate(subject, 1).empty() != compiled->validate(subject, 8).empty()) std::abort();
   return 0;

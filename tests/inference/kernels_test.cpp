@@ -85,27 +85,37 @@ struct RandomTensor {
   Tensor tensor;
 };
 
-/// Buffers for quantised activations.
-struct Quantized {
-  Quantized(std::int64_t n, std::int64_t k)
-      : values(static_cast<std::size_t>(n * k)), scales(values.size() / 32), sums(scales.size()), half_sums(2 * scales.size()),
-        rows{values.data(), scales.data(), sums.data(), half_sums.data(), k} {}
-  std::vector<std::int8_t> values;
-  std::vector<float> scales, sums;
-  std::vector<std::int32_t> half_sums;
-  QuantizedRows rows;
-};
-
-std::vector<float> multiply_with(const KernelSet& set, const Matrix& matrix, const float* x, std::int64_t count, Quantized& buffers, ThreadPool& pool) {
-  Activations activations{x, {}, count};
-  if (matrix.packed()) {
-    activations.quantized = buffers.rows;
-    quantize_rows(activations, set, pool);
-  }
+std::vector<float> multiply_with(const KernelSet& set, const Matrix& matrix, const float* x, std::int64_t count, ConvertedRows& buffers, ThreadPool& pool) {
+  const ActivationForm form = usable(matrix.activations(), set);
+  Activations activations{x, {}, nullptr, count};
+  buffers.grow(count * matrix.columns(), form);
+  buffers.lend(activations, matrix.columns(), form);
+  convert_rows(activations, matrix.columns(), form, set, pool);
   std::vector<float> out(static_cast<std::size_t>(count * matrix.rows()), -1.0f);
   const Product product[] = {{&matrix, out.data(), matrix.rows()}};
   multiply(product, activations, set, pool);
   return out;
+}
+
+/// What a packed F16 row holds: codes of 14 bits on a scale for 32 values that is a bfloat16, rounded up.
+void hold_halves(std::vector<float>& row) {
+  for (std::size_t b = 0; b + 32 <= row.size(); b += 32) {
+    float top = 0;
+    for (std::size_t i = b; i < b + 32; ++i) top = std::max(top, std::fabs(row[i]));
+    const float scale = __builtin_bit_cast(float, (__builtin_bit_cast(std::uint32_t, top / 8191) + 0xffff) & 0xffff0000u);
+    for (std::size_t i = b; i < b + 32 && top > 0; ++i) {
+      const float held = std::nearbyint(row[i] / scale) * scale;
+      CHECK(std::fabs(held - row[i]) <= top * 0x1p-13f);
+      row[i] = held;
+    }
+  }
+}
+
+/// Half to even, as the processor does.
+float nearest_bf16(float value) {
+  std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value);
+  bits += 0x7fff + (bits >> 16 & 1);
+  return __builtin_bit_cast(float, bits & 0xffff0000u);
 }
 
 constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q4_0, TensorType::q4_1, TensorType::q5_0,
@@ -125,19 +135,25 @@ TEST_CASE("matrix products of every type and kernel set equal the sum of expande
     REQUIRE(matrix.has_value());
     std::vector<float> row(kColumns);
     for (const KernelSet* set : available_kernels()) {
-      Quantized buffers(kCount, kColumns);
+      ConvertedRows buffers;
       const auto out = multiply_with(*set, *matrix, x.data(), kCount, buffers, pool);
       double worst = 0;
       for (std::int64_t r = 0; r < kRows; ++r) {
         REQUIRE(dequantize_row(random.tensor, r, row.data()).has_value());
+        if (type == TensorType::f16) hold_halves(row);
         for (std::int64_t t = 0; t < kCount; ++t) {
           double sum = 0, magnitude = 0;
           for (std::int64_t i = 0; i < kColumns; ++i) {
             const std::int64_t at = t * kColumns + i;
-            const double a = matrix->packed() ? double{buffers.scales[static_cast<std::size_t>(at / 32)]} * buffers.values[static_cast<std::size_t>(at)]
-                                              : double{x[static_cast<std::size_t>(at)]};
-            sum += double{row[static_cast<std::size_t>(i)]} * a;
-            magnitude += std::fabs(double{row[static_cast<std::size_t>(i)]} * a);
+            const ActivationForm form = usable(matrix->activations(), *set);
+            const auto value = static_cast<std::size_t>(at), block = value / 32;
+            const double a = form.int8    ? double{buffers.scales[block]} * buffers.codes[value]
+                             : form.int16 ? double{buffers.wide_scales[block]} * buffers.wide[value]
+                             : form.bf16  ? double{nearest_bf16(x[value])}
+                                          : double{x[value]};
+            const double product = double{row[static_cast<std::size_t>(i)]} * a;
+            sum += product;
+            magnitude += std::fabs(product);
           }
           // Scale and minimum of a block can cancel: their products are larger than the values they make.
           const double bound = 4 * kColumns * kEpsilon * magnitude + 1e-6;
@@ -161,7 +177,7 @@ TEST_CASE("a row's product has the same bits whatever is computed together with 
         ThreadPool pool(threads);
         const auto matrix = Matrix::create(random.tensor, false, pool);
         REQUIRE(matrix.has_value());
-        Quantized buffers(13, kColumns);
+        ConvertedRows buffers;
         if (single.empty()) {
           for (std::int64_t t = 0; t < 13; ++t) {
             const auto row = multiply_with(*set, *matrix, x.data() + t * kColumns, 1, buffers, pool);
@@ -176,25 +192,74 @@ TEST_CASE("a row's product has the same bits whatever is computed together with 
   }
 }
 
+TEST_CASE("rows of halves whose length fills no vector meet every column, alone and in batches") {
+  ThreadPool pool(1);
+  for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16}) {
+    for (const std::int64_t columns : {3, 31, 100, 2103}) {
+      constexpr std::int64_t kRows = 21, kCount = 9;
+      const std::vector<float> x = floats(static_cast<std::size_t>(columns * kCount), 7);
+      const RandomTensor random(type, columns, kRows);
+      const auto matrix = Matrix::create(random.tensor, false, pool);
+      REQUIRE(matrix.has_value());
+      std::vector<float> row(static_cast<std::size_t>(columns));
+      for (const KernelSet* set : available_kernels()) {
+        INFO(to_string(type) << " " << set->name << " " << columns << " columns");
+        ConvertedRows buffers;
+        const auto all = multiply_with(*set, *matrix, x.data(), kCount, buffers, pool);
+        for (std::int64_t t = 0; t < kCount; ++t) {
+          const auto alone = multiply_with(*set, *matrix, x.data() + t * columns, 1, buffers, pool);
+          CHECK(std::memcmp(alone.data(), all.data() + t * kRows, kRows * sizeof(float)) == 0);
+        }
+        // Bfloat16 has eight bits: up to 2^-8 of an activation are rounded away.
+        const double rounding = set->narrow && type == TensorType::bf16 ? 0x1p-8 : 0;
+        for (std::int64_t r = 0; r < kRows; ++r) {
+          REQUIRE(dequantize_row(random.tensor, r, row.data()).has_value());
+          for (std::int64_t t = 0; t < kCount; ++t) {
+            double sum = 0, magnitude = 0;
+            for (std::int64_t i = 0; i < columns; ++i) {
+              const double product = double{row[static_cast<std::size_t>(i)]} * double{x[static_cast<std::size_t>(t * columns + i)]};
+              sum += product;
+              magnitude += std::fabs(product);
+            }
+            CHECK(std::fabs(double{all[static_cast<std::size_t>(t * kRows + r)]} - sum) <= (rounding + 2 * static_cast<double>(columns) * kEpsilon) * magnitude);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("quantised activations are within half a step, and what is not a number stays none") {
   for (const KernelSet* set : available_kernels()) {
-    Quantized q(4, 64);
+    ConvertedRows q;
+    Activations rows;
+    q.grow(256, {true, true, false});
+    q.lend(rows, 64, {true, true, false});
     std::vector<float> x = floats(256, 9);
     std::fill(x.begin() + 64, x.begin() + 96, 0.0f);
     x[130] = std::numeric_limits<float>::quiet_NaN();
     x[200] = -std::numeric_limits<float>::infinity();
-    for (int t = 0; t < 4; ++t) set->quantize(x.data() + 64 * t, t, q.rows);
+    for (int t = 0; t < 4; ++t) set->quantize(x.data() + 64 * t, t, rows.quantized), set->quantize_wide(x.data() + 64 * t, t, rows.quantized);
     INFO(set->name);
     for (std::size_t i = 0; i < 128; ++i)
-      CHECK(std::fabs(double{q.scales[i / 32]} * q.values[i] - double{x[i]}) <= double{q.scales[i / 32]} * 0.5001);
+      CHECK(std::fabs(double{q.scales[i / 32]} * q.codes[i] - double{x[i]}) <= double{q.scales[i / 32]} * 0.5001);
     CHECK(q.scales[2] == 0.0f);
     CHECK(std::isnan(q.scales[4]));
     CHECK(std::isnan(q.sums[4]));
     CHECK(std::isfinite(q.scales[5]));
     CHECK(std::isnan(q.scales[6]));
     int sum = 0;
-    for (std::size_t i = 16; i < 32; ++i) sum += q.values[i];
+    for (std::size_t i = 16; i < 32; ++i) sum += q.codes[i];
     CHECK(q.half_sums[1] == sum);
+    // The wide codes: the same with finer steps, and never beyond what a sum of 32 products has room for.
+    for (std::size_t i = 0; i < 128; ++i) {
+      CHECK(std::fabs(double{q.wide_scales[i / 32]} * q.wide[i] - double{x[i]}) <= double{q.wide_scales[i / 32]} * 0.501);
+      CHECK(std::abs(q.wide[i]) <= kHalfCodes);
+    }
+    CHECK(q.wide_scales[2] == 0.0f);
+    CHECK(std::isnan(q.wide_scales[4]));
+    CHECK(std::isfinite(q.wide_scales[5]));
+    CHECK(std::isnan(q.wide_scales[6]));
   }
 }
 

@@ -5,12 +5,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <limits>
 #include <set>
+#include <tuple>
 
 using namespace kontor;
 using namespace kontor::inference;
@@ -127,4 +129,89 @@ TEST_CASE("a token masked with minus infinity is never drawn, and nothing left i
         "nonfinite_logits");
   CHECK(arg_max(std::vector<float>{std::nanf(""), 1}).error().kind == "nonfinite_logits");
   CHECK(*arg_max(std::vector<float>{1, 3, 3, kNever}) == 1);
+}
+
+namespace {
+
+/// The draw by definition: all candidates in order, added up until the sum exceeds the number.
+TokenId by_sorting(const Sampling& settings, const std::vector<float>& logits, std::uint64_t index) {
+  Sampler sampler(settings);
+  const auto candidates = sampler.distribution(logits, {});
+  REQUIRE(candidates.has_value());
+  const double draw = random_uniform(settings.seed, index);
+  double sum = 0;
+  for (const Candidate& candidate : *candidates)
+    if (draw < (sum += candidate.probability)) return candidate.id;
+  return candidates->back().id;
+}
+
+/// Logits of many shapes: bell curves, all equal, few values with many ties, a spike over a plain, steps that sums meet
+/// exactly, a long ramp, values far below the top, gaps of minus infinity.
+std::vector<std::vector<float>> many_logits(std::size_t size) {
+  std::vector<std::vector<float>> all;
+  const auto add = [&](auto&& value) {
+    auto& logits = all.emplace_back(size);
+    for (std::size_t i = 0; i < size; ++i) logits[i] = value(i);
+  };
+  const auto uniform = [](std::uint64_t seed, std::size_t i) { return static_cast<float>(random_uniform(seed, i)); };
+  for (const float spread : {0.01f, 0.3f, 1.0f, 3.0f})
+    add([&](std::size_t i) {
+      float sum = 0;
+      for (std::uint64_t k = 0; k < 6; ++k) sum += uniform(k, i) - 0.5f;
+      return spread * 1.414f * sum;
+    });
+  add([](std::size_t) { return 2.5f; });
+  add([&](std::size_t i) { return std::floor(uniform(7, i) * 4) * 0.25f; });
+  add([](std::size_t i) { return i == 77 ? 9.0f : 0.0f; });
+  add([](std::size_t i) { return i % 2 ? 0.0f : -0.69314718f; });
+  add([&](std::size_t i) { return -30.0f * static_cast<float>(i) / static_cast<float>(size); });
+  add([&](std::size_t i) { return i % 1000 == 5 ? 0.0f : -200.0f * uniform(8, i); });
+  add([&](std::size_t i) { return i % 3 ? -std::numeric_limits<float>::infinity() : uniform(9, i); });
+  add([&](std::size_t i) { return 1e30f * uniform(10, i); });
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("draws from flat distributions are those of a full sort") {
+  for (const std::size_t size : {std::size_t{1030}, std::size_t{32001}}) {
+    for (const auto& logits : many_logits(size)) {
+      for (const auto& [temperature, top_p, min_p] : {std::tuple(1.0f, 1.0f, 0.0f), std::tuple(0.6f, 0.95f, 0.0f), std::tuple(1.5f, 0.5f, 0.02f),
+                                                      std::tuple(1.0f, 0.9999999f, 0.0f), std::tuple(2.0f, 1.0f, 0.3f), std::tuple(0.05f, 0.75f, 0.0f)}) {
+        Sampling settings;
+        settings.temperature = temperature, settings.top_p = top_p, settings.min_p = min_p, settings.seed = size;
+        Sampler sampler(settings);
+        for (std::uint64_t i = 0; i < 6; ++i) {
+          const auto chosen = sampler.sample(logits, {});
+          REQUIRE(chosen.has_value());
+          CHECK(chosen->id == by_sorting(settings, logits, i));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a draw without a sort gives up only next to a boundary, and never takes what weighs nothing") {
+  const auto all = many_logits(50'000);
+  FlatSampler flat;
+  FlatDraw draw{.logits = all[2], .top = *std::max_element(all[2].begin(), all[2].end()), .least = -HUGE_VALF, .temperature = 1, .share = 1, .total = 0, .draw = 0};
+  int given_up = 0;
+  for (std::uint64_t i = 0; i < 200; ++i) draw.draw = random_uniform(4, i), given_up += !flat.choose(draw).has_value();
+  CHECK(given_up <= 2);
+  // Half of the weight, exactly: rounding decides between two tokens.
+  const std::vector<float> equal(4096, 1.0f);
+  draw.logits = equal, draw.top = 1;
+  draw.draw = 0.5;
+  CHECK(!flat.choose(draw).has_value());
+  draw.draw = 0.5 + 1e-5;
+  CHECK(flat.choose(draw) == TokenId{2048});
+  draw.draw = 0;
+  CHECK(flat.choose(draw) == TokenId{0});
+  draw.share = 0.25, draw.total = 4095.9, draw.draw = 0.99999;
+  CHECK(flat.choose(draw) == TokenId{1023});
+  draw.logits = all[10], draw.top = *std::max_element(all[10].begin(), all[10].end()), draw.share = 1, draw.least = draw.top - 0.5f;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    draw.draw = random_uniform(5, i);
+    if (const auto id = flat.choose(draw)) CHECK(all[10][static_cast<std::size_t>(*id)] >= draw.least);
+  }
 }

@@ -243,8 +243,9 @@ TEST_CASE("the server on pipes answers both revisions side by side", "[mcp][serv
   REQUIRE(::pipe(from) == 0);
   TestOffer offer;
   Dispatcher dispatcher(offer);
+  bool served = false;
   std::jthread thread([&](std::stop_token stop) {
-    CHECK(serve_stdio(dispatcher, to[0], from[1], stop).has_value());
+    served = serve_stdio(dispatcher, to[0], from[1], stop).has_value();
     ::close(from[1]);
   });
   const std::string lines = "garbage\n" + std::string(R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}})") + "\n" +
@@ -263,6 +264,7 @@ TEST_CASE("the server on pipes answers both revisions side by side", "[mcp][serv
   for (ssize_t count = 0; (count = ::read(from[0], piece, sizeof piece)) > 0;) all.append(piece, static_cast<std::size_t>(count));
   ::close(from[0]);
   ::close(to[0]);
+  CHECK(served);
   CHECK(offer.stopped == 1);
   CHECK(all.find("-32700") != std::string::npos);
   CHECK(all.find(R"("id":2,"result":{"tools")") != std::string::npos);

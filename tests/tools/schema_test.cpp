@@ -2,7 +2,11 @@
 
 #include "tools/schema.hpp"
 
+#include "tools/meta_schemas.hpp"
+
 #include <nlohmann/json.hpp>
+
+#include <chrono>
 
 namespace kontor::tools {
 namespace {
@@ -94,6 +98,111 @@ TEST_CASE("values and schemas beyond the bounds are refused, not accepted unchec
   const auto given_up = doubling.validate(Json("x"));
   REQUIRE(!given_up.empty());
   REQUIRE(given_up.back().keyword == "limit");
+}
+
+TEST_CASE("references reach the documents handed in and the meta-schemas, and nothing else", "[schema]") {
+  SchemaDocuments documents;
+  documents["http://example.test/money.json"] = *parse_json(R"({"$defs":{"amount":{"type":"number","minimum":0}},"$ref":"parts.json#/$defs/currency"})");
+  documents["http://example.test/parts.json"] = *parse_json(R"({"$defs":{"currency":{"enum":["EUR"]}}})");
+  documents["http://example.test/bad.json"] = *parse_json(R"({"$defs":{"a":{"$ref":"missing.json"}},"allOf":[{"$ref":"#/$defs/a"}]})");
+  const SchemaOptions options{.documents = &documents};
+  const auto schema = Schema::compile(*parse_json(R"j({"properties":{"a":{"$ref":"http://example.test/money.json#/$defs/amount"},"c":{"$ref":"http://example.test/money.json"}}})j"), options);
+  REQUIRE(schema.has_value());
+  REQUIRE(schema->validate(*parse_json(R"({"a":1,"c":"EUR"})")).empty());
+  REQUIRE(schema->validate(*parse_json(R"({"a":-1})"))[0].pointer == "/a");
+  REQUIRE(!schema->validate(*parse_json(R"({"c":"USD"})")).empty());
+
+  const auto missing = Schema::compile(*parse_json(R"({"properties":{"x":{"$ref":"http://example.test/none.json"}}})"), options);
+  REQUIRE(!missing);
+  REQUIRE(missing.error().kind == "remote_reference");
+  REQUIRE(missing.error().where == "/properties/x/$ref");
+  const auto behind = Schema::compile(*parse_json(R"({"$ref":"http://example.test/bad.json"})"), options);
+  REQUIRE(!behind);
+  REQUIRE(behind.error().where == "http://example.test/bad.json#/$defs/a/$ref");
+}
+
+TEST_CASE("schemas can be checked against the meta-schemas of both dialects", "[schema]") {
+  for (const char* uri : {"https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema#"}) {
+    const auto schema = compiled(std::string(R"({"$ref":")") + uri + R"("})");
+    REQUIRE(schema.validate(*parse_json(R"({"type":"object","properties":{"a":{"enum":[1]}}})")).empty());
+    REQUIRE(schema.validate(*parse_json(R"({"properties":{"a":{"minLength":-1}}})"))[0].pointer == "/properties/a/minLength");
+    REQUIRE(schema.validate(*parse_json(R"({"type":"text"})"))[0].pointer == "/type");
+    REQUIRE(schema.validate(*parse_json("5"))[0].pointer.empty());
+  }
+  for (const char* name : {"core", "applicator", "unevaluated", "validation", "meta-data", "format-annotation", "format-assertion", "content"}) {
+    REQUIRE(meta_schema(std::string("https://json-schema.org/draft/2020-12/meta/") + name) != nullptr);
+  }
+  REQUIRE(meta_schema("https://json-schema.org/draft/2020-12/schema#") == nullptr);
+}
+
+TEST_CASE("a dialect's vocabularies decide which keywords mean something", "[schema]") {
+  const std::string vocabulary = "https://json-schema.org/draft/2020-12/vocab/";
+  SchemaDocuments documents;
+  documents["http://example.test/shapes-only"] = Json{{"$vocabulary", {{vocabulary + "core", true}, {vocabulary + "applicator", true}}}};
+  documents["http://example.test/strange"] = Json{{"$vocabulary", {{vocabulary + "core", true}, {"http://example.test/vocab/units", true}}}};
+  const SchemaOptions options{.documents = &documents};
+  const auto shapes = Schema::compile(*parse_json(R"({"$schema":"http://example.test/shapes-only","properties":{"a":false},"minProperties":3,"required":["b"]})"), options);
+  REQUIRE(shapes.has_value());
+  REQUIRE(shapes->validate(Json::object()).empty());
+  REQUIRE(!shapes->validate(*parse_json(R"({"a":1})")).empty());
+  const auto strange = Schema::compile(*parse_json(R"({"$schema":"http://example.test/strange"})"), options);
+  REQUIRE(!strange);
+  REQUIRE(strange.error().kind == "unknown_vocabulary");
+  REQUIRE(strange.error().where == "/$schema");
+}
+
+TEST_CASE("hostile schemas and values end in bounded time without a crash", "[schema]") {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto nested = [](const std::string& open, const std::string& core, const std::string& close, int depth) {
+    std::string text;
+    for (int i = 0; i < depth; ++i) text += open;
+    text += core;
+    for (int i = 0; i < depth; ++i) text += close;
+    return text;
+  };
+  constexpr int kDeep = 100'000;
+  REQUIRE(parse_json(nested("[", "1", "]", kDeep)).error().kind == "json_depth");
+  // As a program might build them, without a parser in the way.
+  Json value = 1, schema = true;
+  for (int i = 0; i < kDeep; ++i) {
+    Json list = Json::array(), negated = Json::object();
+    list.push_back(std::move(value));
+    negated["not"] = std::move(schema);
+    value = std::move(list), schema = std::move(negated);
+  }
+  REQUIRE(Schema::compile(schema).error().kind == "schema_depth");
+  REQUIRE(compiled(R"({"items":{"$ref":"#"}})").validate(value)[0].keyword == "limit");
+  SchemaDocuments documents;
+  documents["http://example.test/deep"] = std::move(schema);
+  // A long chain of documents, two that apply each other, and one that applies itself.
+  for (int i = 0; i < 60'000; ++i) documents["http://example.test/" + std::to_string(i)] = Json{{"not", {{"$ref", std::to_string(i + 1)}}}};
+  documents["http://example.test/a"] = Json{{"$ref", "b"}};
+  documents["http://example.test/b"] = Json{{"anyOf", {{{"$ref", "a"}}}}};
+  documents["http://example.test/c"] = Json{{"$dynamicAnchor", "x"}, {"allOf", {{{"$dynamicRef", "#x"}}}}};
+  const SchemaOptions options{.documents = &documents};
+  const auto of = [&](const std::string& name) { return Schema::compile(Json{{"$ref", "http://example.test/" + name}}, options).error(); };
+  REQUIRE(of("deep").kind == "schema_depth");
+  REQUIRE(of("0").kind == "schema_size");
+  REQUIRE(of("a").kind == "schema_cycle");
+  REQUIRE(of("c").kind == "schema_cycle");
+  // Through the dynamic scope a schema can apply itself where no static search sees it: the checker gives up.
+  documents["http://example.test/outer"] = *parse_json(R"({"$id":"http://example.test/outer","$dynamicAnchor":"x","$ref":"inner"})");
+  documents["http://example.test/inner"] = *parse_json(R"({"$id":"http://example.test/inner","allOf":[{"$dynamicRef":"#x"}],"$defs":{"x":{"$dynamicAnchor":"x"}}})");
+  const auto dynamic = Schema::compile(Json{{"$ref", "http://example.test/outer"}}, options);
+  REQUIRE(dynamic.has_value());
+  REQUIRE(dynamic->validate(1).back().keyword == "limit");
+
+  const auto pattern = [](const std::string& text) { return Schema::compile(Json{{"pattern", text}}); };
+  for (const auto& text : {std::string("(((a{1000}){1000}){1000})"), nested("(", "a", ")", kDeep), nested("(?:", "a", ")*", 2000), std::string(4u << 20, 'a'),
+                           nested("[a-", "z", "]", kDeep), std::string(kDeep, '\\')}) {
+    const auto made = pattern(text);
+    if (made) (void)made->validate(Json(std::string(100'000, 'a')));
+    else REQUIRE(!made.error().message.empty());
+  }
+  const auto exponential = pattern("^(a|aa|a*)*$");
+  REQUIRE(exponential.has_value());
+  REQUIRE(!exponential->validate(Json(std::string(100'000, 'a') + "b")).empty());
+  REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(60));
 }
 
 TEST_CASE("objects with very many members are read and checked in about linear time", "[schema]") {

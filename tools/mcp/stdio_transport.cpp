@@ -110,6 +110,35 @@ class StdioTransport final : public Transport {
     std::deque<Json> reports;             ///< Progress not yet handed on.
   };
 
+  /// The right to write a message, which others may hold for long when the server does not read.
+  class WriteTurn {
+   public:
+    WriteTurn(StdioTransport& owner, SteadyClock::time_point deadline, const std::stop_token& stop) : owner_(owner) {
+      std::unique_lock lock(owner.write_mutex_);
+      const auto free = [&owner] { return !owner.writing_; };
+      if (deadline == SteadyClock::time_point::max()) {
+        owner.write_ended_.wait(lock, free);
+        taken_ = true;
+      } else {
+        taken_ = owner.write_ended_.wait_until(lock, stop, deadline, free);
+      }
+      if (taken_) owner.writing_ = true;
+    }
+    ~WriteTurn() {
+      if (!taken_) return;
+      const std::lock_guard lock(owner_.write_mutex_);
+      owner_.writing_ = false;
+      owner_.write_ended_.notify_one();
+    }
+    WriteTurn(const WriteTurn&) = delete;
+    WriteTurn& operator=(const WriteTurn&) = delete;
+    bool taken() const { return taken_; }
+
+   private:
+    StdioTransport& owner_;
+    bool taken_ = false;
+  };
+
   struct Question {
     Json id;
     std::string method;
@@ -146,10 +175,10 @@ class StdioTransport final : public Transport {
   /// A message on a line of its own. Half a line makes the stream useless, so the server is given up then.
   Result<void> write(std::string line, SteadyClock::time_point deadline, const std::stop_token& stop) {
     line += '\n';
-    std::unique_lock lock(write_mutex_, std::defer_lock);
-    while (!lock.try_lock_for(milliseconds(kPollMs))) {
+    const WriteTurn turn(*this, deadline, stop);
+    if (!turn.taken()) {
       if (stop.stop_requested()) return fail(Errc::cancelled, "the request was cancelled", "cancelled");
-      if (SteadyClock::now() >= deadline) return fail(Errc::timeout, setup_.command.front() + " does not read its input", "timeout");
+      return fail(Errc::timeout, setup_.command.front() + " does not read its input", "timeout");
     }
     std::string_view rest = line;
     while (!rest.empty()) {
@@ -354,7 +383,7 @@ class StdioTransport final : public Transport {
   /// As the protocol wants it: close its input, wait, ask, force.
   void leave() {
     {
-      const std::lock_guard lock(write_mutex_);
+      const WriteTurn turn(*this, SteadyClock::time_point::max(), {});
       child_->close_input();
     }
     for (const int number : {0, SIGTERM, SIGKILL}) {
@@ -372,7 +401,10 @@ class StdioTransport final : public Transport {
   Peer* peer_ = nullptr;
   std::optional<Child> child_;
   int wake_ = -1;
-  std::timed_mutex write_mutex_;
+
+  std::mutex write_mutex_;
+  std::condition_variable_any write_ended_;
+  bool writing_ = false;
 
   mutable std::mutex mutex_;
   std::map<std::int64_t, Pending*> pending_;
