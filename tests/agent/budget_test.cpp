@@ -57,6 +57,7 @@ TEST_CASE("a thousand random limits are never passed, and every stop says why", 
     setup.yaml = yaml_with("tokens: " + std::to_string(limit));
     const Spec spec = setup.spec();
     auto report = start_run(*journal, spec, Json{{"limit", 500}}, {}, setup.world());
+    INFO("limit " << limit << (report ? std::string() : ": " + report.error().message));
     REQUIRE(report.has_value());
     INFO("limit " << limit << ": " << report->status << ", used " << report->ledger.spent_tokens() << ", " << report->note);
     const bool within = report->ledger.spent_tokens() <= limit;

@@ -61,6 +61,10 @@ std::string block(const std::string& calls) { return "<｜tool▁calls▁begin�
 struct Early : Setup {
   std::atomic<int> in_time = 0;
   int wanted = 1;  ///< Reads that the model waits for.
+  std::function<bool()> ready = [this] {
+    std::lock_guard guard(bank.mutex);
+    return bank.reads >= wanted;
+  };
 
   explicit Early(const std::string& policy = "policy: {allow: [\"bank.*\"]}\n") {
     yaml = std::string(kHead) + policy + "agents:\n  clerk: {model: tape, instruction: Pay., tools: [bank.pay, bank.balance]}\n";
@@ -76,10 +80,7 @@ struct Early : Setup {
     patient.open_model = [this](const ModelSpec&, const RunOptions&, const std::vector<std::string>&) -> Result<std::unique_ptr<inference::TextModel>> {
       auto model = TapeModel::parse(tape, "tape");
       if (!model) return model.error();
-      return std::unique_ptr<inference::TextModel>(std::make_unique<PatientModel>(std::move(*model), [this] {
-        std::lock_guard guard(bank.mutex);
-        return bank.reads >= wanted;
-      }, in_time));
+      return std::unique_ptr<inference::TextModel>(std::make_unique<PatientModel>(std::move(*model), ready, in_time));
     };
     const auto opened = journal();
     auto report = start_run(*opened, checked, *inputs, options, patient);
@@ -171,11 +172,13 @@ TEST_CASE("a call that began early is told to stop when the turn is not used", "
   // Not on the stack: a call that is left behind may outlive the run.
   static std::atomic<bool> began, stopped;
   began = stopped = false;
-  Setup setup;
+  Early setup;
   setup.yaml = std::string(kHead) + "policy: {allow: [\"bank.*\"]}\nagents:\n  clerk: {model: tape, instruction: Pay., tools: [bank.balance]}\n";
   setup.task = "Look.";
   setup.make_tools = [] { return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<Slow>(began, stopped)}; };
-  setup.tape = turn(block(kRead + one("bank.balance", "{\"amount\": }"))) + turn("never mind");
+  // Only a call that has begun can be told to stop: one whose thread comes late is not made at all.
+  setup.ready = [] { return began.load(); };
+  setup.tape = turn(block(kRead + kWait + one("bank.balance", "{\"amount\": }"))) + turn("never mind");
   const RunReport report = setup.start();
   INFO(report.note);
   CHECK(report.status == "done");
