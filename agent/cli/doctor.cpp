@@ -4,6 +4,7 @@
 #include "base/json.hpp"
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/cpu/cores.hpp"
+#include "inference/cpu/kernels.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -50,7 +51,7 @@ Finding cpu() {
   utsname machine{};
   uname(&machine);
   std::string text = std::to_string(std::thread::hardware_concurrency()) + " cores, " +
-                     (name.empty() ? std::string(machine.machine) : name) + (features.empty() ? "" : ", " + features);
+                     (name.empty() ? std::string(machine.machine) : name) + (features.empty() ? "" : ", " + features) + "; kernels " + std::string(inference::cpu::best_kernels().name);
   return {"cpu", true, std::move(text), {}};
 }
 

@@ -2,6 +2,7 @@
 
 #include "agent/cli/model_verbs.hpp"
 #include "base/json.hpp"
+#include "inference/cpu/kernels.hpp"
 #include "inference/golden.hpp"
 
 #include <nlohmann/json.hpp>
@@ -9,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <string>
+#include <vector>
 
 namespace kontor::agent::cli {
 namespace {
@@ -118,7 +121,9 @@ void add_model_golden(CLI::App& verb) {
     app.add_option("--only", options->only, "models whose id contains this text");
     app.add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
     app.add_option("--threads", options->threads, "threads to compute with")->check(CLI::Range(1, 256))->capture_default_str();
-    app.add_option("--kernels", options->kernels, "kernel set by name (avx512, avx2, scalar)");
+    std::vector<std::string> sets;
+    for (const inference::cpu::KernelSet* set : inference::cpu::available_kernels()) sets.emplace_back(set->name);
+    app.add_option("--kernels", options->kernels, "instruction set of the CPU kernels, one that runs here; default: the first")->check(CLI::IsMember(sets));
     app.add_flag("--json", options->json, "print one JSON document");
     return [options] { return golden(*options); };
   });

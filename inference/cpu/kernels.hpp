@@ -48,9 +48,10 @@ struct QuantizedRows {
 using TileKernel = void (*)(const std::byte* tile, const QuantizedRows& rows, std::int64_t first, std::int64_t count,
                             float* out, std::int64_t out_stride);
 
-/// Two tiles at once, with the same bits; the results of the second lie behind those of the first.
-using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const QuantizedRows& rows, std::int64_t first,
-                                std::int64_t count, float* out, std::int64_t out_stride);
+/// Two neighbouring tiles at once, with the same bits; the results of the second lie behind those of the first.
+/// `next_tiles`: the two that are wanted then (fetched meanwhile), or null.
+using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const std::byte* next_tiles, const QuantizedRows& rows,
+                                std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride);
 
 /// out[t * out_stride + r] = dot(weights + r * k, x + t * x_stride) for `rows` rows and `count` activations.
 using DenseKernel = void (*)(const void* weights, std::int64_t rows, std::int64_t k, const float* x,

@@ -12,8 +12,6 @@ namespace {
 #include "inference/cpu/vector_avx512.inl"
 #include "inference/cpu/kernels_generic.inl"
 
-constexpr int kStreamed = 8;  // So few activations wait for the weights to come from memory.
-
 void quantize(const float* x, std::int64_t index, const QuantizedRows& rows) {
   const std::int64_t blocks = rows.k / kBlock;
   for (std::int64_t b = 0; b < blocks; ++b, x += kBlock) {
@@ -113,6 +111,22 @@ inline void prefetch(const u8* p, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + 1024 + i, 0, 2);
 }
 
+/// What a pass over the weights asks for meanwhile: what lies a little ahead, and a share of the tiles that come next. A
+/// batch passes several times over the same tiles; memory would be idle in all passes but the first.
+struct Fetch {
+  bool stream;         ///< The pass reads its weights from memory.
+  const u8* ahead;     ///< What comes next, from here on ...
+  const u8* upto;      ///< ... has been asked for up to here.
+  std::int64_t share;  ///< Bytes for each block of 32.
+
+  template <int Bytes, int R>
+  void block(const u8* const (&p)[R]) {
+    if (stream)
+      for (int r = 0; r < R; ++r) prefetch(p[r], Bytes);
+    for (upto += share; ahead < upto; ahead += 64) __builtin_prefetch(ahead, 0, 2);
+  }
+};
+
 /// log2 of an offset, which is a power of two.
 inline constexpr int shift_of(int offset) { return offset <= 1 ? 0 : 1 + shift_of(offset / 2); }
 /// -offset * sum in every lane.
@@ -131,14 +145,13 @@ struct Simple {
   static constexpr int kPaired = 6;  // Activations that meet two tiles: their sums stay in registers.
 
   template <int R, int T>
-  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride, Fetch& fetch) {
     constexpr int kHeader = Minimum ? 64 : 32, kGroup = kHeader + Bits * 64, kOffset = offset_of(Table, Offset);
     const std::int64_t blocks = a.k / kBlock;
     V acc[R][T];
     KONTOR_EACH acc[r][t] = zero();
     for (std::int64_t b = 0; b < blocks; ++b) {
-      if constexpr (T <= kStreamed)
-        for (int r = 0; r < R; ++r) prefetch(p[r], kGroup);
+      fetch.template block<kGroup>(p);
       const u8* codes[R];
       const std::int8_t* x[T];
       __m512i sums[R][T];
@@ -170,7 +183,7 @@ struct Nested {
   static constexpr int kPaired = 6;
 
   template <int R, int T>
-  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride, Fetch& fetch) {
     constexpr int kHeader = 64 + 8 * 32, kCodes = Bits * 64;
     const std::int64_t groups = a.k / kSuperBlock;
     V acc[R][T];
@@ -182,10 +195,8 @@ struct Nested {
         const u8* codes[R];
         const std::int8_t* x[T];
         __m512i sums[R][T];
-        for (int r = 0; r < R; ++r) {
-          codes[r] = p[r] + kHeader + j * kCodes;
-          if constexpr (T <= kStreamed) prefetch(codes[r], kCodes);
-        }
+        for (int r = 0; r < R; ++r) codes[r] = p[r] + kHeader + j * kCodes;
+        fetch.template block<kCodes>(codes);
         for (int t = 0; t < T; ++t) x[t] = a.values + (((first + t) * groups + g) * 8 + j) * kBlock;
         KONTOR_EACH sums[r][t] = _mm512_setzero_si512();
         dots<Bits, CodeTable::none, 0, 8, R, T>(codes, x, sums);
@@ -224,7 +235,7 @@ struct Fine {
   static constexpr int kPaired = 4;
 
   template <int R, int T>
-  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride, Fetch& fetch) {
     constexpr int kFloats = (Wide ? 64 : 32) + (Minimum ? 32 : 0), kMinima = kFloats + 16 * 16;
     constexpr int kHeader = kMinima + (Minimum ? 16 * 16 : 0), kCodes = Bits * 64, kOffset = offset_of(Table, Offset);
     const std::int64_t groups = a.k / kSuperBlock;
@@ -237,10 +248,8 @@ struct Fine {
         const u8* codes[R];
         const std::int8_t* x[T];
         __m512i sums[2][R][T];
-        for (int r = 0; r < R; ++r) {
-          codes[r] = p[r] + kHeader + j * kCodes;
-          if constexpr (T <= kStreamed) prefetch(codes[r], kCodes);
-        }
+        for (int r = 0; r < R; ++r) codes[r] = p[r] + kHeader + j * kCodes;
+        fetch.template block<kCodes>(codes);
         for (int t = 0; t < T; ++t) {
           const std::int64_t at = ((first + t) * groups + g) * 8 + j;
           x[t] = a.values + at * kBlock;
@@ -296,14 +305,13 @@ struct Half {
   static constexpr int kPaired = 6;
 
   template <int R, int T>
-  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride) {
+  static void block(const u8* (&p)[R], const QuantizedRows& a, std::int64_t first, float* out, std::int64_t out_stride, Fetch& fetch) {
     constexpr int kHeader = 32, kGroup = kHeader + 16 * 64;
     const std::int64_t blocks = a.k / kBlock;
     V acc[R][T];
     KONTOR_EACH acc[r][t] = zero();
     for (std::int64_t b = 0; b < blocks; ++b) {
-      if constexpr (T <= kStreamed)
-        for (int r = 0; r < R; ++r) prefetch(p[r], kGroup);
+      fetch.template block<kGroup>(p);
       __m512i sums[R][T];
       KONTOR_EACH sums[r][t] = _mm512_setzero_si512();
 #pragma GCC unroll 16
@@ -333,32 +341,47 @@ struct Half {
 
 #undef KONTOR_EACH
 
-/// Takes the activations in groups of Most, four, two and one. Six leave two of eight and three of nine, which cost nearly
-/// as much as four: such remainders are taken by fours.
+/// Activations of the next group: Most, four, two or one. Six leave two of eight and three of nine, which cost nearly as
+/// much as four: such remainders are taken by fours.
+constexpr int group_of(std::int64_t left, int most) {
+  if (left >= most && !(most == 6 && (left == 8 || left == 9))) return most;
+  return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/// `next`: tiles that are wanted behind these, or null.
 template <class Layout, int R, int Most>
-inline void in_groups(const std::byte* const (&tiles)[R], const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  std::int64_t t = 0;
-  const auto take = [&]<int T>() {
-    for (; t + T <= count; t += T) {
-      if (T == 6 && (count - t == 8 || count - t == 9)) return;
+inline void in_groups(const std::byte* const (&tiles)[R], const std::byte* next, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  Fetch fetch{true, reinterpret_cast<const u8*>(next), reinterpret_cast<const u8*>(next), 0};
+  if (next) {
+    std::int64_t groups = 0;
+    for (std::int64_t t = 0; t < count; t += group_of(count - t, Most)) ++groups;
+    fetch.share = groups > 1 ? R * (tiles[R - 1] - tiles[0]) / (groups * (a.k / kBlock)) : 0;
+  }
+  for (std::int64_t t = 0; t < count;) {
+    const int group = group_of(count - t, Most);
+    const auto take = [&]<int T>() {
       const u8* p[R];
       for (int r = 0; r < R; ++r) p[r] = reinterpret_cast<const u8*>(tiles[r]);
-      Layout::template block<R, T>(p, a, first + t, out + t * out_stride, out_stride);
+      Layout::template block<R, T>(p, a, first + t, out + t * out_stride, out_stride, fetch);
+    };
+    switch (group) {
+      case 1: take.template operator()<1>(); break;
+      case 2: take.template operator()<2>(); break;
+      case 4: take.template operator()<4>(); break;
+      default: take.template operator()<Most>();
     }
-  };
-  take.template operator()<Most>();
-  if constexpr (Most > 4) take.template operator()<4>();
-  take.template operator()<2>();
-  take.template operator()<1>();
+    t += group;
+    fetch.stream = false;
+  }
 }
 
 template <class Layout>
 void tile(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  in_groups<Layout, 1, 8>({tile}, a, first, count, out, out_stride);
+  in_groups<Layout, 1, 8>({tile}, nullptr, a, first, count, out, out_stride);
 }
 template <class Layout>
-void pair(const std::byte* tile, const std::byte* next, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  in_groups<Layout, 2, Layout::kPaired>({tile, next}, a, first, count, out, out_stride);
+void pair(const std::byte* tile, const std::byte* second, const std::byte* next, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  in_groups<Layout, 2, Layout::kPaired>({tile, second}, next, a, first, count, out, out_stride);
 }
 
 

@@ -205,6 +205,7 @@ class MatrixProduct {
 
  private:
   static constexpr std::int64_t kActivations = 12;
+  static constexpr std::int64_t kFewActivations = 24;   ///< So many meet a pair of tiles while the next comes from memory.
   static constexpr std::int64_t kPairedActivations = 2;  ///< Fewer gain nothing by two tiles at once.
   static constexpr std::int64_t kCachedBytes = 640 << 10;
 
@@ -220,12 +221,14 @@ class MatrixProduct {
       return run_dense(m.form_, m.data_ + first * m.columns_ * element, rows, m.columns_, a, product.out + first, product.out_stride, kernels);
     }
     const TilePairKernel pair = a.count >= kPairedActivations ? kernels.tile_pair[static_cast<int>(m.format_)] : nullptr;
-    for (std::int64_t t = 0; t < a.count; t += kActivations) {
-      const std::int64_t count = std::min(kActivations, a.count - t);
+    const std::int64_t most = a.count <= kFewActivations ? kFewActivations : kActivations;
+    for (std::int64_t t = 0; t < a.count; t += most) {
+      const std::int64_t count = std::min(most, a.count - t);
       std::int64_t i = begin;
       for (; pair && i + 2 <= end && (i + 2) * kTileRows <= m.rows_; i += 2) {
         const std::byte* data = m.data_ + i * m.tile_bytes_;
-        pair(data, data + m.tile_bytes_, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
+        const std::byte* next = t == 0 && i + 4 <= end ? data + 2 * m.tile_bytes_ : nullptr;
+        pair(data, data + m.tile_bytes_, next, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
       }
       for (; i < end; ++i) tile(product, i, m.data_ + i * m.tile_bytes_, t, count, a, kernels);
     }
@@ -280,7 +283,7 @@ class MatrixProduct {
     float* out = product.out + first * product.out_stride + first_row;
     if (rows == kTileRows) return kernel(data, a.quantized, first, count, out, product.out_stride);
     // The last tile has fewer rows than the kernel writes.
-    float part[kActivations * kTileRows];
+    float part[kFewActivations * kTileRows];
     kernel(data, a.quantized, first, count, part, kTileRows);
     for (std::int64_t t = 0; t < count; ++t)
       std::memcpy(out + t * product.out_stride, part + t * kTileRows, static_cast<std::size_t>(rows) * sizeof(float));
@@ -290,8 +293,8 @@ class MatrixProduct {
 /// Multiply-adds that one thread does in the time it takes to hand work to another (about 20 microseconds).
 constexpr std::int64_t kOperationsAlone = 300'000;
 
-/// Tiles of a piece when many activations share them.
-constexpr std::int64_t kTilesOfMany = 4;
+/// Tiles of a piece when many activations share them: arithmetic takes its time.
+constexpr std::int64_t kTilesOfMany = 4, kMany = 32;
 
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
   std::int64_t total = 0, operations = 0;
@@ -300,7 +303,7 @@ void multiply(std::span<const Product> products, const Activations& activations,
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
   // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= 8 ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
   pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
     std::int64_t base = 0;
     for (const Product& product : products) {

@@ -167,8 +167,8 @@ TEST_CASE("matrix products of every type and kernel set equal the sum of expande
 }
 
 TEST_CASE("a row's product has the same bits whatever is computed together with it and on however many threads") {
-  constexpr std::int64_t kColumns = 768, kRows = 40;
-  const std::vector<float> x = floats(kColumns * 13, 6);
+  constexpr std::int64_t kColumns = 768, kRows = 72, kCount = 29;
+  const std::vector<float> x = floats(kColumns * kCount, 6);
   for (const TensorType type : kTypes) {
     const RandomTensor random(type, kColumns, kRows);
     for (const KernelSet* set : available_kernels()) {
@@ -179,14 +179,19 @@ TEST_CASE("a row's product has the same bits whatever is computed together with 
         REQUIRE(matrix.has_value());
         ConvertedRows buffers;
         if (single.empty()) {
-          for (std::int64_t t = 0; t < 13; ++t) {
+          for (std::int64_t t = 0; t < kCount; ++t) {
             const auto row = multiply_with(*set, *matrix, x.data() + t * kColumns, 1, buffers, pool);
             single.insert(single.end(), row.begin(), row.end());
           }
         }
-        const auto all = multiply_with(*set, *matrix, x.data(), 13, buffers, pool);
+        const auto all = multiply_with(*set, *matrix, x.data(), kCount, buffers, pool);
         INFO(to_string(type) << " " << set->name << " " << threads << " threads");
         CHECK(std::memcmp(all.data(), single.data(), all.size() * sizeof(float)) == 0);
+        // So few that all of them meet a tile before the next one is looked at.
+        for (const std::int64_t few : {8, 9, 16}) {
+          const auto some = multiply_with(*set, *matrix, x.data(), few, buffers, pool);
+          CHECK(std::memcmp(some.data(), single.data(), some.size() * sizeof(float)) == 0);
+        }
       }
     }
   }
