@@ -46,8 +46,7 @@ Result<const Tensor*> CudaDecoder::checked(const std::string& name, std::int64_t
   const auto tensor = file_.tensor(name);
   if (!tensor) return tensor.error();
   const Tensor& t = **tensor;
-  const bool whole = slabs == 1 ? t.rank <= 2 && t.shape[1] == rows : t.rank <= 3 && t.shape[1] == rows && t.shape[2] == slabs;
-  if (!whole || t.shape[0] != columns) return wrong_shape(t, columns, rows * slabs);
+  if (t.shape[0] != columns || t.shape[1] != rows || t.shape[2] != slabs || t.shape[3] != 1) return wrong_shape(t, columns, rows * slabs);
   return &t;
 }
 
