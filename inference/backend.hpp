@@ -56,12 +56,16 @@ enum class Output {
   all_hidden,   ///< tokens x width floats: final states after the last norm.
 };
 
+struct Shortlist;
+
 /// Tokens to append to a sequence. A sequence occurs once in a call.
 struct Extension {
   Sequence* sequence = nullptr;
   std::span<const TokenId> tokens;
   Output output = Output::none;
   float* out = nullptr;  ///< Owned by the caller, large enough for `output`.
+  /// With last_logits, on backends with shortlists(): filled instead of `out` where it is enough.
+  Shortlist* shortlist = nullptr;
 };
 
 enum class Compute {
@@ -111,6 +115,10 @@ class Backend {
   /// Bytes of weights that one token reads; the lower bound of decode time is this over the memory bandwidth.
   virtual std::uint64_t weight_bytes_per_token() const = 0;
   virtual ExpertUse expert_use() const { return {}; }
+  /// Whether Extension::shortlist is looked at.
+  virtual bool shortlists() const { return false; }
+  /// Seconds that a device worked on forward passes, by its own clock, without the host's part; 0 where there is none.
+  virtual double device_seconds() const { return 0; }
   virtual int threads() const = 0;
   /// Changes the number of threads between two calls.
   virtual void set_threads(int threads) = 0;

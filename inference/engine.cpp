@@ -51,6 +51,16 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const Eng
   }
 }
 
+Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, std::unique_ptr<Backend> backend, const EngineOptions& options) {
+  try {
+    auto tokenizer = Tokenizer::create(file);
+    if (!tokenizer) return tokenizer.error();
+    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(backend), options));
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
+  }
+}
+
 std::unique_ptr<Sequence> Engine::create_sequence() {
   const std::lock_guard lock(mutex_);
   return backend_->create_sequence();

@@ -31,6 +31,8 @@ class Engine {
   /// Errors: those of WeightFile::open, Tokenizer::create and open_backend; each has a stable kind.
   static Result<std::shared_ptr<Engine>> open(const std::string& path, const EngineOptions& options = {});
   static Result<std::shared_ptr<Engine>> create(const WeightFile& file, const EngineOptions& options = {});
+  /// Over a backend that has loaded `file`; options.backend plays no part.
+  static Result<std::shared_ptr<Engine>> create(const WeightFile& file, std::unique_ptr<Backend> backend, const EngineOptions& options = {});
 
   ~Engine();
 
@@ -55,6 +57,8 @@ class Engine {
   Result<std::vector<float>> hidden_states(std::span<const TokenId> tokens);
 
   std::uint64_t weight_bytes_per_token() const { return backend_->weight_bytes_per_token(); }
+  bool shortlists() const { return backend_->shortlists(); }
+  double device_seconds() const { return backend_->device_seconds(); }
   void set_threads(int threads);
   int threads() const { return backend_->threads(); }
 

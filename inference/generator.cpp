@@ -26,7 +26,7 @@ bool allows(std::span<const std::uint32_t> mask, TokenId id) {
 }  // namespace
 
 Generator::Generator(Session session, std::vector<TokenId> prompt, const GenerateRequest& request, const Sink& sink)
-    : session_(std::move(session)), prompt_size_(prompt.size()), request_(request), sink_(sink), sampler_(request.sampling),
+    : session_(std::move(session)), prompt_size_(prompt.size()), request_(request), sink_(sink), chooser_(request.sampling),
       timeline_(std::move(prompt)), started_(Time::now()), first_(started_) {}
 
 std::int64_t Generator::prompt_left() const {
@@ -60,6 +60,19 @@ Generator::Work Generator::next(std::int64_t most, std::int64_t guesses) {
   if (left == 1 && !prefilling() && request_.guess) guess(static_cast<std::size_t>(std::clamp<std::int64_t>(guesses, 0, most - 1)));
   if (guesses_ > 0) output_ = Output::all_logits;
   return {batch_, output_};
+}
+
+/// Where one token is drawn behind tokens that are certain, a device may look for it itself. The logits behind the prompt are
+/// kept (take), those behind guesses meet a mask that is not known yet.
+Extension Generator::extension(const Work& work, float* out) {
+  Extension extension = session_.extension(work.tokens, work.output, out);
+  shortlist_.filled = false;
+  if (work.output == Output::last_logits && !prefilling() && session_.engine()->shortlists() && suits_shortlist(request_.sampling)) {
+    shortlist_.settings = request_.sampling;
+    shortlist_.mask = request_.constraint ? request_.constraint->mask() : std::span<const std::uint32_t>();
+    extension.shortlist = &shortlist_;
+  }
+  return extension;
 }
 
 /// Adds guesses to the batch, as far as the constraint would allow them.
@@ -120,8 +133,12 @@ void Generator::choose_tokens(std::span<const float> rows) {
 }
 
 Result<Candidate> Generator::sample(std::span<const float> logits) {
+  if (shortlist_.filled) {
+    shortlist_.filled = false;
+    return chooser_.sample(shortlist_);
+  }
   const auto mask = request_.constraint ? request_.constraint->mask() : std::span<const std::uint32_t>();
-  return sampler_.sample(logits, timeline_, mask);
+  return chooser_.sample(logits, timeline_, mask);
 }
 
 void Generator::emit(TokenId token, float probability, bool forced) {

@@ -4,8 +4,8 @@
 
 #include "base/error.hpp"
 #include "inference/prompt_lookup.hpp"
-#include "inference/sampler.hpp"
 #include "inference/session.hpp"
+#include "inference/shortlist.hpp"
 #include "inference/text_model.hpp"
 
 #include <chrono>
@@ -44,8 +44,9 @@ class Generator {
   };
   /// At most `most` tokens (at least 1), with at most `guesses` guessed ones among them. Not when over().
   Work next(std::int64_t most, std::int64_t guesses);
-  Extension extension(const Work& work, float* out) { return session_.extension(work.tokens, work.output, out); }
-  /// The pass is done. `rows`: vocabulary floats for each token that `output` asked for.
+  Extension extension(const Work& work, float* out);
+  /// The pass is done. `rows`: vocabulary floats for each token that `output` asked for, unless the extension's shortlist
+  /// was filled.
   void take(std::span<const float> rows);
 
   void cancel();
@@ -69,7 +70,8 @@ class Generator {
   const std::size_t prompt_size_;
   const GenerateRequest& request_;
   const Sink& sink_;
-  Sampler sampler_;
+  TokenChooser chooser_;
+  Shortlist shortlist_;            ///< Of the pass in progress, where the device makes one.
   PromptLookup lookup_;
   bool lookup_filled_ = false;
   bool started_reusing_ = false;

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <thread>
 
 namespace kontor::inference {
 namespace {
@@ -224,8 +225,8 @@ std::uint64_t mixed(std::uint64_t x) {  // SplitMix64
 }
 
 /// Plausible values of a type. In block types every byte is below 32: wherever a binary16 scale lies, it is small.
-void fill(TensorType type, std::byte* out, std::uint64_t bytes) {
-  for (std::uint64_t i = 0; i < bytes; i += 8) {
+void fill_part(TensorType type, std::byte* out, std::uint64_t first, std::uint64_t bytes) {
+  for (std::uint64_t i = first; i < bytes; i += 8) {
     std::uint64_t word = mixed(i);
     if (type == TensorType::f32) word = (word & 0x807fffff807fffffu) | 0x3c0000003c000000u;
     else if (type == TensorType::f16) word = (word & 0x83ff83ff83ff83ffu) | 0x2000200020002000u;
@@ -233,6 +234,17 @@ void fill(TensorType type, std::byte* out, std::uint64_t bytes) {
     else word &= 0x1f1f1f1f1f1f1f1fu;
     std::memcpy(out + i, &word, std::min<std::uint64_t>(8, bytes - i));
   }
+}
+
+/// With as many threads as there are processors, where it is much.
+void fill(TensorType type, std::byte* out, std::uint64_t bytes) {
+  constexpr std::uint64_t kPiece = 16 << 20;
+  const std::uint64_t most = std::min<std::uint64_t>(bytes / kPiece + 1, std::max(1u, std::thread::hardware_concurrency()));
+  const std::uint64_t share = (bytes / most + 7) / 8 * 8;
+  std::vector<std::jthread> threads;
+  for (std::uint64_t first = share; most > 1 && first < bytes; first += share)
+    threads.emplace_back([=] { fill_part(type, out, first, std::min(first + share, bytes)); });
+  fill_part(type, out, 0, most > 1 ? std::min(share, bytes) : bytes);
 }
 
 const Shape* find_shape(std::string_view name) {

@@ -4,6 +4,7 @@
 #include "base/json.hpp"
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/sampler.hpp"
+#include "inference/shortlist.hpp"
 #include "inference/synthetic.hpp"
 
 #include <nlohmann/json.hpp>
@@ -37,6 +38,7 @@ struct Row {
   std::vector<double> tokens_per_second;
   double bytes_per_token = 0;
   double operations_per_token = 0;
+  double device_seconds_per_token = 0;  ///< Of kernels, by the device's clock; 0 on the CPU.
   double cpu_seconds_per_token = 0;  ///< Of all threads; tells more than the wall clock where other programs run.
 };
 
@@ -77,6 +79,8 @@ class Target {
     return engine_ ? engine_->forward(extensions) : backend_->forward(extensions);
   }
   std::uint64_t weight_bytes_per_token() const { return engine_ ? engine_->weight_bytes_per_token() : backend_->weight_bytes_per_token(); }
+  bool shortlists() const { return engine_ ? engine_->shortlists() : backend_->shortlists(); }
+  double device_seconds() const { return engine_ ? engine_->device_seconds() : backend_->device_seconds(); }
   void set_threads(int threads) { engine_ ? engine_->set_threads(threads) : backend_->set_threads(threads); }
   int threads() const { return engine_ ? engine_->threads() : backend_->threads(); }
   bool on_cpu() const { return engine_ ? engine_->info().device == "cpu" : backend_->device() == "cpu"; }
@@ -141,10 +145,12 @@ class Bench {
     logits_.resize(vocabulary * sequences.size());
     std::vector<std::vector<TokenId>> tokens(sequences.size());
     std::vector<inference::Extension> extensions;
+    shortlists_.resize(sequences.size());
     for (std::size_t s = 0; s < sequences.size(); ++s) {
       for (int i = 0; i < count; ++i)
         tokens[s].push_back(static_cast<TokenId>(inference::random_uniform(1, drawn_++) * static_cast<double>(vocabulary)));
       extensions.push_back({sequences[s].get(), tokens[s], inference::Output::last_logits, logits_.data() + s * vocabulary});
+      if (count == 1 && target_.shortlists()) extensions.back().shortlist = &shortlists_[s];  // As generations ask for them.
     }
     return target_.forward(extensions);
   }
@@ -159,10 +165,11 @@ class Bench {
     const double all = static_cast<double>(count) * row.sequences;
     for (int i = 0; i < repetitions_; ++i) {
       for (const auto& sequence : sequences) sequence->truncate(row.depth);
-      const double cpu = cpu_seconds();
+      const double cpu = cpu_seconds(), device = target_.device_seconds();
       const auto start = std::chrono::steady_clock::now();
       if (const auto done = run(sequences); !done) return done.error();
       row.tokens_per_second.push_back(all / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      row.device_seconds_per_token += (target_.device_seconds() - device) / all / repetitions_;
       row.cpu_seconds_per_token += (cpu_seconds() - cpu) / all / repetitions_;
     }
     std::sort(row.tokens_per_second.begin(), row.tokens_per_second.end());
@@ -174,6 +181,7 @@ class Bench {
   double layer_weights_ = 0, output_weights_ = 0;
   std::uint64_t drawn_ = 0;
   std::vector<float> logits_;
+  std::vector<inference::Shortlist> shortlists_;
 };
 
 /// `bandwidth`: measured bytes per second of the machine; 0 where it says nothing (a GPU).
@@ -184,6 +192,7 @@ Json json_of(const Row& row, double bandwidth) {
             {"tokens_per_second", {{"median", median}, {"min", speeds.front()}, {"max", speeds.back()}}},
             {"bytes_per_token", row.bytes_per_token}, {"gb_per_second", row.bytes_per_token * median / 1e9},
             {"gflops", row.operations_per_token * median / 1e9}, {"cpu_seconds_per_token", row.cpu_seconds_per_token}};
+  if (row.device_seconds_per_token > 0) json["device_seconds_per_token"] = row.device_seconds_per_token;
   if (bandwidth > 0) {
     json["read_bandwidth_gb_per_second"] = bandwidth / 1e9;
     json["bandwidth_fraction"] = row.bytes_per_token * median / bandwidth;

@@ -47,7 +47,10 @@ Result<void> CudaDecoder::forward(std::span<const Extension> extensions) {
       Row row{&timeline, timeline.length() + at, extension.tokens[i], nullptr, nullptr};
       if (extension.output == Output::all_hidden) row.hidden = extension.out + at * config_.width;
       if (extension.output == Output::all_logits) row.logits = extension.out + at * config_.vocabulary;
-      if (extension.output == Output::last_logits && i + 1 == n) row.logits = extension.out;
+      if (extension.output == Output::last_logits && i + 1 == n) {
+        row.logits = extension.out;
+        row.shortlist = extension.shortlist;
+      }
       rows.push_back(row);
     }
   }
@@ -116,11 +119,14 @@ Result<void> CudaDecoder::run_batch(std::span<const Row> rows) {
     std::int64_t longest = 0;
     for (const Row& row : rows) longest = std::max(longest, row.position + 1);
     if (const auto grown = grow_prefill(longest); !grown) return grown.error();
+    device_->start_clock();
     compute_layers(rows);
   } else {
     // Every pass over as many tokens puts the same kernels with the same arguments onto the stream.
+    device_->start_clock();
     device_->replay(static_cast<std::uint64_t>(count), [&] { compute_layers(rows); });
   }
+  device_->stop_clock();
   return write_outputs(rows);
 }
 
@@ -338,20 +344,29 @@ Result<void> CudaDecoder::write_outputs(std::span<const Row> rows) {
     if (const auto done = device_->wait(); !done) return done.error();
   }
   std::vector<std::int32_t> index;
+  std::vector<const Row*> wanted;
   for (std::size_t i = 0; i < rows.size(); ++i)
-    if (rows[i].logits) index.push_back(static_cast<std::int32_t>(i));
+    if (rows[i].logits) {
+      index.push_back(static_cast<std::int32_t>(i));
+      wanted.push_back(&rows[i]);
+    }
   for (std::size_t first = 0; first < index.size(); first += kDecodeRows) {
     const auto n = static_cast<std::int64_t>(std::min<std::size_t>(kDecodeRows, index.size() - first));
+    const auto part = std::span(wanted).subspan(first, static_cast<std::size_t>(n));
     device_->copy_in(w.index.data(), index.data() + first, static_cast<std::uint64_t>(n) * 4);
+    device_->start_clock();
     gather_rows(w.stream.as<const float>(), w.index.as<const std::int32_t>(), n, width, w.picked.as<float>(), device_->stream());
     rms_norm(w.picked.as<const float>(), n, width, final_norm_.data(), config_.norm_epsilon, target(normed), device_->stream());
     ProductsView products;
     products.product[products.count++] = {tied_ ? embedding_.view : output_.view, nullptr, w.logits.as<float>(), vocabulary, false};
     multiply(products, view(normed, n, width), device_->stream());
+    device_->stop_clock();
+    start_shortlists(part);
     for (std::int64_t i = 0; i < n; ++i)
-      device_->copy_out(rows[static_cast<std::size_t>(index[first + static_cast<std::size_t>(i)])].logits, w.logits.as<float>() + i * vocabulary,
-                        static_cast<std::uint64_t>(vocabulary) * 4);
+      if (const Row& row = *part[static_cast<std::size_t>(i)]; !row.shortlist)
+        device_->copy_out(row.logits, w.logits.as<float>() + i * vocabulary, static_cast<std::uint64_t>(vocabulary) * 4);
     if (const auto done = device_->wait(); !done) return done.error();
+    if (const auto taken = take_shortlists(part); !taken) return taken.error();
   }
   return index.empty() ? device_->wait() : Result<void>();
 }

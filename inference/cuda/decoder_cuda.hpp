@@ -43,6 +43,8 @@ class CudaDecoder final : public Backend {
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;
+  bool shortlists() const override { return true; }
+  double device_seconds() const override { return device_->busy_seconds(); }
   int threads() const override { return 1; }
   void set_threads(int) override {}
 
@@ -76,6 +78,7 @@ class CudaDecoder final : public Backend {
     TokenId token;
     float* hidden;
     float* logits;
+    Shortlist* shortlist = nullptr;  ///< Instead of the logits, where it is enough.
   };
   struct Workspace;
 
@@ -111,6 +114,8 @@ class CudaDecoder final : public Backend {
   void mix_prefill(const KvView& cache, std::span<const Row> rows, std::int64_t first);
   Result<void> grow_prefill(std::int64_t positions);
   Result<void> write_outputs(std::span<const Row> rows);
+  void start_shortlists(std::span<const Row* const> rows);
+  Result<void> take_shortlists(std::span<const Row* const> rows);
   bool tiled(std::int64_t count) const;
   KvView cache_of(std::int64_t layer) const;
   AttentionShape shape() const { return {config_.heads, config_.kv_heads, config_.key_length, config_.value_length}; }

@@ -46,8 +46,7 @@ Result<const Tensor*> CudaDecoder::checked(const std::string& name, std::int64_t
   const auto tensor = file_.tensor(name);
   if (!tensor) return tensor.error();
   const Tensor& t = **tensor;
-  const bool whole = slabs == 1 ? t.rank <= 2 && t.shape[1] == rows : t.rank <= 3 && t.shape[1] == rows && t.shape[2] == slabs;
-  if (!whole || t.shape[0] != columns) return wrong_shape(t, columns, rows * slabs);
+  if (t.shape[0] != columns || t.shape[1] != rows || t.shape[2] != slabs || t.shape[3] != 1) return wrong_shape(t, columns, rows * slabs);
   return &t;
 }
 
@@ -229,6 +228,11 @@ std::vector<std::pair<DeviceBuffer*, std::int64_t>> CudaDecoder::Workspace::entr
          {&tiles, most_tiles(pairs, e.count) * static_cast<std::int64_t>(sizeof(Tile))}, {&expert_gate, pairs * e.feed_forward * 4},
          {&expert_up, pairs * e.feed_forward * 4}, {&expert_out, pairs * c.width * 4}, {&shared, e.shared > 0 ? n * c.width * 4 : 0}});
   }
+  const std::int64_t pieces = kDecodeRows * shortlist_pieces(c.vocabulary);
+  add({{&masks, kDecodeRows * ((c.vocabulary + 31) / 32) * 4}, {&masked, kDecodeRows * 4}, {&lists, pieces * kShortlistLength * 8},
+       {&other_lists, pieces * kShortlistLength * 8}, {&seen, pieces * static_cast<std::int64_t>(sizeof(ShortlistSeen))},
+       {&sums_of_logits, kDecodeRows * 2 * shortlist_chunks(c.vocabulary) * 8 * 4},
+       {&results, kDecodeRows * static_cast<std::int64_t>(sizeof(ShortlistResult))}});
   if (!deterministic)
     add({{&halves, n * widest_input(c) * 2}, {&factors, n * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
   return all;

@@ -105,6 +105,10 @@ struct CudaDecoder::Workspace {
   DeviceBuffer cosines, sines;
   DeviceBuffer partial;    ///< Of split attention
   DeviceBuffer logits;     ///< (kDecodeRows, vocabulary)
+  // Shortlists of the rows in `logits`.
+  DeviceBuffer masks, masked, lists, other_lists, seen, sums_of_logits, results;
+  std::vector<ShortlistResult> received;
+  std::vector<std::uint32_t> mask_row;
   // For products of many tokens.
   DeviceBuffer halves, factors, tile, product;
   // For attention of many tokens; grown with the timeline.

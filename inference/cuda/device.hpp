@@ -72,6 +72,11 @@ class Device {
   /// Until the stream is empty. Errors: internal (device_error) with the driver's words; the device is unusable then.
   virtual Result<void> wait() = 0;
 
+  /// From start to stop the stream works on kernels alone; busy_seconds() adds up the stretches that wait() saw the end of.
+  virtual void start_clock() {}
+  virtual void stop_clock() {}
+  virtual double busy_seconds() const { return 0; }
+
   /// Runs `work`, or what was recorded the last time under the same key (CUDA graphs): `work` must put the same kernels with
   /// the same arguments onto the stream each time and copy nothing from or to the host.
   virtual void replay(std::uint64_t key, const std::function<void()>& work) { (void)key, work(); }

@@ -139,6 +139,37 @@ void silu_mul(const float* gate, const float* up, std::int64_t count, std::int64
 /// The int8 form of values (count, columns) that are in place: fills out.codes, out.scales, out.sums.
 void quantize(const float* values, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream);
 
+// Shortlists: what sampling looks at, of each row of logits (inference/shortlist.hpp).
+
+inline constexpr int kShortlistLength = 64;
+struct ShortlistResult {
+  float logits[kShortlistLength];
+  std::int32_t ids[kShortlistLength];  ///< In descending order of the logits; -1: no more.
+  double total, all_total;
+  float all_top;
+  std::int32_t bad;                    ///< NaN or plus infinity in the row.
+};
+/// Of a piece of a row: the largest value; not 0 where one is NaN or plus infinity.
+struct ShortlistSeen {
+  float top, bad;
+};
+struct ShortlistWork {
+  std::int64_t vocabulary = 0;
+  std::int64_t pieces = 0;                    ///< shortlist_pieces(vocabulary)
+  std::int64_t chunks = 0;                    ///< shortlist_chunks(vocabulary)
+  std::int64_t mask_words = 0;
+  const std::int32_t* masked = nullptr;       ///< (rows): whether the row has a mask
+  const std::uint32_t* masks = nullptr;       ///< (rows, mask_words)
+  std::uint64_t* lists[2] = {};               ///< (rows, pieces, kShortlistLength) each
+  ShortlistSeen* seen = nullptr;              ///< (rows, pieces)
+  float* sums = nullptr;                      ///< (rows, 2, chunks, 8)
+  ShortlistResult* results = nullptr;         ///< (rows)
+};
+std::int64_t shortlist_pieces(std::int64_t vocabulary);
+std::int64_t shortlist_chunks(std::int64_t vocabulary);
+/// logits (rows, vocabulary); fills w.results. A row's result does not depend on the others.
+void find_shortlists(const float* logits, std::int64_t rows, const ShortlistWork& w, Stream stream);
+
 /// The paged KV cache of one layer. A page holds 64 positions of all heads: keys (kv_heads, key_length, 64), values
 /// (kv_heads, 64, value_length), in binary16 or float32. With latent attention a page holds rows (64, key_length), whose first
 /// value_length values are the values too.

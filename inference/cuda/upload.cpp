@@ -3,7 +3,10 @@
 #include "inference/dequantize.hpp"
 #include "inference/dequantize_blocks.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 namespace kontor::inference::cuda {
 namespace {
@@ -76,9 +79,9 @@ void fill_q6_k(const std::byte* block, std::int64_t super, const Planes& to) {
   }
 }
 
-void expand(const Tensor& tensor, const PlaneLayout& layout, std::byte* out) {
+void expand(const Tensor& tensor, const PlaneLayout& layout, std::int64_t first, std::int64_t last, std::byte* out) {
   std::vector<float> row(static_cast<std::size_t>(layout.columns));
-  for (std::int64_t r = 0; r < layout.rows; ++r) {
+  for (std::int64_t r = first; r < last; ++r) {
     (void)dequantize_row(tensor, r, row.data());
     for (std::int64_t c = 0; c < layout.columns; ++c) {
       const std::int64_t at = r * layout.columns + c;
@@ -150,18 +153,22 @@ Result<PlaneLayout> plane_layout(const Tensor& tensor, bool exact) {
   return l;
 }
 
-void fill_planes(const Tensor& tensor, const PlaneLayout& layout, std::byte* out) {
+namespace {
+
+/// The planes of rows [first, last).
+void fill_rows(const Tensor& tensor, const PlaneLayout& layout, std::int64_t first, std::int64_t last, std::byte* out) {
   const bool native = layout.format == device_format(tensor.type);
   if (native && stored_as_is(tensor.type)) {
-    std::memcpy(out, tensor.data, tensor.bytes);
+    const std::uint64_t step = tensor.row_bytes(), from = step * static_cast<std::uint64_t>(first);
+    std::memcpy(out + from, tensor.data + from, step * static_cast<std::uint64_t>(last - first));
     return;
   }
-  if (!native || layout.format == Format::f16) return expand(tensor, layout, out);
+  if (!native || layout.format == Format::f16) return expand(tensor, layout, first, last, out);
   auto* base = reinterpret_cast<std::uint8_t*>(out);
   const Planes to{base, base + layout.high_at, base + layout.scales_at, base + layout.super_at};
   const TensorTypeInfo& type = info(tensor.type);
-  const std::int64_t count = tensor.elements / type.block_elements;
-  for (std::int64_t b = 0; b < count; ++b) {
+  const std::int64_t row_blocks = layout.columns / type.block_elements;
+  for (std::int64_t b = first * row_blocks; b < last * row_blocks; ++b) {
     const std::byte* block = tensor.data + b * type.block_bytes;
     switch (layout.format) {
       case Format::q8_0: fill_q8_0(block, b, to); break;
@@ -172,6 +179,18 @@ void fill_planes(const Tensor& tensor, const PlaneLayout& layout, std::byte* out
       default: break;
     }
   }
+}
+
+}  // namespace
+
+void fill_planes(const Tensor& tensor, const PlaneLayout& layout, std::byte* out) {
+  constexpr std::uint64_t kPieceBytes = 4 << 20;  // Less is not worth a thread.
+  const auto most = static_cast<std::int64_t>(std::min<std::uint64_t>(layout.total / kPieceBytes + 1, std::max(1u, std::thread::hardware_concurrency())));
+  const std::int64_t share = (layout.rows + most - 1) / most;
+  std::vector<std::jthread> threads;
+  for (std::int64_t first = share; first < layout.rows; first += share)
+    threads.emplace_back([&, first] { fill_rows(tensor, layout, first, std::min(first + share, layout.rows), out); });
+  fill_rows(tensor, layout, 0, std::min(share, layout.rows), out);
 }
 
 }  // namespace kontor::inference::cuda

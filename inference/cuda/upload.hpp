@@ -27,7 +27,7 @@ struct PlaneLayout {
 /// `exact`, float32. Errors: unsupported (bad_tensor_type) for types that cannot be expanded.
 Result<PlaneLayout> plane_layout(const Tensor& tensor, bool exact);
 
-/// Writes all planes to `out` (layout.total bytes).
+/// Writes all planes to `out` (layout.total bytes), large tensors with as many threads as there are processors.
 void fill_planes(const Tensor& tensor, const PlaneLayout& layout, std::byte* out);
 
 }  // namespace kontor::inference::cuda

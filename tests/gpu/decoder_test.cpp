@@ -1,8 +1,7 @@
 // The CUDA backend against the CPU backend, which is itself checked against independent references.
 
-#include "inference/cuda/decoder_cuda.hpp"
 #include "inference/golden.hpp"
-#include "tests/gpu/device/device.hpp"
+#include "tests/gpu/backends.hpp"
 #include "tests/support/catch.hpp"
 
 #include <cmath>
@@ -11,6 +10,8 @@
 
 using namespace kontor;
 using namespace kontor::inference;
+using test::distance;
+using test::on_device;
 
 namespace {
 
@@ -34,32 +35,6 @@ GoldenInput input() {
   in.positions = {39, 66, 79};
   in.greedy_steps = 2;
   return in;
-}
-
-/// Worst row: root mean square error over the standard deviation of the reference.
-double distance(const std::vector<std::vector<float>>& rows, const std::vector<std::vector<float>>& reference) {
-  double worst = rows.size() == reference.size() ? 0 : HUGE_VAL;
-  for (std::size_t r = 0; r < std::min(rows.size(), reference.size()); ++r) {
-    double mean = 0, variance = 0, error = 0;
-    const auto n = static_cast<double>(rows[r].size());
-    for (const float x : reference[r]) mean += double{x} / n;
-    for (std::size_t i = 0; i < rows[r].size(); ++i) {
-      variance += (double{reference[r][i]} - mean) * (double{reference[r][i]} - mean);
-      error += (double{rows[r][i]} - double{reference[r][i]}) * (double{rows[r][i]} - double{reference[r][i]});
-    }
-    const double d = std::sqrt(error / variance);
-    worst = std::isfinite(d) ? std::max(worst, d) : HUGE_VAL;
-  }
-  return worst;
-}
-
-Result<std::unique_ptr<Backend>> on_device(const WeightFile& file, Compute compute, bool deterministic) {
-  auto device = test::make_device();
-  if (!device) return fail(Errc::unsupported, "no device", "no_device");
-  BackendOptions options;
-  options.compute = compute;
-  options.deterministic = deterministic;
-  return cuda::CudaDecoder::create(file, options, std::move(device));
 }
 
 void compare(const char* name, std::initializer_list<const char*> files, Compute compute, bool deterministic, double limit) {

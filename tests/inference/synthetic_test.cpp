@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <vector>
 
 using namespace kontor;
@@ -21,6 +23,20 @@ TEST_CASE("synthetic models have the published shapes and types that fit their r
     CHECK(parameters > 1.5e9);
     CHECK(config->name == std::string(shape) + " q4_k_m (synthetic)");
   }
+}
+
+TEST_CASE("large unquantised weights are filled completely") {
+  const auto model = SyntheticModel::create("1.5b", "bf16");
+  REQUIRE(model.has_value());
+  const Tensor* t = model->file().find_tensor("blk.0.ffn_gate.weight");
+  REQUIRE(t);
+  std::uint64_t zeros = 0;
+  for (std::uint64_t i = 0; i + 8 <= t->bytes; i += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, t->data + i, 8);
+    zeros += word == 0;
+  }
+  CHECK(zeros == 0);
 }
 
 TEST_CASE("a shape may be named by the end of its name, but not by one that several share") {

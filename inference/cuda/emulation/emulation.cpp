@@ -28,7 +28,7 @@ struct Block {
   std::vector<ctx::fiber> fibers;
   std::vector<Barrier> warps;
   Barrier all;
-  std::vector<std::uint32_t> words;    ///< One for each thread.
+  std::vector<std::uint32_t> words[2]; ///< One for each thread.
   std::vector<double> shared;
   unsigned running = 0;
   unsigned progress = 0;               ///< Barriers that ended and threads that finished.
@@ -78,7 +78,7 @@ void run_block(Block& block, const std::function<void()>& body) {
   block.all = {threads, 0, 0};
   block.warps.assign((threads + kWarp - 1) / kWarp, {});
   for (unsigned w = 0; w < block.warps.size(); ++w) block.warps[w].expected = std::min(kWarp, threads - w * kWarp);
-  block.words.assign(threads, 0);
+  for (auto& words : block.words) words.assign(threads, 0);
   block.fibers.clear();
   unsigned alive = threads;
   for (unsigned t = 0; t < threads; ++t) {
@@ -114,13 +114,16 @@ void block_barrier() { arrive(current->all); }
 void warp_barrier() { arrive(current->warps[current->running / kWarp]); }
 void* dynamic_shared() { return current->shared.data(); }
 
+/// Words of two exchanges: who comes to the next one has read nobody's word of this one yet, but all have read that of the one
+/// before.
 std::uint32_t exchange(std::uint32_t word, unsigned lane) {
-  const unsigned self = current->running, warp = self / kWarp;
-  current->words[self] = word;
-  arrive(current->warps[warp]);
-  const std::uint32_t result = current->words[warp * kWarp + lane];
-  arrive(current->warps[warp]);
-  return result;
+  Block& block = *current;
+  const unsigned self = block.running, first = self / kWarp * kWarp;
+  Barrier& barrier = block.warps[self / kWarp];
+  std::vector<std::uint32_t>& words = block.words[barrier.generation % 2];
+  words[self] = word;
+  arrive(barrier);
+  return words[first + lane];
 }
 
 void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::function<void()>& body) {

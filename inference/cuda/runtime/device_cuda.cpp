@@ -71,6 +71,7 @@ class CudaDevice final : public Device {
     (void)cudaSetDevice(index_);
     for (auto& [key, graph] : graphs_)
       if (graph) (void)cudaGraphExecDestroy(graph);
+    for (const cudaEvent_t event : ticks_) (void)cudaEventDestroy(event);
     if (handle_) (void)blas_->destroy(handle_);
     if (workspace_) (void)cudaFree(workspace_);
     if (stream_) (void)cudaStreamDestroy(stream_);
@@ -116,9 +117,23 @@ class CudaDevice final : public Device {
   Result<void> wait() override {
     note(cudaGetLastError());
     note(cudaStreamSynchronize(stream_));
+    for (std::size_t i = 0; i + 1 < ticked_; i += 2) {
+      float milliseconds = 0;
+      if (cudaEventElapsedTime(&milliseconds, ticks_[i], ticks_[i + 1]) == cudaSuccess) busy_ += double{milliseconds} / 1e3;
+      else (void)cudaGetLastError();
+    }
+    ticked_ = 0;
     if (problem_.empty()) return {};
     return fail(Errc::internal, name() + ": " + problem_, "device_error");
   }
+
+  void start_clock() override {
+    if (ticked_ % 2 == 0) tick();
+  }
+  void stop_clock() override {
+    if (ticked_ % 2 == 1) tick();
+  }
+  double busy_seconds() const override { return busy_; }
 
   void replay(std::uint64_t key, const std::function<void()>& work) override {
     const auto found = graphs_.find(key);
@@ -155,6 +170,15 @@ class CudaDevice final : public Device {
     (void)blas_->set_workspace(handle_, workspace_, kWorkspace);
     return wait();
   }
+  /// Events are made once and used again after each wait().
+  void tick() {
+    if (ticked_ == ticks_.size()) {
+      cudaEvent_t event = nullptr;
+      if (cudaEventCreate(&event) != cudaSuccess) return note(cudaGetLastError());
+      ticks_.push_back(event);
+    }
+    note(cudaEventRecord(ticks_[ticked_++], stream_));
+  }
   void note(cudaError_t error) {
     if (error != cudaSuccess && problem_.empty()) problem_ = cudaGetErrorString(error);
   }
@@ -165,6 +189,9 @@ class CudaDevice final : public Device {
   void* workspace_ = nullptr;
   cudaStream_t stream_ = nullptr;
   int processors_ = 1;
+  std::vector<cudaEvent_t> ticks_;  ///< Pairs of start and stop.
+  std::size_t ticked_ = 0;          ///< Of them recorded since the last wait().
+  double busy_ = 0;
   std::string problem_;  ///< The first error; device errors stay.
   std::unordered_map<std::uint64_t, cudaGraphExec_t> graphs_;
 };

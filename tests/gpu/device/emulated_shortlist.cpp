@@ -1,0 +1,2 @@
+// The kernels of shortlist.cu as fibers.
+#include "inference/cuda/shortlist.cu"
