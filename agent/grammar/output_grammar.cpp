@@ -222,8 +222,10 @@ Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRe
   if (!grammar) return grammar.error();
   auto end = tokenizer.find(request.dialect.eos);
   if (!end || !tokenizer.is_end(*end)) end = tokenizer.eos();
-  return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{
-      std::make_shared<const Grammar>(std::move(*grammar)), std::move(trie), tokenizer, end.value_or(-1), std::make_shared<inference::MaskCache>()});
+  const auto shared = std::make_shared<const Grammar>(std::move(*grammar));
+  auto endings = std::make_shared<const inference::Endings>(*shared, trie.get());
+  return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{shared, std::move(trie), tokenizer, end.value_or(-1), std::move(endings),
+                                                                               std::make_shared<inference::MaskCache>()});
 }
 
 Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output) {
@@ -246,6 +248,7 @@ std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<M
   auto text = std::make_shared<inference::VerbatimText>();
   for (; first < messages.size(); ++first)
     if (messages[first].role == Role::user || messages[first].role == Role::tool) text->add(messages[first].content);
+  text->finish();
   return text;
 }
 
