@@ -11,7 +11,7 @@
 namespace kontor::agent {
 
 /// Types and their data (docs/runs.md): run_started, step_started, item, reasoning, content, call_started, call,
-/// call_result, turn, repair, memory, approval_requested, approval_decided, step_finished, step_failed, model_loaded.
+/// call_result, turn, vote, repair, memory, approval_requested, approval_decided, step_finished, step_failed, model_loaded.
 /// `data.replayed` is true for what was read from the journal instead of done.
 struct RunEvent {
   std::string type;

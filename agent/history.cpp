@@ -27,7 +27,16 @@ History::History(const std::vector<JournalEvent>& events) {
     const std::string& place = event.step;
     if (event.type == "generation") {
       generations_[place] = event.data;
-      texts_.push_back(text_of(event.data, "text"));
+      std::vector<std::string> texts{text_of(event.data, "text")};
+      if (const auto vote = event.data.find("vote"); vote != event.data.end() && vote->is_object()) {
+        // As they were written: the elected one stands among the others.
+        std::vector<std::string> others;
+        for (const auto& other : vote->value("others", Json::array())) others.push_back(text_of(other, "text"));
+        const auto at = std::min(vote->value("branch", std::size_t{0}), others.size());
+        texts.insert(texts.begin(), others.begin(), others.begin() + static_cast<std::ptrdiff_t>(at));
+        texts.insert(texts.end(), others.begin() + static_cast<std::ptrdiff_t>(at), others.end());
+      }
+      texts_.insert(texts_.end(), texts.begin(), texts.end());
     } else if (event.type == "context_compacted") {
       Json& times = compacted_[place];
       if (!times.is_array()) times = Json::array();

@@ -114,41 +114,54 @@ PlannerAction Planner::on_turn(const TurnDone& turn) {
   return CallTools{pending_};
 }
 
-PlannerAction Planner::on_answer(const TurnDone& turn) {
+/// The answer that a turn without calls gives. Errors: what the model is told; kind schema where it must see the schema.
+Result<Json> Planner::read_final(const TurnDone& turn) const {
+  const bool cut = turn.stop == inference::StopReason::length;
   const std::string content = trimmed(turn.parsed.content);
-  if (content.empty()) {
-    return send_back(turn, turn.stop == inference::StopReason::length ? "the output was cut before an answer came" : "there was neither a call nor an answer");
+  if (content.empty()) return fail(Errc::malformed, cut ? "the output was cut before an answer came" : "there was neither a call nor an answer");
+  if (!options_.output) {
+    if (cut) return fail(Errc::malformed, "the answer was cut because it is too long; make it shorter");
+    return Json(content);
   }
-  Json answer = content;
-  if (options_.output) {
-    auto value = read_answer(content);
-    std::string complaint;
-    if (!value) {
-      complaint = "the answer is not JSON: " + value.error().describe();
-    } else {
-      for (const auto& violation : options_.output->validate(*value)) {
-        complaint += (complaint.empty() ? "the answer does not fit: " : "; ") +
-                     (violation.pointer.empty() ? std::string() : violation.pointer + ": ") + violation.message;
-      }
-    }
-    if (!complaint.empty()) {
+  auto value = read_answer(content);
+  if (!value) return fail(Errc::malformed, "the answer is not JSON: " + value.error().describe(), "schema");
+  std::string complaint;
+  for (const auto& violation : options_.output->validate(*value)) {
+    complaint += (complaint.empty() ? "the answer does not fit: " : "; ") +
+                 (violation.pointer.empty() ? std::string() : violation.pointer + ": ") + violation.message;
+  }
+  if (!complaint.empty()) return fail(Errc::malformed, complaint, "schema");
+  return value;
+}
+
+std::string Planner::choice(const TurnDone& turn) const {
+  if (!turn.parsed.errors.empty()) return {};
+  std::string text = "calls";
+  for (const auto& call : turn.parsed.calls) text += "\n" + call.name + "\n" + canonical_json(call.arguments);
+  if (!turn.parsed.calls.empty()) return text;
+  const auto answer = read_final(turn);
+  return answer ? "answer\n" + canonical_json(*answer) : std::string();
+}
+
+PlannerAction Planner::on_answer(const TurnDone& turn) {
+  auto answer = read_final(turn);
+  if (!answer) {
+    std::string complaint = answer.error().message;
+    if (answer.error().kind == "schema") {
       if (!schema_shown_ && !options_.output_text.empty()) complaint += ". JSON Schema of the answer: " + shorten(options_.output_text, 4000);
       schema_shown_ = true;
-      return send_back(turn, complaint);
     }
-    answer = std::move(*value);
-  } else if (turn.stop == inference::StopReason::length) {
-    return send_back(turn, "the answer was cut because it is too long; make it shorter");
+    return send_back(turn, complaint);
   }
   Message message;
   message.role = Role::assistant;
-  message.content = content;
+  message.content = trimmed(turn.parsed.content);
   message.reasoning = turn.parsed.reasoning;
   message.tokens = turn.tokens;
   message.generated_text = turn.text;
   messages_.push_back(std::move(message));
   state_ = State::over;
-  return Answered{std::move(answer)};
+  return Answered{std::move(*answer)};
 }
 
 PlannerAction Planner::send_back(const TurnDone& turn, const std::string& complaint) {

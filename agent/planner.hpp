@@ -76,6 +76,9 @@ class Planner {
 
   PlannerAction resume(const PlannerEvent& event);
   const std::vector<Message>& messages() const { return messages_; }
+  /// What would follow from this turn, as a text: equal for equal calls and equal answers, "" where the turn would be
+  /// sent back.
+  std::string choice(const TurnDone& turn) const;
   std::int64_t turns() const { return turns_; }
   /// Times unusable output was sent back so far.
   std::int64_t repairs() const { return repairs_; }
@@ -98,6 +101,7 @@ class Planner {
   PlannerAction on_turn(const TurnDone& turn);
   PlannerAction on_calls(const CallsDone& done);
   PlannerAction on_answer(const TurnDone& turn);
+  Result<Json> read_final(const TurnDone& turn) const;
   PlannerAction next_turn();
   PlannerAction give_up(std::string kind, std::string reason);
   PlannerAction send_back(const TurnDone& turn, const std::string& complaint);

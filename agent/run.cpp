@@ -446,7 +446,10 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
   if (!overrides.model_path.empty()) options.model_path = overrides.model_path;
   if (overrides.device != "auto") options.device = overrides.device;
   if (overrides.threads > 0) options.threads = overrides.threads;
-  const auto turns = std::count_if(events->begin(), events->end(), [](const JournalEvent& event) { return event.type == "generation"; });
+  std::size_t turns = 0;
+  for (const auto& event : *events) {
+    if (event.type == "generation") turns += 1 + turn_from_json(event.data).others.size();
+  }
   Execution execution(journal, recorded->spec, recorded->inputs, options, world);
   // With the tools: what they are called and take stands in the prompts.
   if (auto ready = execution.assemble(true); !ready) return ready.error();
@@ -463,7 +466,7 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
   execution.context().budget = Budget();  // What was spent then is not spent again.
   execution.attach(nullptr, id, History(*events));
   const RunReport walked = execution.go();
-  report.complete = static_cast<std::ptrdiff_t>(report.turns) >= turns;
+  report.complete = report.turns >= turns;
   if (!report.complete) report.note = walked.note;
   if (walked.kind == kModelFailed) return fail(Errc::internal, walked.note, kModelFailed);
   if (walked.kind == kInterrupted) return fail(Errc::cancelled, walked.note, kInterrupted);

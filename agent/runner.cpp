@@ -4,6 +4,7 @@
 #include "agent/planner.hpp"
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
+#include "agent/vote.hpp"
 #include "base/hash.hpp"
 
 #include <algorithm>
@@ -172,7 +173,7 @@ class AgentRun {
     const std::string place = task_.place + "#" + std::to_string(planner.turns());
     if (const Json* times = run_.history.compacted(place)) {
       for (const auto& bytes : *times)
-        if (bytes.is_number_unsigned() || bytes.is_number_integer()) planner.compact(bytes.get<std::size_t>());
+        if (bytes.is_number_unsigned() || bytes.is_number_integer()) compact(planner, bytes.get<std::size_t>());
     }
     for (int times = 0;; ++times) {
       auto turn = one_turn(planner, place);
@@ -181,7 +182,7 @@ class AgentRun {
       for (const auto& message : planner.messages()) size += message.content.size() + message.reasoning.size();
       const std::size_t bytes = std::max<std::size_t>(size / 4, 512);
       Json dropped = Json::array();
-      for (const auto& part : planner.compact(bytes)) {
+      for (const auto& part : compact(planner, bytes)) {
         Json entry{{"message", part.message}, {"what", part.what}, {"bytes", part.bytes}};
         if (!part.name.empty()) entry["tool"] = part.name;
         dropped.push_back(std::move(entry));
@@ -191,6 +192,11 @@ class AgentRun {
       if (auto recorded = run_.record("context_compacted", place, data); !recorded) return recorded.error();
       run_.emit("context_compacted", place, data);
     }
+  }
+
+  std::vector<Planner::Dropped> compact(Planner& planner, std::size_t bytes) {
+    prompt_.forget();
+    return planner.compact(bytes);
   }
 
   Result<Turn> one_turn(const Planner& planner, const std::string& place) {
@@ -213,6 +219,7 @@ class AgentRun {
     request.place = place;
     request.messages = &planner.messages();
     request.tools = &schemas_;
+    request.prompt = &prompt_;
     request.sampling = sampling_of(model_spec ? model_spec : find_model(*run_.spec, agent_.model), run_.seed, place);
     if (task_.attempt > 0) request.sampling.temperature = std::max(request.sampling.temperature, kRetryTemperature * static_cast<float>(std::min<std::int64_t>(task_.attempt, 3)));
     if (model_spec) request.think_keep = model_spec->think_keep;
@@ -225,11 +232,11 @@ class AgentRun {
     request.grammar_name = agent_.name;
     request.output = &agent_.output_schema;
     request.tool_parameters = &declared_;
-    if (known) return verified(place, turn_from_json(*known), **model, std::move(request));
+    if (known) return verified(planner, place, turn_from_json(*known), **model, std::move(request));
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
-    auto turn = generate_turn(run_, **model, request, run_.models->turn_of(name));
+    auto turn = written(planner, **model, request, static_cast<std::size_t>(task_.vote), name);
     if (!turn) return turn.error();
     Ledger spent = turn->spent;
     spent.add(run_.book());
@@ -243,18 +250,35 @@ class AgentRun {
     data["model"] = (*model)->info().name;
     data["spent"] = delta_json(spent);
     if (auto recorded = run_.record("generation", place, data); !recorded) return recorded.error();
+    if (!turn->others.empty()) {
+      const auto agree = 1 + std::count_if(turn->others.begin(), turn->others.end(), [](const Turn& other) { return other.agrees; });
+      run_.emit("vote", place, Json{{"branches", turn->others.size() + 1}, {"agree", agree}, {"branch", turn->branch}});
+    }
     run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
     return turn;
   }
 
+  Result<Turn> written(const Planner& planner, inference::TextModel& model, const TurnRequest& request, std::size_t branches, const std::string& model_name) {
+    std::mutex& one_at_a_time = run_.models->turn_of(model_name);
+    if (branches <= 1) return generate_turn(run_, model, request, one_at_a_time);
+    return generate_vote(run_, model, request, branches, [&](const TurnDone& turn) { return planner.choice(turn); }, one_at_a_time);
+  }
+
   /// Lets the model write a recorded turn again; the run goes on with the recorded one.
-  Result<Turn> verified(const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
+  Result<Turn> verified(const Planner& planner, const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
     const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
     if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
-    const auto again = generate_turn(run_, model, request, run_.models->turn_of(run_.model_override.empty() ? agent_.model : run_.model_override));
+    const auto again = written(planner, model, request, recorded.others.size() + 1, run_.model_override.empty() ? agent_.model : run_.model_override);
     if (!again) return again.error();
-    run_.verifier(place, recorded, *again, model);
+    for (std::size_t branch = 0; branch <= recorded.others.size(); ++branch) {
+      const std::string name = recorded.others.empty() ? place : place + ", branch " + std::to_string(branch + 1);
+      run_.verifier(name, branch_of(recorded, branch), branch_of(*again, branch), model);
+    }
     return recorded;
+  }
+
+  static const Turn& branch_of(const Turn& elected, std::size_t branch) {
+    return branch == elected.branch ? elected : elected.others[branch < elected.branch ? branch : branch - 1];
   }
 
   Result<CallsDone> make_calls(const CallTools& calls) {
@@ -314,6 +338,7 @@ class AgentRun {
     sub.agent = call.name;
     sub.text = call.arguments.at("task").get<std::string>();
     sub.labels = labels_;
+    sub.vote = 1;
     sub.depth = task_.depth + 1;
     auto answer = run_agent(run_, sub, scope_);
     if (!answer && ends_run(answer.error())) return answer.error();
@@ -407,6 +432,7 @@ class AgentRun {
   tools::Labels labels_;
   std::vector<ToolSchema> declared_, schemas_;  ///< As the tools declare them; as the model is shown them.
   Turn last_turn_;
+  RollingPrompt prompt_;
 };
 
 }  // namespace

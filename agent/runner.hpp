@@ -18,6 +18,7 @@ struct AgentTask {
   tools::Labels labels;       ///< Of the text.
   std::int64_t deadline_ns = 0;  ///< steady_ns at which the step's time is over; 0: none.
   int depth = 0;              ///< Agents above this one.
+  std::int64_t vote = 1;      ///< Branches of every turn; what most of them say counts.
   std::int64_t attempt = 0;   ///< Retries before this one. They are sampled warmer: the same words would fail again.
 };
 

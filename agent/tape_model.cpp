@@ -72,8 +72,7 @@ std::size_t TapeModel::remaining() const {
 
 Result<inference::Generation> TapeModel::generate(const inference::GenerateRequest& request,
                                                   const std::function<bool(const inference::Piece&)>& sink) {
-  std::string prompt;
-  for (const auto& segment : request.prompt) prompt += segment.text;
+  const std::string prompt = request.prompt_text();
   const auto turn = std::find_if(turns_.begin(), turns_.end(), [&](const Turn& candidate) {
     return !candidate.played && (candidate.when.empty() || prompt.find(candidate.when) != std::string::npos);
   });

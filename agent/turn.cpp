@@ -1,7 +1,10 @@
 #include "agent/turn.hpp"
 
+#include "inference/tokenizer.hpp"
+
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -100,20 +103,13 @@ class Listener {
   }
 
   void on_event(const ParseEvent& event) {
+    thinking_ = event.kind == ParseEvent::Kind::reasoning;
+    if (request_.silent) return;
     switch (event.kind) {
-      case ParseEvent::Kind::reasoning:
-        thinking_ = true;
-        run_.emit("reasoning", request_.place, Json{{"text", event.text}});
-        break;
-      case ParseEvent::Kind::content:
-        thinking_ = false;
-        run_.emit("content", request_.place, Json{{"text", event.text}});
-        break;
-      case ParseEvent::Kind::call_started:
-        thinking_ = false;
-        run_.emit("call_started", request_.place, Json{{"tool", event.text}});
-        break;
-      default: thinking_ = false;
+      case ParseEvent::Kind::reasoning: run_.emit("reasoning", request_.place, Json{{"text", event.text}}); break;
+      case ParseEvent::Kind::content: run_.emit("content", request_.place, Json{{"text", event.text}}); break;
+      case ParseEvent::Kind::call_started: run_.emit("call_started", request_.place, Json{{"tool", event.text}}); break;
+      default: break;
     }
   }
 
@@ -142,6 +138,18 @@ std::size_t whole_characters(const std::string& text) {
   return text.size();
 }
 
+/// Geometric mean of the probabilities of the pieces that end behind `from`; 1 where there are none.
+double mean_probability(const std::vector<std::pair<std::size_t, float>>& ends, std::size_t from) {
+  double sum = 0;
+  std::size_t count = 0;
+  for (const auto& [end, probability] : ends) {
+    if (end <= from) continue;
+    sum += std::log(std::max(static_cast<double>(probability), 1e-30));
+    ++count;
+  }
+  return count == 0 ? 1 : std::exp(sum / static_cast<double>(count));
+}
+
 /// Calls of one turn to the model: reserved before, booked after.
 class Meter {
  public:
@@ -152,7 +160,9 @@ class Meter {
   Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
     std::int64_t prompt = 0;
     if (run_.budget.limits_tokens()) {
-      for (const auto& segment : request.prompt) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+      for (const auto& part : {request.earlier, std::span<const inference::Segment>(request.prompt)}) {
+        for (const auto& segment : part) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+      }
     }
     auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
     // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
@@ -229,7 +239,10 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   auto dialect = dialect_for(info.dialect);
   if (!dialect) return fail(dialect.error().code, "model " + info.name + ": " + dialect.error().message, kModelFailed);
   dialect->keep_reasoning = keep_of(request.think_keep);
-  auto rendered = render(*dialect, *request.messages, *request.tools);
+  RollingPrompt fresh;
+  RollingPrompt::Encode encode;
+  if (const auto* tokenizer = model.tokenizer()) encode = [tokenizer](std::span<const inference::Segment> segments) { return tokenizer->encode_segments(segments); };
+  auto rendered = (request.prompt ? *request.prompt : fresh).next(*dialect, *request.messages, *request.tools, encode);
   if (!rendered) return fail(Errc::internal, "prompt: " + rendered.error().describe(), "prompt");
 
   ParserOptions options;
@@ -243,6 +256,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   Listener listener(run, request, std::move(options), rendered->prefill == Prefill::open, constraint->get());
 
   inference::GenerateRequest generate;
+  generate.earlier = rendered->earlier;
   generate.prompt = std::move(rendered->segments);
   generate.sampling = request.sampling;
   generate.max_tokens = request.max_tokens;
@@ -296,6 +310,8 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);
   turn.done.text = listener.text();
   turn.done.tokens.assign(generation->tokens.begin(), generation->tokens.end());
+  const auto thought = turn.done.text.rfind(kThinkEnd);
+  turn.certainty = mean_probability(listener.ends(), thought == std::string::npos ? 0 : thought + kThinkEnd.size());
   std::size_t from = 0;
   for (const auto& call : turn.done.parsed.calls) {
     std::map<std::string, double> confidence;
@@ -385,20 +401,32 @@ Json to_json(const Turn& turn) {
   }
   Json errors = Json::array();
   for (const auto& error : parsed.errors) errors.push_back(Json{{"kind", error.kind}, {"name", error.name}, {"raw", error.raw}});
-  return Json{{"text", turn.done.text}, {"tokens", turn.done.tokens}, {"stop", stop_word(turn.done.stop)},
-              {"reasoning", parsed.reasoning}, {"content", parsed.content}, {"calls", std::move(calls)}, {"errors", std::move(errors)},
-              {"warnings", parsed.warnings}};
+  Json data{{"text", turn.done.text}, {"tokens", turn.done.tokens}, {"stop", stop_word(turn.done.stop)},
+            {"reasoning", parsed.reasoning}, {"content", parsed.content}, {"calls", std::move(calls)}, {"errors", std::move(errors)},
+            {"warnings", parsed.warnings}};
+  if (turn.others.empty()) return data;
+  Json others = Json::array();
+  for (const Turn& other : turn.others) {
+    others.push_back(Json{{"text", other.done.text}, {"tokens", other.done.tokens}, {"stop", stop_word(other.done.stop)}, {"agrees", other.agrees}});
+  }
+  data["vote"] = Json{{"branch", turn.branch}, {"others", std::move(others)}};
+  return data;
 }
 
 Turn turn_from_json(const Json& data) {
   Turn turn;
   const auto text = [](const Json& value, const char* key) { return value.contains(key) && value.at(key).is_string() ? value.at(key).get<std::string>() : std::string(); };
   const auto list = [&](const char* key) { return data.contains(key) && data.at(key).is_array() ? data.at(key) : Json::array(); };
-  turn.done.text = text(data, "text");
-  for (const auto& id : list("tokens")) {
-    if (id.is_number_integer()) turn.done.tokens.push_back(id.get<int>());
-  }
-  turn.done.stop = stop_reason(text(data, "stop"));
+  const auto read_output = [&](const Json& value, TurnDone& done) {
+    done.text = text(value, "text");
+    if (value.contains("tokens") && value.at("tokens").is_array()) {
+      for (const auto& id : value.at("tokens")) {
+        if (id.is_number_integer()) done.tokens.push_back(id.get<int>());
+      }
+    }
+    done.stop = stop_reason(text(value, "stop"));
+  };
+  read_output(data, turn.done);
   turn.done.parsed.reasoning = text(data, "reasoning");
   turn.done.parsed.content = text(data, "content");
   for (const auto& entry : list("calls")) {
@@ -418,6 +446,14 @@ Turn turn_from_json(const Json& data) {
   for (const auto& entry : list("errors")) turn.done.parsed.errors.push_back({text(entry, "kind"), text(entry, "name"), text(entry, "raw")});
   for (const auto& entry : list("warnings")) {
     if (entry.is_string()) turn.done.parsed.warnings.push_back(entry.get<std::string>());
+  }
+  const auto vote = data.find("vote");
+  if (vote == data.end() || !vote->is_object()) return turn;
+  turn.branch = vote->value("branch", std::size_t{0});
+  for (const auto& entry : vote->value("others", Json::array())) {
+    Turn& other = turn.others.emplace_back();
+    read_output(entry, other.done);
+    other.agrees = entry.value("agrees", false);
   }
   return turn;
 }

@@ -16,6 +16,7 @@ struct TurnRequest {
   std::string place;                       ///< For events.
   const std::vector<Message>* messages = nullptr;
   const std::vector<ToolSchema>* tools = nullptr;
+  RollingPrompt* prompt = nullptr;         ///< Of this conversation, kept between its turns. Null: rendered for this turn.
   inference::Sampling sampling;
   std::string think_keep = "turn";         ///< none | turn | all
   std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.
@@ -28,6 +29,7 @@ struct TurnRequest {
   const std::vector<ToolSchema>* tool_parameters = nullptr;  ///< As the tools declare them; null: as they are shown.
   ToolChoice choice = ToolChoice::automatic;
   std::string named;                       ///< For ToolChoice::named.
+  bool silent = false;                     ///< No events while it is written.
 };
 
 struct Turn {
@@ -39,6 +41,11 @@ struct Turn {
   Ledger spent;                            ///< The usage as it was booked; it is in the run's ledger already.
   bool over_budget = false;                ///< Cut off by a budget: nothing may follow from the text.
   std::string budget_reason;
+  double certainty = 1;                    ///< Geometric mean of the tokens' probabilities behind the reasoning.
+  // Where a vote was taken (agent/vote.hpp):
+  std::size_t branch = 0;                  ///< Which of the branches this is.
+  std::vector<Turn> others;                ///< The other branches, in their order.
+  bool agrees = false;                     ///< Of one of the others: it says the same.
 };
 
 /// `one_at_a_time` is held while the model generates; the run's baton is not. Errors: kinds interrupted, model, budget;
@@ -51,7 +58,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
 std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,
                                                   const std::vector<std::pair<std::size_t, float>>& ends);
 
-/// A turn in the journal's form, and back.
+/// A turn in the journal's form, and back; of the other branches of a vote text, ids and the reason of the end.
 Json to_json(const Turn& turn);
 Turn turn_from_json(const Json& data);
 

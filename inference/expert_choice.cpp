@@ -1,7 +1,8 @@
 #include "inference/expert_choice.hpp"
 
+#include "inference/expert_score.hpp"
+
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -11,27 +12,20 @@ namespace {
 
 std::vector<double> scores_of(std::span<const float> logits, bool sigmoid) {
   std::vector<double> scores(logits.begin(), logits.end());
-  if (sigmoid) {
-    for (double& x : scores) x = 1 / (1 + std::exp(-x));
-    return scores;
-  }
   const double largest = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
-  for (double& x : scores) sum += x = std::exp(x - largest);
-  for (double& x : scores) x /= sum;
+  for (double& x : scores) sum += x = expert_score(x, largest, sigmoid);
+  if (!sigmoid)
+    for (double& x : scores) x /= sum;
   return scores;
 }
 
-/// Indices of the `count` largest values, best first. (A value that is not a number would break the order of a sort.)
+/// Indices of the `count` largest values, best first.
 std::vector<std::int32_t> best_of(const std::vector<double>& values, std::int64_t count) {
-  const auto rank = [&](std::int32_t i) {
-    const double value = values[static_cast<std::size_t>(i)];
-    return std::isnan(value) ? -std::numeric_limits<double>::infinity() : value;
-  };
   std::vector<std::int32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
   std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](std::int32_t a, std::int32_t b) {
-    return rank(a) != rank(b) ? rank(a) > rank(b) : a < b;
+    return ranks_before(values[static_cast<std::size_t>(a)], a, values[static_cast<std::size_t>(b)], b);
   });
   order.resize(static_cast<std::size_t>(count));
   return order;
@@ -64,7 +58,7 @@ void choose_experts(const ExpertShape& shape, std::span<const float> logits, con
   const std::vector<std::int32_t> best = best_of(ranking, shape.used);
   double sum = 0;
   for (const std::int32_t e : best) sum += scores[static_cast<std::size_t>(e)];
-  const double factor = double{shape.scale} / (shape.normalize ? std::max(sum, 1e-20) : 1.0);
+  const double factor = expert_factor(sum, shape.normalize, shape.scale);
   for (std::size_t i = 0; i < best.size(); ++i)
     chosen[i] = {best[i], static_cast<float>(scores[static_cast<std::size_t>(best[i])] * factor)};
 }

@@ -37,7 +37,7 @@ void LocalModel::give_back(Session session, std::span<const TokenId> prompt) {
 }
 
 Result<Generation> LocalModel::generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) {
-  const auto prompt = engine_->tokenizer().encode_segments(request.prompt);
+  const auto prompt = engine_->tokenizer().encode_segments(request.earlier, request.prompt);
   if (!prompt) return prompt.error();
   Generator generator(take_session(), *prompt, request, sink);
   if (const auto ran = engine_->scheduler().run(generator, this, request.stop); !ran) return ran.error();

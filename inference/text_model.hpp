@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -65,12 +66,22 @@ class TokenConstraint;
 class Tokenizer;
 
 struct GenerateRequest {
-  std::vector<Segment> prompt;  ///< The full prefix; the session works out what it already holds.
+  /// Stands before `prompt`. A long conversation is kept by the caller and not copied for each turn; it must outlive the call.
+  std::span<const Segment> earlier;
+  std::vector<Segment> prompt;  ///< With `earlier` the full prefix; the session works out what it already holds.
   Sampling sampling;
   int max_tokens = 4096;
   std::stop_token stop;                         ///< Checked at every token and between prefill chunks.
   bool guess = true;  ///< Compute likely tokens ahead. Changes the speed only, never the output.
   std::shared_ptr<TokenConstraint> constraint;  ///< Null: every token may come. Sources without token ids ignore it.
+
+  /// The whole prompt, for sources that read text.
+  std::string prompt_text() const {
+    std::string text;
+    for (const Segment& segment : earlier) text += segment.text;
+    for (const Segment& segment : prompt) text += segment.text;
+    return text;
+  }
 };
 
 struct Generation {

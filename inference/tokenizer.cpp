@@ -129,13 +129,16 @@ std::vector<TokenId> Tokenizer::encode_with_ends(std::string_view text, bool par
   return out;
 }
 
-Result<std::vector<TokenId>> Tokenizer::encode_segments(std::span<const Segment> segments) const {
+Result<std::vector<TokenId>> Tokenizer::encode_segments(std::span<const Segment> segments, std::span<const Segment> more) const {
+  const std::size_t count = segments.size() + more.size();
+  const auto at = [&](std::size_t i) -> const Segment& { return i < segments.size() ? segments[i] : more[i - segments.size()]; };
+  const auto template_text = [&](std::size_t i) { return i < count && at(i).is_template && at(i).tokens.empty(); };
   std::vector<TokenId> out;
   std::string plain;
   std::string joined;
   Place place = Place::start;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& segment = segments[i];
+  for (std::size_t i = 0; i < count; ++i) {
+    const Segment& segment = at(i);
     if (!segment.tokens.empty()) {
       state_->flush(plain, place, out);
       for (const TokenId id : segment.tokens) {
@@ -146,10 +149,10 @@ Result<std::vector<TokenId>> Tokenizer::encode_segments(std::span<const Segment>
       continue;
     }
     std::string_view text = segment.text;
-    if (segment.is_template && i + 1 < segments.size() && segments[i + 1].is_template && segments[i + 1].tokens.empty()) {
+    if (segment.is_template && template_text(i + 1)) {
       // A marker may be cut over neighbouring stretches of template.
       joined = segment.text;
-      while (i + 1 < segments.size() && segments[i + 1].is_template && segments[i + 1].tokens.empty()) joined += segments[++i].text;
+      while (template_text(i + 1)) joined += at(++i).text;
       text = joined;
     }
     split_added(

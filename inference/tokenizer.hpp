@@ -51,8 +51,9 @@ class Tokenizer {
 
   /// Ids of a prompt. Added tokens are recognised in template segments only; neighbouring plain text is encoded
   /// together, so benign prompts get the ids of their whole text. Segments with `tokens` are taken verbatim.
-  /// No begin token is added: templates write their own. Errors: usage (kind bad_token: an id outside the vocabulary).
-  Result<std::vector<TokenId>> encode_segments(std::span<const Segment> segments) const;
+  /// No begin token is added: templates write their own. `more` follows as if it stood in the same list. Errors: usage
+  /// (kind bad_token: an id outside the vocabulary).
+  Result<std::vector<TokenId>> encode_segments(std::span<const Segment> segments, std::span<const Segment> more = {}) const;
 
   /// Raw bytes of a token ("" for ids outside the vocabulary). Pieces of a text joined give the text (WordPiece: its
   /// normalised form).

@@ -64,7 +64,7 @@ class Reader {
       return;
     }
     out_.options = Json::object();
-    std::string_view key, raw;
+    std::string_view key;
     scan_.open('{');
     bool vocabulary = false, merges = false;
     while (error_.code == Errc::none && scan_.member(key)) {

@@ -73,6 +73,8 @@ class LiveView final : public RunView {
       live("calling " + printable(text_of(data, "tool"), 40));
     } else if (event.type == "turn") {
       on_turn(data, replayed);
+    } else if (event.type == "vote") {
+      line(dim("    " + fixed(number_of(data, "agree"), 0) + " of " + fixed(number_of(data, "branches"), 0) + " branches agree"));
     } else if (event.type == "call") {
       on_call(data);
     } else if (event.type == "call_result") {

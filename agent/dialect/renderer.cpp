@@ -85,7 +85,25 @@ class Segments {
   }
   std::vector<inference::Segment> take() { return std::move(list_); }
 
+  /// Joins everything up to the last turn with ids into one segment with the ids of all of it.
+  Result<void> encode(const RollingPrompt::Encode& encode);
+
+  /// Where the text ends now, for restore(): what is added behind it can be taken back.
+  struct Mark {
+    std::size_t segments = 0, bytes = 0;
+  };
+  Mark mark() const { return {list_.size(), list_.empty() ? 0 : list_.back().text.size()}; }
+  void restore(const Mark& mark) {
+    list_.resize(mark.segments);
+    if (!list_.empty()) list_.back().text.resize(mark.bytes);
+  }
+  /// What nothing added behind `mark` can change, and the rest.
+  std::span<const inference::Segment> before(const Mark& mark) const { return std::span(list_).first(whole(mark)); }
+  std::vector<inference::Segment> from(const Mark& mark) const { return {list_.begin() + static_cast<std::ptrdiff_t>(whole(mark)), list_.end()}; }
+
  private:
+  /// Segments that nothing is appended to: the last one grows unless it holds ids.
+  std::size_t whole(const Mark& mark) const { return mark.segments && list_[mark.segments - 1].tokens.empty() ? mark.segments - 1 : mark.segments; }
   Segments& add(std::string_view text, bool is_template) {
     if (text.empty()) return *this;
     if (list_.empty() || list_.back().is_template != is_template || !list_.back().tokens.empty()) {
@@ -97,6 +115,25 @@ class Segments {
 
   std::vector<inference::Segment> list_;
 };
+
+Result<void> Segments::encode(const RollingPrompt::Encode& encode) {
+  std::size_t end = list_.size();
+  while (end > 0 && list_[end - 1].tokens.empty()) --end;
+  if (end < 2) return {};
+  // Behind ids the text is encoded anew, so that this gives the ids of the whole. The last id tells how it goes on.
+  const bool goes_on = !list_[0].tokens.empty();
+  std::vector<inference::Segment> part;
+  if (goes_on) part.push_back({{}, true, {list_[0].tokens.back()}});
+  part.insert(part.end(), list_.begin() + (goes_on ? 1 : 0), list_.begin() + static_cast<std::ptrdiff_t>(end));
+  const auto ids = encode(part);
+  if (!ids) return ids.error();
+  inference::Segment& joined = list_[0];
+  for (std::size_t i = 1; i < end; ++i) joined.text += list_[i].text;
+  joined.is_template = false;
+  joined.tokens.insert(joined.tokens.end(), ids->begin() + (goes_on ? 1 : 0), ids->end());
+  list_.erase(list_.begin() + 1, list_.begin() + static_cast<std::ptrdiff_t>(end));
+  return {};
+}
 
 /// The arguments as the model wrote them where that is an object in canonical JSON (digits such as 4800.00 survive),
 /// else printed.
@@ -120,22 +157,33 @@ std::string schema_text(const ToolSchema& tool, bool wrapped) {
   return spaced_json(out);
 }
 
-class Writer {
- public:
-  Writer(const DialectOptions& options, const Entry& entry, const std::vector<Message>& messages)
-      : options_(options), family_(entry.family), messages_(messages) {
-    for (std::size_t i = 0; i < messages.size(); ++i) {
-      if (messages[i].role == Role::user) last_user_ = i + 1;
-    }
-  }
+}  // namespace
 
-  Result<void> check() const;
-  void system(const std::vector<ToolSchema>& tools);
-  void turns();
-  Prefill finish();
-  std::vector<inference::Segment> take() { return out_.take(); }
+class RollingPrompt::Writer {
+ public:
+  Writer(const DialectOptions& options, const Entry& entry) : options_(options), entry_(entry), family_(entry.family) {}
+
+  /// Whether what was written is still right when the conversation went on as `messages`.
+  bool goes_on(const std::vector<Message>& messages) const {
+    if (messages.size() < done_) return false;
+    return std::none_of(messages.begin() + static_cast<std::ptrdiff_t>(done_), messages.end(), [&](const Message& message) {
+      return message.role == Role::system || (message.role == Role::user && options_.keep_reasoning == KeepReasoning::since_last_user);
+    });
+  }
+  Result<void> extend(const std::vector<Message>& messages, const std::vector<ToolSchema>& tools);
+  Result<Rendered> prompt(const Encode& encode);
 
  private:
+  static std::size_t last_user(const std::vector<Message>& messages, std::size_t from) {
+    std::size_t behind = 0;
+    for (std::size_t i = from; i < messages.size(); ++i) {
+      if (messages[i].role == Role::user) behind = i + 1;
+    }
+    return behind;
+  }
+  Result<void> check(const Message& message);
+  void system(const std::vector<Message>& messages, const std::vector<ToolSchema>& tools);
+  Prefill finish();
   /// Where the text stands: between turns, where the assistant may go on, or behind results that are not yet closed.
   enum class Place { start, assistant, turn_end, results };
 
@@ -159,37 +207,38 @@ class Writer {
     return prefill == Prefill::open ? std::string_view("<think>\n") : std::string_view("<think>\n\n</think>\n\n");
   }
 
-  const DialectOptions& options_;
+  DialectOptions options_;
+  const Entry& entry_;
   Family family_;
-  const std::vector<Message>& messages_;
+  std::size_t done_ = 0;         ///< Messages that are written.
   std::size_t last_user_ = 0;    ///< Index behind the last user message.
+  std::vector<std::string> open_calls_;  ///< Ids of the last turn's calls ...
+  std::size_t open_ = 0;                 ///< ... and how many of them have no result yet.
   Segments out_;
   Place place_ = Place::start;
   bool fresh_ = true;            ///< At Place::assistant: a new turn, which begins with the pre-fill.
 };
 
-Result<void> Writer::check() const {
-  std::size_t open = 0;
-  const Message* caller = nullptr;
-  for (const auto& message : messages_) {
-    if (message.role == Role::system) continue;
-    if (message.role != Role::tool) {
-      caller = message.role == Role::assistant ? &message : nullptr;
-      open = caller ? caller->calls.size() : 0;
-      continue;
+/// Errors: malformed for a result that answers no call of the turn before it.
+Result<void> RollingPrompt::Writer::check(const Message& message) {
+  if (message.role != Role::tool) {
+    open_calls_.clear();
+    if (message.role == Role::assistant) {
+      for (const auto& call : message.calls) open_calls_.push_back(call.id);
     }
-    const auto answers = [&](const ToolCall& call) { return call.id == message.call_id; };
-    const bool known = caller && (message.call_id.empty() || std::any_of(caller->calls.begin(), caller->calls.end(), answers));
-    if (open == 0 || !known) return fail(Errc::malformed, "the result '" + message.call_id + "' of " + message.name + " answers no call", "result_without_call");
-    --open;
+    open_ = open_calls_.size();
+    return {};
   }
+  const bool known = message.call_id.empty() || std::find(open_calls_.begin(), open_calls_.end(), message.call_id) != open_calls_.end();
+  if (open_ == 0 || !known) return fail(Errc::malformed, "the result '" + message.call_id + "' of " + message.name + " answers no call", "result_without_call");
+  --open_;
   return {};
 }
 
-void Writer::system(const std::vector<ToolSchema>& tools) {
+void RollingPrompt::Writer::system(const std::vector<Message>& messages, const std::vector<ToolSchema>& tools) {
   std::string text;
   bool any = false;
-  for (const auto& message : messages_) {
+  for (const auto& message : messages) {
     if (message.role != Role::system) continue;
     text += (any ? "\n\n" : "") + message.content;
     any = true;
@@ -227,19 +276,44 @@ void Writer::system(const std::vector<ToolSchema>& tools) {
       "- For multiple tool calls, chain them directly without separators or spaces\n");
 }
 
-void Writer::turns() {
-  for (std::size_t i = 0; i < messages_.size(); ++i) {
-    switch (messages_[i].role) {
+Result<void> RollingPrompt::Writer::extend(const std::vector<Message>& messages, const std::vector<ToolSchema>& tools) {
+  if (done_ == 0) system(messages, tools);
+  last_user_ = std::max(last_user_, last_user(messages, done_));
+  for (; done_ < messages.size(); ++done_) {
+    const Message& message = messages[done_];
+    if (message.role == Role::system) continue;
+    if (const auto fine = check(message); !fine) return fine.error();
+    switch (message.role) {
       case Role::system: break;
-      case Role::user: user(messages_[i]); break;
-      case Role::assistant: assistant(messages_[i], i); break;
-      case Role::tool: result(messages_[i]); break;
+      case Role::user: user(message); break;
+      case Role::assistant: assistant(message, done_); break;
+      case Role::tool: result(message); break;
     }
   }
+  return {};
+}
+
+/// The prompt up to where the model goes on. That end is not kept: the turn that comes is written by its own rules.
+Result<Rendered> RollingPrompt::Writer::prompt(const Encode& encode) {
+  if (encode) {
+    if (const auto encoded = out_.encode(encode); !encoded) return encoded.error();
+  }
+  const auto mark = out_.mark();
+  const Place place = place_;
+  const bool fresh = fresh_;
+  Rendered out;
+  out.prefill = finish();
+  out.parser_format = entry_.parser_format;
+  out.segments = out_.from(mark);
+  out_.restore(mark);
+  out.earlier = out_.before(mark);
+  place_ = place;
+  fresh_ = fresh;
+  return out;
 }
 
 /// Ends a run of results. `assistant_follows`: the model goes on, else somebody else's turn begins.
-void Writer::close_results(bool assistant_follows) {
+void RollingPrompt::Writer::close_results(bool assistant_follows) {
   if (place_ != Place::results) return;
   place_ = Place::turn_end;
   switch (family_) {
@@ -263,7 +337,7 @@ void Writer::close_results(bool assistant_follows) {
 }
 
 /// Brings the text to where the assistant writes.
-void Writer::open_assistant() {
+void RollingPrompt::Writer::open_assistant() {
   close_results(true);
   if (place_ == Place::assistant) return;
   out_.markup(family_ == Family::chatml ? std::string_view("<|im_start|>assistant\n") : kAssistant);
@@ -271,7 +345,7 @@ void Writer::open_assistant() {
   fresh_ = true;
 }
 
-void Writer::user(const Message& message) {
+void RollingPrompt::Writer::user(const Message& message) {
   if (family_ == Family::v4 && place_ == Place::results) {
     out_.markup("\n\n").text(message.content);  // results and text share the user turn
     return;
@@ -286,7 +360,7 @@ void Writer::user(const Message& message) {
   place_ = Place::turn_end;
 }
 
-void Writer::assistant(const Message& message, std::size_t index) {
+void RollingPrompt::Writer::assistant(const Message& message, std::size_t index) {
   open_assistant();
   const bool keep = keeps(index);
   const bool holds_reasoning = !message.reasoning.empty() || message.generated_text.find(kThinkEnd) != std::string::npos;
@@ -317,7 +391,7 @@ void Writer::assistant(const Message& message, std::size_t index) {
   place_ = Place::turn_end;
 }
 
-void Writer::call_r1(const ToolCall& call, bool first) {
+void RollingPrompt::Writer::call_r1(const ToolCall& call, bool first) {
   if (family_ == Family::v31) {
     out_.markup(kCallBegin).text(call.name).markup(kSep).text(argument_text(call)).markup(kCallEnd);
     return;
@@ -327,7 +401,7 @@ void Writer::call_r1(const ToolCall& call, bool first) {
   out_.text(argument_text(call)).markup("\n```").markup(kCallEnd);
 }
 
-void Writer::call_dsml(const ToolCall& call) {
+void RollingPrompt::Writer::call_dsml(const ToolCall& call) {
   out_.markup("<｜DSML｜invoke name=\"").text(call.name).markup("\">\n");
   for (const auto& [key, value] : call.arguments.items()) {
     out_.markup("<｜DSML｜parameter name=\"").text(key).markup(value.is_string() ? "\" string=\"true\">" : "\" string=\"false\">");
@@ -336,7 +410,7 @@ void Writer::call_dsml(const ToolCall& call) {
   out_.markup("</｜DSML｜invoke>\n");
 }
 
-void Writer::calls(const Message& message) {
+void RollingPrompt::Writer::calls(const Message& message) {
   const bool dsml = family_ == Family::v32 || family_ == Family::v4;
   const std::string block = family_ == Family::v32 ? "function_calls>" : "tool_calls>";
   if (dsml) out_.markup("\n\n<｜DSML｜" + block + "\n");
@@ -358,7 +432,7 @@ void Writer::calls(const Message& message) {
   else if (family_ != Family::chatml) out_.markup(kCallsEnd);
 }
 
-void Writer::result(const Message& message) {
+void RollingPrompt::Writer::result(const Message& message) {
   const bool first = place_ != Place::results;
   place_ = Place::results;
   switch (family_) {
@@ -381,14 +455,12 @@ void Writer::result(const Message& message) {
 }
 
 /// The place where the model goes on; returns what was pre-filled there.
-Prefill Writer::finish() {
+Prefill RollingPrompt::Writer::finish() {
   open_assistant();
   if (!fresh_) return Prefill::none;
   out_.markup(prefill_text(options_.think_prefill));
   return options_.think_prefill;
 }
-
-}  // namespace
 
 Result<DialectOptions> dialect_for(const std::string& key) {
   const Entry* entry = find_entry(key);
@@ -404,17 +476,33 @@ Result<DialectOptions> dialect_for(const std::string& key) {
   return options;
 }
 
-Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools) {
+RollingPrompt::RollingPrompt() = default;
+RollingPrompt::RollingPrompt(RollingPrompt&&) noexcept = default;
+RollingPrompt& RollingPrompt::operator=(RollingPrompt&&) noexcept = default;
+RollingPrompt::~RollingPrompt() = default;
+
+void RollingPrompt::forget() { writer_.reset(); }
+
+Result<Rendered> RollingPrompt::next(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools,
+                                     const Encode& encode) {
   const Entry* entry = find_entry(options.key);
   if (!entry) return unknown_key(options.key);
-  Writer writer(options, *entry, messages);
-  if (const auto fine = writer.check(); !fine) return fine.error();
-  writer.system(tools);
-  writer.turns();
-  Rendered out;
-  out.prefill = writer.finish();
-  out.segments = writer.take();
-  out.parser_format = entry->parser_format;
+  // Reasoning of the turns before a new message of the user is dropped, and system texts stand at the front: all is
+  // written again then.
+  if (!writer_ || !writer_->goes_on(messages)) writer_ = std::make_unique<Writer>(options, *entry);
+  if (const auto extended = writer_->extend(messages, tools); !extended) {
+    forget();
+    return extended.error();
+  }
+  return writer_->prompt(encode);
+}
+
+Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools) {
+  RollingPrompt prompt;
+  auto out = prompt.next(options, messages, tools);
+  if (!out) return out;
+  out->segments.insert(out->segments.begin(), out->earlier.begin(), out->earlier.end());
+  out->earlier = {};
   return out;
 }
 

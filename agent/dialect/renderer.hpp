@@ -7,6 +7,9 @@
 #include "base/error.hpp"
 #include "inference/text_model.hpp"
 
+#include <functional>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +34,7 @@ struct DialectOptions {
 Result<DialectOptions> dialect_for(const std::string& key);
 
 struct Rendered {
+  std::span<const inference::Segment> earlier;  ///< Only of a RollingPrompt: what stands before `segments`, kept by it.
   std::vector<inference::Segment> segments;  ///< Template text and message text alternate; message text is never template.
   Prefill prefill = Prefill::none;           ///< What the parser must be told.
   std::string parser_format;                 ///< ParserOptions::format that fits.
@@ -43,5 +47,30 @@ struct Rendered {
 /// Errors: usage (unknown key), malformed (a result without a call).
 Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages,
                         const std::vector<ToolSchema>& tools);
+
+/// render() for a conversation that grows: what was rendered (and encoded) for one turn is not done again for the next,
+/// so that a turn costs the same however long the conversation is. The prompt is the one render() makes.
+class RollingPrompt {
+ public:
+  /// Ids of a prompt, as Tokenizer::encode_segments of the model that reads it.
+  using Encode = std::function<Result<std::vector<inference::TokenId>>(std::span<const inference::Segment>)>;
+
+  RollingPrompt();
+  RollingPrompt(RollingPrompt&&) noexcept;
+  RollingPrompt& operator=(RollingPrompt&&) noexcept;
+  ~RollingPrompt();
+
+  /// `messages` are those of the last call, unchanged, and what came after them; `options` and `tools` stay the same.
+  /// With `encode` turns with ids are joined with what stands before them into one encoded segment. `earlier` of the
+  /// result is valid until the next call. Errors: as render().
+  Result<Rendered> next(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools,
+                        const Encode& encode = {});
+  /// To be called when earlier messages changed: the next prompt is rendered from the start.
+  void forget();
+
+ private:
+  class Writer;
+  std::unique_ptr<Writer> writer_;
+};
 
 }  // namespace kontor::agent

@@ -175,6 +175,7 @@ StepSpec step(const Yaml& value) {
     spec.backoff_ms = duration_of(retry["backoff"]);
   }
   spec.timeout_ms = duration_of(value["timeout"]);
+  spec.vote = integer_of(value["vote"], 1);
   spec.check = expression_of(value["check"]);
   if (const Yaml on_error = value["on_error"]) spec.collect_errors = text_of(on_error["collect"]);
   return spec;

@@ -185,13 +185,14 @@ constexpr KeyRule kOnInvalid[] = {
 // Steps: `id` and one action, and what belongs to it.
 constexpr KeyRule kId{"id", T::id, {}, {}, "Name in expressions: steps.ID."};
 constexpr KeyRule kWith{"with", T::any_mapping, {}, {}, "Arguments; texts may hold ${...}."};
+constexpr KeyRule kVote{"vote", T::integer, {}, "1", "Branches of every turn; the call or answer of most of them counts.", false, 1, 32};
 constexpr KeyRule kRetry{"retry", T::mapping, "retry", {}, "How often a failed step is tried again."};
 constexpr KeyRule kTimeout{"timeout", T::duration, {}, {}, "Longest time of one try."};
 constexpr KeyRule kCheck{"check", T::check, {}, {}, "Must be true for the result."};
 constexpr KeyRule kOnError{"on_error", T::mapping, "on_error", {}, "Errors of single items do not stop the loop."};
 
 constexpr KeyRule kToolStep[] = {kId, {"tool", T::text, {}, {}, "Tool to call.", true}, kWith, kRetry, kTimeout, kCheck};
-constexpr KeyRule kAgentStep[] = {kId, {"agent", T::text, {}, {}, "Agent to call.", true}, kWith, kRetry, kTimeout, kCheck};
+constexpr KeyRule kAgentStep[] = {kId, {"agent", T::text, {}, {}, "Agent to call.", true}, kWith, kVote, kRetry, kTimeout, kCheck};
 constexpr KeyRule kLoopStep[] = {
     kId,
     {"for_each", T::template_text, {}, {}, "List to go through: ${...}.", true},

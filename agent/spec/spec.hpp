@@ -92,6 +92,7 @@ struct StepSpec {
   std::vector<std::pair<std::string, std::vector<StepSpec>>> cases;
   std::vector<StepSpec> otherwise;         ///< switch: else.
   Json approval = nullptr;                 ///< {who, show, choices, ...}
+  std::int64_t vote = 1;                   ///< agent: branches of every turn.
   std::int64_t retry_max = 0, backoff_ms = 0, timeout_ms = 0;
   std::optional<Expression> check;
   std::string collect_errors;              ///< on_error: {collect: NAME}

@@ -205,6 +205,7 @@ class Walker {
     task.labels = scope_.labels_of(step.with);
     task.deadline_ns = deadline_ns_;
     task.attempt = attempt_;
+    task.vote = step.vote;
     auto answer = run_agent(run_, task, scope_.lookup());
     if (!answer) return answer.error();
     return StepResult{std::move(answer->value), answer->labels, true};

@@ -24,9 +24,37 @@ __device__ void key_pair(const void* keys, std::int64_t at, float& a, float& b) 
   }
 }
 
+/// Eight neighbouring values; `at` is a multiple of eight.
+template <bool Half>
+__device__ void eight_values(const void* from, std::int64_t at, float* out) {
+  if constexpr (Half) {
+    const Words4 words = *reinterpret_cast<const Words4*>(static_cast<const std::uint16_t*>(from) + at);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      out[2 * i] = half_value(static_cast<std::uint16_t>(words.at[i]));
+      out[2 * i + 1] = half_value(static_cast<std::uint16_t>(words.at[i] >> 16));
+    }
+  } else {
+    const Words4* words = reinterpret_cast<const Words4*>(static_cast<const float*>(from) + at);
+    const Words4 a = words[0], b = words[1];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      out[i] = __builtin_bit_cast(float, a.at[i]);
+      out[i + 4] = __builtin_bit_cast(float, b.at[i]);
+    }
+  }
+}
+
 /// VL neighbouring values; those from `limit` on are zero.
 template <bool Half, int VL>
 __device__ void value_piece(const void* values, std::int64_t base, int first, int limit, float (&out)[VL]) {
+  if constexpr (VL % 8 == 0) {
+    if (first + VL <= limit && limit % VL == 0) {
+#pragma unroll
+      for (int j = 0; j < VL; j += 8) eight_values<Half>(values, base + first + j, out + j);
+      return;
+    }
+  }
   if (Half && first + VL <= limit && limit % VL == 0) {
     const std::uint32_t* from = reinterpret_cast<const std::uint32_t*>(static_cast<const std::uint16_t*>(values) + base + first);
 #pragma unroll
@@ -60,7 +88,8 @@ constexpr std::int64_t shared_floats(const AttentionShape& s) {
   return G * s.key_length + kWarps * G * kPagePositions + (kWarps - 1) * G * (s.value_length + 2);
 }
 
-template <bool Half, int G, int VL>
+/// Latent: positions lie as rows (key_length), whose beginning is the value; else keys lie with neighbouring positions together.
+template <bool Half, bool Latent, int G, int VL>
 __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
   KONTOR_DYNAMIC_SHARED(float, shared);
   const AttentionShape& shape = a.shape;
@@ -94,16 +123,33 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
   }
   for (int p = begin + warp; p < end; p += kWarps) {
     const std::int64_t page = info.pages[p];
-    const std::int64_t key_base = page * a.cache.page_step + kv_head * shape.key_length * kPagePositions + 2 * lane;
     float score[G][2] = {};
-    for (int d = 0; d < key_length; ++d) {
-      float k0, k1;
-      key_pair<Half>(a.cache.keys, key_base + static_cast<std::int64_t>(d) * kPagePositions, k0, k1);
+    if constexpr (Latent) {
+      const std::int64_t first = page * a.cache.page_step + 2 * lane * shape.key_length, second = first + shape.key_length;
+      for (int d = 0; d < key_length; d += 8) {
+        float k0[8], k1[8];
+        eight_values<Half>(a.cache.keys, first + d, k0);
+        eight_values<Half>(a.cache.keys, second + d, k1);
 #pragma unroll
-      for (int g = 0; g < G; ++g) {
-        const float q = query[d * G + g];
-        score[g][0] += q * k0;
-        score[g][1] += q * k1;
+        for (int j = 0; j < 8; ++j)
+#pragma unroll
+          for (int g = 0; g < G; ++g) {
+            const float q = query[(d + j) * G + g];
+            score[g][0] += q * k0[j];
+            score[g][1] += q * k1[j];
+          }
+      }
+    } else {
+      const std::int64_t key_base = page * a.cache.page_step + kv_head * shape.key_length * kPagePositions + 2 * lane;
+      for (int d = 0; d < key_length; ++d) {
+        float k0, k1;
+        key_pair<Half>(a.cache.keys, key_base + static_cast<std::int64_t>(d) * kPagePositions, k0, k1);
+#pragma unroll
+        for (int g = 0; g < G; ++g) {
+          const float q = query[d * G + g];
+          score[g][0] += q * k0;
+          score[g][1] += q * k1;
+        }
       }
     }
     const int left = visible - p * kPagePositions;  // Positions of this page that may be seen; at least one.
@@ -123,9 +169,10 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
     __syncwarp();
     const int count = left < kPagePositions ? left : kPagePositions;
     const std::int64_t value_base = page * a.cache.page_step + kv_head * kPagePositions * shape.value_length;
+    const std::int64_t value_step = Latent ? key_length : value_length;
     for (int i = 0; i < count; ++i) {
       float v[VL];
-      value_piece<Half, VL>(a.cache.values, value_base + static_cast<std::int64_t>(i) * value_length, lane * VL, value_length, v);
+      value_piece<Half, VL>(Latent ? a.cache.keys : a.cache.values, value_base + static_cast<std::int64_t>(i) * value_step, lane * VL, value_length, v);
 #pragma unroll
       for (int g = 0; g < G; ++g) {
         const float w = weights[g * kPagePositions + i];
@@ -193,29 +240,43 @@ __global__ void join_kernel(const float* partial, int splits, std::int64_t value
   }
 }
 
-template <bool Half, int G, int VL>
+/// Query heads that a block takes together, of those that share a key head.
+std::int64_t heads_together(const AttentionShape& shape, bool latent) {
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  if (group <= 2) return group;
+  return group <= 4 || latent ? 4 : 8;  // More of the wide latent heads do not fit into 48 KiB.
+}
+
+template <bool Half, bool Latent, int G, int VL>
 void launch_split(const SplitArguments& a, std::int64_t count, Stream stream) {
   const std::int64_t group = a.shape.heads / a.shape.kv_heads, chunks = (group + G - 1) / G;
   const dim3 grid(static_cast<unsigned>(a.splits), static_cast<unsigned>(a.shape.kv_heads * chunks), static_cast<unsigned>(count));
   const auto bytes = static_cast<std::size_t>(shared_floats<G>(a.shape)) * sizeof(float);
-  const auto kernel = split_kernel<Half, G, VL>;
+  const auto kernel = split_kernel<Half, Latent, G, VL>;
   KONTOR_LAUNCH(kernel, grid, dim3(kThreads), bytes, stream, a);
 }
 
-template <bool Half, int VL>
+template <bool Half, bool Latent, int VL>
 void launch_group(const SplitArguments& a, std::int64_t count, Stream stream) {
-  const std::int64_t group = a.shape.heads / a.shape.kv_heads;
-  if (group == 1) return launch_split<Half, 1, VL>(a, count, stream);
-  if (group == 2) return launch_split<Half, 2, VL>(a, count, stream);
-  if (group <= 4) return launch_split<Half, 4, VL>(a, count, stream);
-  launch_split<Half, 8, VL>(a, count, stream);
+  switch (heads_together(a.shape, Latent)) {
+    case 1: return launch_split<Half, Latent, 1, VL>(a, count, stream);
+    case 2: return launch_split<Half, Latent, 2, VL>(a, count, stream);
+    case 4: return launch_split<Half, Latent, 4, VL>(a, count, stream);
+    default:
+      if constexpr (!Latent) launch_split<Half, Latent, 8, VL>(a, count, stream);
+  }
 }
 
 template <bool Half>
 void launch_width(const SplitArguments& a, std::int64_t count, Stream stream) {
-  if (a.shape.value_length <= 64) return launch_group<Half, 2>(a, count, stream);
-  if (a.shape.value_length <= 128) return launch_group<Half, 4>(a, count, stream);
-  launch_group<Half, 8>(a, count, stream);
+  if (a.cache.latent) {
+    if (a.shape.value_length <= 64) return launch_group<Half, true, 2>(a, count, stream);
+    if (a.shape.value_length <= 256) return launch_group<Half, true, 8>(a, count, stream);
+    return launch_group<Half, true, 16>(a, count, stream);
+  }
+  if (a.shape.value_length <= 64) return launch_group<Half, false, 2>(a, count, stream);
+  if (a.shape.value_length <= 128) return launch_group<Half, false, 4>(a, count, stream);
+  launch_group<Half, false, 8>(a, count, stream);
 }
 
 template <bool Half>
@@ -235,6 +296,20 @@ __global__ void gather_cache_kernel(KvView cache, const std::int32_t* pages, Att
   for (std::int64_t i = threadIdx.x; i < kPagePositions * shape.value_length; i += blockDim.x) {
     const std::int64_t position = page * kPagePositions + i / shape.value_length;
     if (position < length) values[(head * length + position) * shape.value_length + i % shape.value_length] = read(cache.values, value_base + i);
+  }
+}
+
+template <bool Half>
+__global__ void gather_latent_kernel(KvView cache, const std::int32_t* pages, std::int64_t key_length, std::int64_t length, std::uint16_t* keys) {
+  const std::int64_t position = blockIdx.x;
+  const std::int64_t from = position < length ? pages[position / kPagePositions] * cache.page_step + position % kPagePositions * key_length : 0;
+  for (std::int64_t i = threadIdx.x; i < key_length; i += blockDim.x) {
+    std::uint16_t bits = 0;
+    if (position < length) {
+      if constexpr (Half) bits = static_cast<const std::uint16_t*>(cache.keys)[from + i];
+      else bits = half_bits(static_cast<const float*>(cache.keys)[from + i]);
+    }
+    keys[position * key_length + i] = bits;
   }
 }
 
@@ -277,8 +352,18 @@ void attend(const float* projected, std::int64_t count, const AttentionShape& sh
   KONTOR_LAUNCH(join_kernel, grid_of(shape.heads, count), dim3(kWarp), 0, stream, partial, splits, shape.value_length, out);
 }
 
+std::int64_t attention_blocks(const AttentionShape& shape, bool latent) {
+  const std::int64_t together = heads_together(shape, latent);
+  return shape.kv_heads * ((shape.heads / shape.kv_heads + together - 1) / together);
+}
+
 void gather_cache(const KvView& cache, const std::int32_t* pages, const AttentionShape& shape, std::int64_t length, std::int64_t stride,
                   std::uint16_t* keys, std::uint16_t* values, Stream stream) {
+  if (cache.latent) {
+    const auto kernel = cache.half ? gather_latent_kernel<true> : gather_latent_kernel<false>;
+    KONTOR_LAUNCH(kernel, grid_of(stride, 1), dim3(kThreads), 0, stream, cache, pages, shape.key_length, length, keys);
+    return;
+  }
   const dim3 grid = grid_of((length + kPagePositions - 1) / kPagePositions, shape.kv_heads);
   const auto kernel = cache.half ? gather_cache_kernel<true> : gather_cache_kernel<false>;
   KONTOR_LAUNCH(kernel, grid, dim3(kThreads), 0, stream, cache, pages, shape, length, stride, keys, values);

@@ -17,8 +17,12 @@ Result<KvPageRef> CudaDecoder::load_page(std::span<const std::byte> content) {
 
 std::uint64_t CudaDecoder::weight_bytes_per_token() const {
   std::uint64_t total = tied_ ? embedding_.buffer.bytes() : output_.buffer.bytes();
-  for (const Layer& l : layers_)
-    for (const Matrix* m : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down}) total += m->buffer.bytes();
+  for (const Layer& l : layers_) {
+    for (const Matrix* m : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down, &l.query_down, &l.keys_down, &l.key_heads, &l.value_heads, &l.router})
+      total += m->buffer.bytes();
+    for (const Matrix* m : {&l.experts_gate, &l.experts_up, &l.experts_down})
+      if (m->view.rows > 0) total += m->buffer.bytes() / static_cast<std::uint64_t>(config_.experts.count) * static_cast<std::uint64_t>(config_.experts.used);
+  }
   return total;
 }
 
@@ -57,10 +61,15 @@ Result<void> CudaDecoder::forward(std::span<const Extension> extensions) {
 bool CudaDecoder::tiled(std::int64_t count) const { return !deterministic_ && count >= kTiledRows; }
 
 KvView CudaDecoder::cache_of(std::int64_t layer) const {
+  if (config_.latent.rank > 0) {
+    const std::int64_t elements = config_.key_length * kPagePositions;
+    std::byte* at = pool_->base() + layer * elements * (exact_ ? 4 : 2);
+    return {at, at, elements * config_.layers, !exact_, true};
+  }
   const std::int64_t keys = config_.kv_heads * config_.key_length * kPagePositions, values = config_.kv_heads * config_.value_length * kPagePositions;
   const std::int64_t size = exact_ ? 4 : 2;
   std::byte* base = pool_->base() + layer * (keys + values) * size;
-  return {base, base + keys * size, (keys + values) * config_.layers, !exact_};
+  return {base, base + keys * size, (keys + values) * config_.layers, !exact_, false};
 }
 
 ActivationTarget CudaDecoder::target(float* values) const {
@@ -124,7 +133,7 @@ void CudaDecoder::compute_layers(std::span<const Row> rows) {
             w.sines.as<float>(), device_->stream());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     attention(layers_[static_cast<std::size_t>(i)], i, rows);
-    feed_forward(layers_[static_cast<std::size_t>(i)], n);
+    feed_forward(layers_[static_cast<std::size_t>(i)], i, n);
   }
 }
 
@@ -172,18 +181,25 @@ void CudaDecoder::attention(const Layer& l, std::int64_t index, std::span<const 
   const std::int64_t q = s.heads * s.key_length, k = s.kv_heads * s.key_length, width = config_.width;
   float* projected = w.projected.as<float>();
   rms_norm(w.stream.as<const float>(), n, width, l.attention_norm.data(), config_.norm_epsilon, target(w.normed.as<float>()), device_->stream());
-  const ProductView inputs[] = {{l.query.view, l.query_bias.data(), projected, s.total(), false},
-                                {l.key.view, l.key_bias.data(), projected + q, s.total(), false},
-                                {l.value.view, l.value_bias.data(), projected + q + k, s.total(), false}};
-  project(inputs, view(w.normed.as<const float>(), n, width));
-  const RopeView rope{w.cosines.as<const float>(), w.sines.as<const float>(), config_.rope.dimensions / 2,
-                      config_.rope_pairs == RopePairs::halves};
-  place_heads(projected, n, s, l.query_norm.data(), l.key_norm.data(), config_.norm_epsilon, rope, w.info.as<const RowInfo>(), cache_of(index),
-              device_->stream());
+  const bool latent = config_.latent.rank > 0;
+  if (latent) {
+    project_latent(l, index, rows);
+  } else {
+    const ProductView inputs[] = {{l.query.view, l.query_bias.data(), projected, s.total(), false},
+                                  {l.key.view, l.key_bias.data(), projected + q, s.total(), false},
+                                  {l.value.view, l.value_bias.data(), projected + q + k, s.total(), false}};
+    project(inputs, view(w.normed.as<const float>(), n, width));
+    const RopeView rope{w.cosines.as<const float>(), w.sines.as<const float>(), config_.rope.dimensions / 2,
+                        config_.rope_pairs == RopePairs::halves};
+    place_heads(projected, n, s, l.query_norm.data(), l.key_norm.data(), config_.norm_epsilon, rope, w.info.as<const RowInfo>(),
+                cache_of(index), device_->stream());
+  }
   mix(index, rows);
-  if (!exact_) quantize(w.mixed.as<const float>(), n, s.heads * s.value_length, target(w.mixed.as<float>()), device_->stream());
+  if (latent) expand_values(l, n);
+  float* mixed = (latent ? w.head_values : w.mixed).as<float>();
+  if (!exact_) quantize(mixed, n, heads_width(config_), target(mixed), device_->stream());
   const ProductView out[] = {{l.output.view, l.output_bias.data(), w.stream.as<float>(), width, true}};
-  project(out, view(w.mixed.as<const float>(), n, s.heads * s.value_length));
+  project(out, view(mixed, n, heads_width(config_)));
 }
 
 void CudaDecoder::mix(std::int64_t layer, std::span<const Row> rows) {
@@ -223,7 +239,8 @@ Result<void> CudaDecoder::grow_prefill(std::int64_t positions) {
   if (positions > w.gathered) {
     const std::int64_t room = (std::min(std::max(positions, 2 * w.gathered), config_.context) + kPagePositions - 1) / kPagePositions * kPagePositions;
     if (const auto idle = device_->wait(); !idle) return idle.error();
-    for (auto [to, bytes] : {std::pair{&w.keys, s.kv_heads * room * s.key_length * 2}, {&w.values, s.kv_heads * room * s.value_length * 2}}) {
+    const std::int64_t value_room = config_.latent.rank > 0 ? 0 : room;  // Latent keys begin with their values.
+    for (auto [to, bytes] : {std::pair{&w.keys, s.kv_heads * room * s.key_length * 2}, {&w.values, s.kv_heads * value_room * s.value_length * 2}}) {
       *to = DeviceBuffer();
       auto buffer = device_->allocate(static_cast<std::uint64_t>(bytes));
       if (!buffer) return w.gathered = 0, buffer.error();
@@ -262,9 +279,10 @@ void CudaDecoder::mix_prefill(const KvView& cache, std::span<const Row> rows, st
     scores.a = w.queries.as<const std::uint16_t>();
     scores.b = keys;
     scores.c = w.scores.as<float>();
-    scores.b_turned = true;
+    scores.b_turned = !cache.latent;
     scores.count = lines;
-    scores.rows = scores.b_length = scores.c_length = stride;
+    scores.rows = scores.c_length = stride;
+    scores.b_length = cache.latent ? s.key_length : stride;
     scores.columns = scores.a_length = s.key_length;
     scores.a_step = lines * s.key_length;
     scores.b_step = s.key_length * stride;
@@ -275,11 +293,12 @@ void CudaDecoder::mix_prefill(const KvView& cache, std::span<const Row> rows, st
                    device_->stream());
     MatrixProduct blend;  // (kv_heads) x (n * group, value_length) = weights * values
     blend.a = w.weights.as<const std::uint16_t>();
-    blend.b = values;
+    blend.b = cache.latent ? keys : values;
     blend.c = w.blended.as<float>();
     blend.b_turned = true;
     blend.count = lines;
-    blend.rows = blend.b_length = blend.c_length = s.value_length;
+    blend.rows = blend.c_length = s.value_length;
+    blend.b_length = cache.latent ? s.key_length : s.value_length;
     blend.columns = length;
     blend.a_length = stride;
     blend.a_step = lines * stride;
@@ -291,15 +310,20 @@ void CudaDecoder::mix_prefill(const KvView& cache, std::span<const Row> rows, st
   }
 }
 
-void CudaDecoder::feed_forward(const Layer& l, std::int64_t n) {
+void CudaDecoder::feed_forward(const Layer& l, std::int64_t index, std::int64_t n) {
   Workspace& w = *work_;
-  const std::int64_t width = config_.width, inner = config_.feed_forward;
+  const bool routed = config_.is_expert_layer(index);
+  const std::int64_t width = config_.width, inner = routed ? config_.experts.shared : config_.feed_forward;
   rms_norm(w.stream.as<const float>(), n, width, l.feed_forward_norm.data(), config_.norm_epsilon, target(w.normed.as<float>()), device_->stream());
-  const ProductView in[] = {{l.gate.view, nullptr, w.gate.as<float>(), inner, false}, {l.up.view, nullptr, w.up.as<float>(), inner, false}};
-  project(in, view(w.normed.as<const float>(), n, width));
-  silu_mul(w.gate.as<const float>(), w.up.as<const float>(), n, inner, target(w.gate.as<float>()), device_->stream());
-  const ProductView out[] = {{l.down.view, nullptr, w.stream.as<float>(), width, true}};
-  project(out, view(w.gate.as<const float>(), n, inner));
+  if (routed) choose_experts(l, n);
+  if (inner > 0) {
+    const ProductView in[] = {{l.gate.view, nullptr, w.gate.as<float>(), inner, false}, {l.up.view, nullptr, w.up.as<float>(), inner, false}};
+    project(in, view(w.normed.as<const float>(), n, width));
+    silu_mul(w.gate.as<const float>(), w.up.as<const float>(), n, inner, target(w.gate.as<float>()), device_->stream());
+    const ProductView out[] = {{l.down.view, nullptr, (routed ? w.shared : w.stream).as<float>(), width, !routed}};
+    project(out, view(w.gate.as<const float>(), n, inner));
+  }
+  if (routed) add_routed(l, n);
 }
 
 Result<void> CudaDecoder::write_outputs(std::span<const Row> rows) {

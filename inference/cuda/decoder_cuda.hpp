@@ -61,7 +61,14 @@ class CudaDecoder final : public Backend {
   };
   struct Layer {
     Vector attention_norm, feed_forward_norm, query_bias, key_bias, value_bias, output_bias, query_norm, key_norm;
-    Matrix query, key, value, output, gate, up, down;
+    Matrix query, key, value, output;
+    Matrix gate, up, down;  ///< Dense, or the experts that every token takes.
+    // Latent attention: `query` takes the state or its low-rank form; the heads' matrices lie one behind the other.
+    Matrix query_down, keys_down, key_heads, value_heads;
+    Vector query_down_norm, latent_norm;
+    // Experts, one behind the other.
+    Matrix router, experts_gate, experts_up, experts_down;
+    Vector selection_bias;
   };
   struct Row {
     Timeline* timeline;
@@ -76,7 +83,15 @@ class CudaDecoder final : public Backend {
 
   Result<void> load();
   Result<void> make_plan();
-  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out);
+  Result<void> make_workspace();
+  Result<const Tensor*> checked(const std::string& name, std::int64_t columns, std::int64_t rows, std::int64_t slabs) const;
+  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs = 1);
+  /// Tensors of one type and width, one below the other.
+  Result<void> load_parts(std::span<const Tensor> parts, Matrix& out);
+  Result<void> load_attention(const std::string& prefix, Layer& layer);
+  Result<void> load_latent(const std::string& prefix, Layer& layer);
+  Result<void> load_both_heads(const Tensor& both, Layer& layer);
+  Result<void> load_experts(const std::string& prefix, Layer& layer);
   Result<void> load_vector(const std::string& name, std::int64_t length, bool required, Vector& out);
   Result<void> load_layer(std::int64_t index, Layer& layer);
 
@@ -84,7 +99,12 @@ class CudaDecoder final : public Backend {
   Result<void> send_rows(std::span<const Row> rows);
   void compute_layers(std::span<const Row> rows);
   void attention(const Layer& layer, std::int64_t index, std::span<const Row> rows);
-  void feed_forward(const Layer& layer, std::int64_t count);
+  void project_latent(const Layer& layer, std::int64_t index, std::span<const Row> rows);
+  void expand_values(const Layer& layer, std::int64_t count);
+  void feed_forward(const Layer& layer, std::int64_t index, std::int64_t count);
+  void choose_experts(const Layer& layer, std::int64_t count);
+  void add_routed(const Layer& layer, std::int64_t count);
+  Pairs expert_pairs(std::int64_t count) const;
   void project(std::span<const ProductView> products, const ActivationView& x);
   void project_tiled(const ProductView& product, const ActivationView& x);
   void mix(std::int64_t layer, std::span<const Row> rows);

@@ -7,7 +7,7 @@ namespace kontor::inference::cuda {
 namespace {
 
 /// The architectures whose layers this decoder computes.
-constexpr std::array<std::string_view, 3> kKnown = {"llama", "qwen2", "qwen3"};
+constexpr std::array<std::string_view, 5> kKnown = {"llama", "qwen2", "qwen3", "qwen3moe", "deepseek2"};
 
 Error wrong_shape(const Tensor& tensor, std::int64_t columns, std::int64_t rows) {
   return fail(Errc::malformed, printable(tensor.name) + " does not have the shape [" + std::to_string(columns) + ", " + std::to_string(rows) +
@@ -42,21 +42,57 @@ Result<std::unique_ptr<Backend>> CudaDecoder::create(const WeightFile& file, con
   }
 }
 
-Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out) {
+Result<const Tensor*> CudaDecoder::checked(const std::string& name, std::int64_t columns, std::int64_t rows, std::int64_t slabs) const {
   const auto tensor = file_.tensor(name);
   if (!tensor) return tensor.error();
   const Tensor& t = **tensor;
-  if (t.rank > 2 || t.shape[0] != columns || t.elements != columns * rows) return wrong_shape(t, columns, rows);
-  if (columns % kSpan != 0)
-    return fail(Errc::unsupported, printable(t.name) + " has rows of " + std::to_string(columns) +
+  const bool whole = slabs == 1 ? t.rank <= 2 && t.shape[1] == rows : t.rank <= 3 && t.shape[1] == rows && t.shape[2] == slabs;
+  if (!whole || t.shape[0] != columns) return wrong_shape(t, columns, rows * slabs);
+  return &t;
+}
+
+Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs) {
+  const auto tensor = checked(name, columns, rows, slabs);
+  if (!tensor) return tensor.error();
+  std::vector<Tensor> parts;  // Slab by slab, so that the host never holds a second copy of all experts.
+  for (std::int64_t i = 0; i < slabs; ++i) parts.push_back(slabs == 1 ? **tensor : rows_of(**tensor, i * rows, rows));
+  return load_parts(parts, out);
+}
+
+Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, Matrix& out) {
+  Tensor whole = parts.front();
+  whole.elements = 0;
+  for (const Tensor& part : parts) {
+    if (part.type != whole.type)
+      return fail(Errc::unsupported, printable(part.name) + " has another type than its neighbours; the CUDA backend needs one type; use --device cpu",
+                  "unsupported_arch");
+    whole.elements += part.elements;
+  }
+  if (whole.row_elements() % kSpan != 0)
+    return fail(Errc::unsupported, printable(whole.name) + " has rows of " + std::to_string(whole.row_elements()) +
                 " values; the CUDA backend needs multiples of 32; use --device cpu", "unsupported_arch");
-  const auto layout = plane_layout(t, exact_);
+  const auto layout = plane_layout(whole, exact_);
   if (!layout) return layout.error();
   auto buffer = device_->allocate(layout->total);
   if (!buffer) return buffer.error();
-  std::vector<std::byte> planes(layout->total);
-  fill_planes(t, *layout, planes.data());
-  device_->copy_in(buffer->data(), planes.data(), planes.size());
+  auto* base = buffer->as<std::byte>();
+  std::uint64_t codes = 0, high = layout->high_at, scales = layout->scales_at, super = layout->super_at;
+  std::vector<std::byte> planes;
+  for (const Tensor& part : parts) {
+    const auto piece = plane_layout(part, exact_);
+    if (!piece) return piece.error();
+    planes.resize(piece->total);
+    fill_planes(part, *piece, planes.data());
+    struct Plane {
+      std::uint64_t* to;
+      std::uint64_t from, bytes;
+    };
+    for (const Plane& p : {Plane{&codes, 0, piece->codes_bytes}, {&high, piece->high_at, piece->high_bytes},
+                           {&scales, piece->scales_at, piece->scales_bytes}, {&super, piece->super_at, piece->super_bytes}}) {
+      if (p.bytes > 0) device_->copy_in(base + *p.to, planes.data() + p.from, p.bytes);
+      *p.to += p.bytes;
+    }
+  }
   out.view = layout->view(buffer->data());
   out.buffer = std::move(*buffer);
   return {};
@@ -77,48 +113,73 @@ Result<void> CudaDecoder::load_vector(const std::string& name, std::int64_t leng
   return {};
 }
 
-Result<void> CudaDecoder::load_layer(std::int64_t index, Layer& l) {
+Result<void> CudaDecoder::load_attention(const std::string& prefix, Layer& l) {
   const ModelConfig& c = config_;
-  const std::int64_t q = c.heads * c.key_length, k = c.kv_heads * c.key_length, v = c.kv_heads * c.value_length, m = c.heads * c.value_length;
-  const std::string prefix = "blk." + std::to_string(index) + ".";
+  const std::int64_t q = c.heads * c.key_length, k = c.kv_heads * c.key_length, v = c.kv_heads * c.value_length;
   struct MatrixEntry {
     const char* name;
     std::int64_t columns, rows;
     Matrix* to;
   };
   for (const MatrixEntry& e : {MatrixEntry{"attn_q", c.width, q, &l.query}, {"attn_k", c.width, k, &l.key}, {"attn_v", c.width, v, &l.value},
-                               {"attn_output", m, c.width, &l.output}, {"ffn_gate", c.width, c.feed_forward, &l.gate},
-                               {"ffn_up", c.width, c.feed_forward, &l.up}, {"ffn_down", c.feed_forward, c.width, &l.down}})
+                               {"attn_output", heads_width(c), c.width, &l.output}})
     if (const auto loaded = load_matrix(prefix + e.name + ".weight", e.columns, e.rows, *e.to); !loaded) return loaded.error();
   struct VectorEntry {
     const char* name;
     std::int64_t length;
-    bool required;
     Vector* to;
   };
-  for (const VectorEntry& e : {VectorEntry{"attn_norm.weight", c.width, true, &l.attention_norm}, {"ffn_norm.weight", c.width, true, &l.feed_forward_norm},
-                               {"attn_q.bias", q, false, &l.query_bias}, {"attn_k.bias", k, false, &l.key_bias}, {"attn_v.bias", v, false, &l.value_bias},
-                               {"attn_output.bias", c.width, false, &l.output_bias}, {"attn_q_norm.weight", c.key_length, false, &l.query_norm},
-                               {"attn_k_norm.weight", c.key_length, false, &l.key_norm}})
-    if (const auto loaded = load_vector(prefix + e.name, e.length, e.required, *e.to); !loaded) return loaded.error();
+  for (const VectorEntry& e : {VectorEntry{"attn_q.bias", q, &l.query_bias}, {"attn_k.bias", k, &l.key_bias}, {"attn_v.bias", v, &l.value_bias},
+                               {"attn_output.bias", c.width, &l.output_bias}, {"attn_q_norm.weight", c.key_length, &l.query_norm},
+                               {"attn_k_norm.weight", c.key_length, &l.key_norm}})
+    if (const auto loaded = load_vector(prefix + e.name, e.length, false, *e.to); !loaded) return loaded.error();
   return {};
+}
+
+Result<void> CudaDecoder::load_layer(std::int64_t index, Layer& l) {
+  const ModelConfig& c = config_;
+  const std::string prefix = "blk." + std::to_string(index) + ".";
+  if (const auto loaded = load_vector(prefix + "attn_norm.weight", c.width, true, l.attention_norm); !loaded) return loaded.error();
+  if (const auto loaded = load_vector(prefix + "ffn_norm.weight", c.width, true, l.feed_forward_norm); !loaded) return loaded.error();
+  if (const auto loaded = c.latent.rank > 0 ? load_latent(prefix, l) : load_attention(prefix, l); !loaded) return loaded.error();
+  const bool routed = c.is_expert_layer(index);
+  if (routed)
+    if (const auto loaded = load_experts(prefix, l); !loaded) return loaded.error();
+  const std::int64_t inner = routed ? c.experts.shared : c.feed_forward;
+  if (inner == 0) return {};
+  const std::string suffix = routed ? "_shexp.weight" : ".weight";
+  if (const auto loaded = load_matrix(prefix + "ffn_gate" + suffix, c.width, inner, l.gate); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "ffn_up" + suffix, c.width, inner, l.up); !loaded) return loaded.error();
+  return load_matrix(prefix + "ffn_down" + suffix, inner, c.width, l.down);
 }
 
 Result<void> CudaDecoder::make_plan() {
   const ModelConfig& c = config_;
-  if (c.value_length > 256 || c.key_length > 256)
+  const bool latent = c.latent.rank > 0;
+  if (latent && (c.value_length > kMaxLatentValue || c.key_length > kMaxLatentKey || c.latent.rotary % 8 != 0))
+    return fail(Errc::unsupported, "latent attention with " + std::to_string(c.latent.rank) + " + " + std::to_string(c.latent.rotary) +
+                " values is outside what the CUDA backend computes (512 + 128 in multiples of 8); use --device cpu", "unsupported_arch");
+  if (c.experts.count > kMaxExperts)
+    return fail(Errc::unsupported, std::to_string(c.experts.count) + " experts are more than the " + std::to_string(kMaxExperts) +
+                " that the CUDA backend computes; use --device cpu", "unsupported_arch");
+  if (!latent && (c.value_length > kMaxHead || c.key_length > kMaxHead))
     return fail(Errc::unsupported, "heads of " + std::to_string(std::max(c.key_length, c.value_length)) +
                 " values are more than the 256 that the CUDA backend computes; use --device cpu", "unsupported_arch");
   for (const Tensor& t : file_.tensors()) {
     if (t.rank == 1) plan_.weight_bytes += t.bytes;
     else if (const auto layout = plane_layout(t, exact_)) plan_.weight_bytes += layout->total;
+    // Older files have keys and values in one tensor; the keys are turned and held in 16 or 32 bits.
+    if (latent && t.name.ends_with("attn_kv_b.weight")) plan_.weight_bytes += static_cast<std::uint64_t>(t.elements) * (exact_ || t.type == TensorType::f32 ? 4 : 2);
   }
-  const std::int64_t widest = std::max({c.width, c.heads * c.value_length, c.feed_forward});
-  const std::int64_t per_row = 4 * (2 * c.width + shape().total() + c.heads * c.value_length + 2 * c.feed_forward + c.rope.dimensions + 1) +
-                               widest + widest / 4 + 2 * widest;
-  plan_.workspace_bytes = static_cast<std::uint64_t>(kBatch * per_row + kDecodeRows * 4 * (c.vocabulary + c.heads * work_->splits * (c.value_length + 2))) +
-                          (exact_ ? 0 : kTileBytes + static_cast<std::uint64_t>(product_bytes(c)) + 2 * kScoreBytes);
-  plan_.page_bytes = static_cast<std::uint64_t>(c.layers * kPagePositions * c.kv_heads * (c.key_length + c.value_length)) * (exact_ ? 4 : 2);
+  plan_.workspace_bytes = 0;
+  for (const auto& [to, bytes] : work_->entries(c, deterministic_)) plan_.workspace_bytes += static_cast<std::uint64_t>(bytes);
+  if (!exact_) {
+    // Attention of many tokens: scores and weights, then queries, results, and what grows with the timeline.
+    plan_.workspace_bytes += 2 * kScoreBytes;
+    if (latent) plan_.workspace_bytes += static_cast<std::uint64_t>(kBatch * c.heads * (2 * c.key_length + 4 * c.value_length));
+  }
+  const std::int64_t position = latent ? c.key_length : c.kv_heads * (c.key_length + c.value_length);
+  plan_.page_bytes = static_cast<std::uint64_t>(c.layers * kPagePositions * position) * (exact_ ? 4 : 2);
   plan_.free_bytes = device_->free_bytes();
   const std::int64_t wanted_most = (c.context + kPagePositions - 1) / kPagePositions * 16, wanted_least = std::min<std::int64_t>(wanted_most, 2048 / kPagePositions);
   const std::uint64_t usable = plan_.free_bytes / 20 * 19, fixed = plan_.weight_bytes + plan_.workspace_bytes;
@@ -134,7 +195,8 @@ Result<void> CudaDecoder::make_plan() {
 Result<void> CudaDecoder::load() {
   const ModelConfig& c = config_;
   work_ = std::make_unique<Workspace>();
-  work_->splits = static_cast<int>(std::clamp<std::int64_t>(2 * device_->processors() / c.kv_heads, 1, 32));
+  work_->splits = static_cast<int>(std::clamp<std::int64_t>(
+      2 * device_->processors() / (c.latent.rank > 0 ? attention_blocks(shape(), true) : c.kv_heads), 1, 32));
   if (const auto planned = make_plan(); !planned) return planned.error();
 
   tied_ = !file_.find_tensor("output.weight");
@@ -146,28 +208,43 @@ Result<void> CudaDecoder::load() {
   for (std::int64_t i = 0; i < c.layers; ++i)
     if (const auto loaded = load_layer(i, layers_[static_cast<std::size_t>(i)]); !loaded) return loaded.error();
 
+  return make_workspace();
+}
+
+std::vector<std::pair<DeviceBuffer*, std::int64_t>> CudaDecoder::Workspace::entries(const ModelConfig& c, bool deterministic) {
+  const std::int64_t n = kBatch, codes_most = most_codes(c), total = c.heads * c.key_length + c.kv_heads * (c.key_length + c.value_length);
+  std::vector<std::pair<DeviceBuffer*, std::int64_t>> all = {
+      {&info, n * static_cast<std::int64_t>(sizeof(RowInfo))}, {&index, kDecodeRows * 4}, {&picked, kDecodeRows * c.width * 4},
+      {&stream, n * c.width * 4}, {&normed, n * c.width * 4}, {&projected, n * total * 4}, {&mixed, n * c.heads * c.value_length * 4},
+      {&gate, n * dense_width(c) * 4}, {&up, n * dense_width(c) * 4}, {&codes, n * codes_most}, {&scales, n * codes_most / kSpan * 4},
+      {&sums, n * codes_most / kSpan * 4}, {&cosines, n * c.rope.dimensions * 2}, {&sines, n * c.rope.dimensions * 2},
+      {&partial, kDecodeRows * c.heads * splits * (c.value_length + 2) * 4}, {&logits, kDecodeRows * c.vocabulary * 4}};
+  const auto add = [&](std::initializer_list<std::pair<DeviceBuffer*, std::int64_t>> more) { all.insert(all.end(), more); };
+  if (const LatentShape& l = c.latent; l.rank > 0)
+    add({{&low, n * l.query_rank * 4}, {&low_keys, n * c.key_length * 4}, {&queries_whole, n * c.heads * (l.plain + l.rotary) * 4},
+         {&head_values, n * c.heads * std::max(l.plain, l.value) * 4}});
+  if (const ExpertShape& e = c.experts; e.count > 0) {
+    const std::int64_t pairs = n * e.used;
+    add({{&router, n * e.count * 4}, {&chosen, pairs * 4}, {&chosen_weights, pairs * 4}, {&order, pairs * 4}, {&tile_count, 4},
+         {&tiles, most_tiles(pairs, e.count) * static_cast<std::int64_t>(sizeof(Tile))}, {&expert_gate, pairs * e.feed_forward * 4},
+         {&expert_up, pairs * e.feed_forward * 4}, {&expert_out, pairs * c.width * 4}, {&shared, e.shared > 0 ? n * c.width * 4 : 0}});
+  }
+  if (!deterministic)
+    add({{&halves, n * widest_input(c) * 2}, {&factors, n * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
+  return all;
+}
+
+Result<void> CudaDecoder::make_workspace() {
+  const ModelConfig& c = config_;
   Workspace& w = *work_;
   w.rows = kBatch;
-  const std::int64_t n = kBatch, widest = std::max({c.width, c.heads * c.value_length, c.feed_forward});
-  struct Entry {
-    DeviceBuffer* to;
-    std::int64_t bytes;
-  };
-  std::vector<Entry> entries = {
-      {&w.info, n * static_cast<std::int64_t>(sizeof(RowInfo))}, {&w.tables, plan_.pages * 4}, {&w.index, kDecodeRows * 4}, {&w.picked, kDecodeRows * c.width * 4}, {&w.stream, n * c.width * 4},
-      {&w.normed, n * c.width * 4}, {&w.projected, n * shape().total() * 4}, {&w.mixed, n * c.heads * c.value_length * 4},
-      {&w.gate, n * c.feed_forward * 4}, {&w.up, n * c.feed_forward * 4}, {&w.codes, n * widest}, {&w.scales, n * widest / kSpan * 4},
-      {&w.sums, n * widest / kSpan * 4}, {&w.cosines, n * c.rope.dimensions * 2}, {&w.sines, n * c.rope.dimensions * 2},
-      {&w.partial, kDecodeRows * c.heads * w.splits * (c.value_length + 2) * 4}, {&w.logits, kDecodeRows * c.vocabulary * 4},
-      {&frequencies_, static_cast<std::int64_t>(c.rope.frequencies.size() * sizeof(double))}};
-  if (!deterministic_)
-    for (const Entry& e : {Entry{&w.halves, n * widest * 2}, {&w.factors, n * 4}, {&w.tile, static_cast<std::int64_t>(kTileBytes)},
-                           {&w.product, product_bytes(c)}})
-      entries.push_back(e);
-  for (const Entry& e : entries) {
-    auto buffer = device_->allocate(static_cast<std::uint64_t>(e.bytes));
+  auto all = w.entries(c, deterministic_);
+  all.push_back({&w.tables, plan_.pages * 4});
+  all.push_back({&frequencies_, static_cast<std::int64_t>(c.rope.frequencies.size() * sizeof(double))});
+  for (const auto& [to, bytes] : all) {
+    auto buffer = device_->allocate(static_cast<std::uint64_t>(bytes));
     if (!buffer) return buffer.error();
-    *e.to = std::move(*buffer);
+    *to = std::move(*buffer);
   }
   device_->copy_in(frequencies_.data(), c.rope.frequencies.data(), c.rope.frequencies.size() * sizeof(double));
   auto memory = device_->allocate(plan_.page_bytes * static_cast<std::uint64_t>(plan_.pages));

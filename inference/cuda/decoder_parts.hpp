@@ -5,6 +5,8 @@
 #include "inference/cuda/page_pool.hpp"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace kontor::inference::cuda {
 
@@ -14,9 +16,20 @@ inline constexpr std::int64_t kTiledRows = 32;    ///< From here on products go 
 inline constexpr std::uint64_t kTileBytes = 64 << 20;     ///< Of weights expanded at a time.
 inline constexpr std::uint64_t kScoreBytes = 128 << 20;   ///< Of attention scores at a time in prefill.
 
+/// Feed-forward width of what every token takes: the dense layers' or the shared experts', whichever is larger.
+inline std::int64_t dense_width(const ModelConfig& c) { return std::max(c.feed_forward, c.experts.shared); }
+/// Values that the heads give to the output matrix.
+inline std::int64_t heads_width(const ModelConfig& c) { return c.heads * (c.latent.rank > 0 ? c.latent.value : c.value_length); }
+/// The longest row that goes into a product of the library.
+inline std::int64_t widest_input(const ModelConfig& c) { return std::max({c.width, heads_width(c), dense_width(c), c.latent.query_rank}); }
+/// The most values of a token that are held in int8 at a time.
+inline std::int64_t most_codes(const ModelConfig& c) {
+  return std::max({widest_input(c), c.heads * std::max({c.value_length, c.latent.plain, c.latent.value}), c.experts.used * c.experts.feed_forward});
+}
+
 /// Bytes of the workspace for products of many tokens: their float32 results for the rows of one tile of weights.
 inline std::int64_t product_bytes(const ModelConfig& c) {
-  const std::int64_t narrowest = std::min({c.width, c.heads * c.value_length, c.feed_forward});
+  const std::int64_t narrowest = std::min({c.width, heads_width(c), c.feed_forward});
   const std::int64_t tallest = std::max({c.heads * c.key_length, c.width, c.feed_forward});
   return kBatch * 4 * std::min(static_cast<std::int64_t>(kTileBytes) / (2 * narrowest), tallest);
 }
@@ -76,7 +89,18 @@ struct CudaDecoder::Workspace {
   DeviceBuffer normed;     ///< (rows, width)
   DeviceBuffer projected;  ///< (rows, queries | keys | values)
   DeviceBuffer mixed;      ///< (rows, heads * value_length)
-  DeviceBuffer gate, up;   ///< (rows, feed_forward)
+  DeviceBuffer gate, up;   ///< (rows, dense_width)
+  // Latent attention.
+  DeviceBuffer low, low_keys;  ///< (rows, query_rank), (rows, rank + rotary)
+  DeviceBuffer queries_whole;  ///< (rows, heads, plain + rotary)
+  DeviceBuffer head_values;    ///< (rows, heads, plain), later (rows, heads, value)
+  // Experts; a pair is a token and one of its experts.
+  DeviceBuffer router;                     ///< (rows, experts)
+  DeviceBuffer chosen, chosen_weights;     ///< (rows, used)
+  DeviceBuffer order, tiles, tile_count;
+  DeviceBuffer expert_gate, expert_up;     ///< (pairs, feed_forward of an expert)
+  DeviceBuffer expert_out;                 ///< (pairs, width)
+  DeviceBuffer shared;                     ///< (rows, width): of the experts that every token takes
   DeviceBuffer codes, scales, sums;
   DeviceBuffer cosines, sines;
   DeviceBuffer partial;    ///< Of split attention
@@ -86,6 +110,9 @@ struct CudaDecoder::Workspace {
   // For attention of many tokens; grown with the timeline.
   DeviceBuffer keys, values, queries, scores, weights, blended;
   std::int64_t gathered = 0;  ///< Positions that keys and values have room for.
+
+  /// What is allocated when the model is loaded, with its bytes; the plan adds up the same.
+  std::vector<std::pair<DeviceBuffer*, std::int64_t>> entries(const ModelConfig& config, bool deterministic);
 };
 
 }  // namespace kontor::inference::cuda

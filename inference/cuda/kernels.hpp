@@ -47,6 +47,64 @@ struct ProductsView {
 };
 void multiply(const ProductsView& products, const ActivationView& x, Stream stream);
 
+// Products with one of several equal matrices, the slabs of one MatrixView: the experts that a token chose, the heads of
+// latent attention. A pair is a token and one of its slabs; pair p belongs to token p / each.
+
+/// Up to eight pairs of one slab: order[first .. first + count) in Pairs.
+struct Tile {
+  std::int32_t slab, first, count;
+};
+struct Pairs {
+  std::int64_t tokens = 0;
+  std::int64_t each = 0;                       ///< Pairs of a token.
+  std::int64_t slabs = 0;
+  const Tile* tiles = nullptr;                 ///< Null: pair k of each token belongs to slab k.
+  const std::int32_t* tile_count = nullptr;    ///< (1)
+  const std::int32_t* order = nullptr;         ///< (tokens * each): pairs, those of a slab together.
+  KONTOR_HD std::int64_t count() const { return tokens * each; }
+};
+inline constexpr int kTilePairs = 8;
+
+/// out[token * token_step + k * pair_step + r] = row r of the pair's slab * its activations.
+struct SlabProduct {
+  MatrixView matrix;  ///< (slabs * rows, columns)
+  std::int64_t rows = 0;
+  float* out = nullptr;
+  std::int64_t token_step = 0, pair_step = 0;
+};
+struct SlabProducts {
+  SlabProduct product[2];
+  int count = 0;
+};
+/// All in one launch. Row p of x belongs to pair p, or with `by_token` row t to all pairs of token t. A pair's result does
+/// not depend on the others.
+void multiply_slabs(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token, Stream stream);
+
+/// As inference::ExpertShape says.
+struct RoutingShape {
+  std::int64_t experts = 0, used = 0, groups = 1, groups_used = 1, leaders = 2;
+  bool sigmoid = false, normalize = false;
+  float scale = 1.0f;
+};
+inline constexpr std::int64_t kMaxExperts = 1024;
+
+/// The experts of each token, by inference::choose_experts' rules, in ascending order: chosen and weights (count, used). Bias
+/// may be null.
+void route(const float* logits, std::int64_t count, const RoutingShape& shape, const float* bias, std::int32_t* chosen, float* weights,
+           Stream stream);
+/// Pairs by expert, for multiply_slabs: fills order, tiles and tile_count. `tiles` has room for most_tiles().
+void group_pairs(const std::int32_t* chosen, std::int64_t pairs, std::int64_t experts, std::int32_t* order, Tile* tiles,
+                 std::int32_t* tile_count, Stream stream);
+KONTOR_HD constexpr std::int64_t most_tiles(std::int64_t pairs, std::int64_t slabs) {
+  return pairs / kTilePairs + (pairs < slabs ? pairs : slabs);
+}
+/// stream (count, width) += shared (count, width; may be null) + the sum of weights (count, used) * outs (count, used, width).
+void add_experts(const float* shared, const float* outs, const float* weights, std::int64_t count, std::int64_t used, std::int64_t width,
+                 float* stream_rows, Stream stream);
+
+/// The first `columns` values of each of `rows` rows that begin `step` apart: out (rows, columns); int8 form too where asked for.
+void take_columns(const float* x, std::int64_t rows, std::int64_t step, std::int64_t columns, const ActivationTarget& out, Stream stream);
+
 /// Rows first .. first + rows of a matrix as binary16, for a matrix product by the library: out (rows, columns).
 void expand_rows(const MatrixView& matrix, std::int64_t first, std::int64_t rows, std::uint16_t* out, Stream stream);
 
@@ -82,12 +140,14 @@ void silu_mul(const float* gate, const float* up, std::int64_t count, std::int64
 void quantize(const float* values, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream);
 
 /// The paged KV cache of one layer. A page holds 64 positions of all heads: keys (kv_heads, key_length, 64), values
-/// (kv_heads, 64, value_length), in binary16 or float32.
+/// (kv_heads, 64, value_length), in binary16 or float32. With latent attention a page holds rows (64, key_length), whose first
+/// value_length values are the values too.
 struct KvView {
   void* keys = nullptr;        ///< Of page 0.
   void* values = nullptr;
   std::int64_t page_step = 0;  ///< Elements from one page to the next.
   bool half = true;
+  bool latent = false;
 };
 inline constexpr int kPagePositions = 64;
 
@@ -109,6 +169,14 @@ struct RopeView {
 void place_heads(float* projected, std::int64_t count, const AttentionShape& shape, const float* query_norm, const float* key_norm,
                  float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream);
 
+/// What latent attention needs in place of place_heads. queries (count, heads, plain + rotary): their rotated last part goes behind
+/// the `rank` values of each head in projected; low (count, rank + rotary) is normed and rotated in place and goes into the cache.
+struct LatentPart {
+  std::int64_t rank = 0, plain = 0, rotary = 0;
+};
+void place_latent(float* projected, const float* queries, float* low, std::int64_t count, const AttentionShape& shape, const LatentPart& part,
+                  const float* norm, float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream);
+
 /// Fills the rotation tables for the positions of the rows.
 void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count, float* cosines,
                float* sines, Stream stream);
@@ -119,9 +187,14 @@ void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, c
 void attend(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, const RowInfo* rows, const KvView& cache,
             int splits, float* partial, float* out, Stream stream);
 
+/// Blocks that share one row's work in attend(), for each split; and what it can compute.
+std::int64_t attention_blocks(const AttentionShape& shape, bool latent);
+inline constexpr std::int64_t kMaxHead = 256, kMaxLatentKey = 640, kMaxLatentValue = 512;
+
 // Attention of many neighbouring tokens of one timeline through matrix products of the library.
 
-/// Pages to contiguous memory: keys (kv_heads, key_length, stride), values (kv_heads, length, value_length) in binary16.
+/// Pages to contiguous memory: keys (kv_heads, key_length, stride), values (kv_heads, length, value_length) in binary16. Of a latent
+/// cache: keys (stride, key_length), no values.
 void gather_cache(const KvView& cache, const std::int32_t* pages, const AttentionShape& shape, std::int64_t length, std::int64_t stride,
                   std::uint16_t* keys, std::uint16_t* values, Stream stream);
 /// Queries to (kv_heads, count, group, key_length) in binary16, times scale.

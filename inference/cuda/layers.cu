@@ -63,6 +63,15 @@ __global__ void quantize_kernel(const float* values, std::int64_t spans, Activat
   quantize_span(values[span * kSpan + lane], span, out, lane);
 }
 
+__global__ void take_columns_kernel(const float* x, std::int64_t step, std::int64_t columns, std::int64_t spans, ActivationTarget out) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp, of_row = columns / kSpan;
+  if (span >= spans) return;
+  const float value = x[span / of_row * step + span % of_row * kSpan + lane];
+  out.values[span * kSpan + lane] = value;
+  if (out.codes) quantize_span(value, span, out, lane);
+}
+
 __global__ void gather_rows_kernel(const float* x, const std::int32_t* index, std::int64_t columns, float* out) {
   const std::int64_t from = index[blockIdx.x], to = blockIdx.x;
   for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) out[to * columns + i] = x[from * columns + i];
@@ -99,6 +108,24 @@ __global__ void fill_rope_kernel(const double* frequencies, float magnitude, std
   sines[index] = static_cast<float>(sin(angle)) * magnitude;
 }
 
+/// By a warp, in place.
+__device__ void rotate(float* at, const RopeView& rope, std::int64_t row, int lane) {
+  const std::int64_t step = rope.halves ? 1 : 2, gap = rope.halves ? rope.pairs : 1;
+  for (std::int64_t p = lane; p < rope.pairs; p += kWarp) {
+    const float c = rope.cosines[row * rope.pairs + p], s = rope.sines[row * rope.pairs + p];
+    const float a = at[p * step], b = at[p * step + gap];
+    at[p * step] = a * c - b * s;
+    at[p * step + gap] = a * s + b * c;
+  }
+}
+
+__device__ void norm_in_place(float* at, const float* weight, float epsilon, std::int64_t length, int lane) {
+  float square = 0;
+  for (std::int64_t i = lane; i < length; i += kWarp) square += at[i] * at[i];
+  const float inverse = 1.0f / sqrtf(warp_sum(square) / static_cast<float>(length) + epsilon);
+  for (std::int64_t i = lane; i < length; i += kWarp) at[i] = at[i] * inverse * weight[i];
+}
+
 /// A warp for each head of queries and keys, then for each value head.
 template <bool Half>
 __global__ void place_heads_kernel(float* projected, AttentionShape shape, const float* query_norm, const float* key_norm, float epsilon,
@@ -121,25 +148,43 @@ __global__ void place_heads_kernel(float* projected, AttentionShape shape, const
   }
   float* at = base + head * shape.key_length;
   if (const float* norm = head < shape.heads ? query_norm : key_norm) {
-    float square = 0;
-    for (std::int64_t i = lane; i < shape.key_length; i += kWarp) square += at[i] * at[i];
-    const float inverse = 1.0f / sqrtf(warp_sum(square) / static_cast<float>(shape.key_length) + epsilon);
-    for (std::int64_t i = lane; i < shape.key_length; i += kWarp) at[i] = at[i] * inverse * norm[i];
+    norm_in_place(at, norm, epsilon, shape.key_length, lane);
     __syncwarp();
   }
-  const std::int64_t step = rope.halves ? 1 : 2, gap = rope.halves ? rope.pairs : 1;
-  for (std::int64_t p = lane; p < rope.pairs; p += kWarp) {
-    const float c = rope.cosines[row * rope.pairs + p], s = rope.sines[row * rope.pairs + p];
-    const float a = at[p * step], b = at[p * step + gap];
-    at[p * step] = a * c - b * s;
-    at[p * step + gap] = a * s + b * c;
-  }
+  rotate(at, rope, row, lane);
   if (head < shape.heads) return;
   __syncwarp();
   const std::int64_t to = page * cache.page_step + (head - shape.heads) * shape.key_length * kPagePositions + slot;
   for (std::int64_t i = lane; i < shape.key_length; i += kWarp) {
     if constexpr (Half) static_cast<std::uint16_t*>(cache.keys)[to + i * kPagePositions] = half_bits(at[i]);
     else static_cast<float*>(cache.keys)[to + i * kPagePositions] = at[i];
+  }
+}
+
+/// A warp for each head's query, then one for the key.
+template <bool Half>
+__global__ void place_latent_kernel(float* projected, const float* queries, float* low, AttentionShape shape, LatentPart part, const float* norm,
+                                    float epsilon, RopeView rope, const RowInfo* rows, KvView cache) {
+  const int lane = static_cast<int>(threadIdx.x);
+  const std::int64_t row = blockIdx.y, head = blockIdx.x;
+  if (head < shape.heads) {
+    const float* from = queries + (row * shape.heads + head) * (part.plain + part.rotary) + part.plain;
+    float* to = projected + row * shape.total() + head * shape.key_length + part.rank;
+    for (std::int64_t i = lane; i < part.rotary; i += kWarp) to[i] = from[i];
+    __syncwarp();
+    rotate(to, rope, row, lane);
+    return;
+  }
+  const RowInfo info = rows[row];
+  float* key = low + row * shape.key_length;
+  norm_in_place(key, norm, epsilon, part.rank, lane);
+  rotate(key + part.rank, rope, row, lane);
+  __syncwarp();
+  const std::int64_t page = info.pages[info.position / kPagePositions];
+  const std::int64_t to = page * cache.page_step + info.position % kPagePositions * shape.key_length;
+  for (std::int64_t i = lane; i < shape.key_length; i += kWarp) {
+    if constexpr (Half) static_cast<std::uint16_t*>(cache.keys)[to + i] = half_bits(key[i]);
+    else static_cast<float*>(cache.keys)[to + i] = key[i];
   }
 }
 
@@ -158,6 +203,11 @@ void silu_mul(const float* gate, const float* up, std::int64_t count, std::int64
 void quantize(const float* values, std::int64_t count, std::int64_t columns, const ActivationTarget& out, Stream stream) {
   const std::int64_t spans = count * (columns / kSpan);
   KONTOR_LAUNCH(quantize_kernel, blocks_for(spans * kWarp), dim3(kThreads), 0, stream, values, spans, out);
+}
+
+void take_columns(const float* x, std::int64_t rows, std::int64_t step, std::int64_t columns, const ActivationTarget& out, Stream stream) {
+  const std::int64_t spans = rows * (columns / kSpan);
+  KONTOR_LAUNCH(take_columns_kernel, blocks_for(spans * kWarp), dim3(kThreads), 0, stream, x, step, columns, spans, out);
 }
 
 void gather_rows(const float* x, const std::int32_t* index, std::int64_t count, std::int64_t columns, float* out, Stream stream) {
@@ -185,6 +235,13 @@ void place_heads(float* projected, std::int64_t count, const AttentionShape& sha
   const dim3 grid(static_cast<unsigned>(shape.heads + 2 * shape.kv_heads), static_cast<unsigned>(count));
   const auto kernel = cache.half ? place_heads_kernel<true> : place_heads_kernel<false>;
   KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, shape, query_norm, key_norm, epsilon, rope, rows, cache);
+}
+
+void place_latent(float* projected, const float* queries, float* low, std::int64_t count, const AttentionShape& shape, const LatentPart& part,
+                  const float* norm, float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(shape.heads + 1), static_cast<unsigned>(count));
+  const auto kernel = cache.half ? place_latent_kernel<true> : place_latent_kernel<false>;
+  KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, queries, low, shape, part, norm, epsilon, rope, rows, cache);
 }
 
 }  // namespace kontor::inference::cuda

@@ -262,8 +262,7 @@ class NarrowModel final : public inference::TextModel {
   NarrowModel(std::unique_ptr<TapeModel> tape, std::size_t room) : tape_(std::move(tape)), room_(room) {}
   const inference::ModelInfo& info() const override { return tape_->info(); }
   Result<inference::Generation> generate(const inference::GenerateRequest& request, const std::function<bool(const inference::Piece&)>& sink) override {
-    std::size_t size = 0;
-    for (const auto& segment : request.prompt) size += segment.text.size();
+    const std::size_t size = request.prompt_text().size();
     if (first_ == 0) first_ = size;
     if (size > first_ + room_) return fail(Errc::limit, "too long", "context_full");
     return tape_->generate(request, sink);

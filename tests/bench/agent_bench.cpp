@@ -79,6 +79,8 @@ double step_cost(int steps) {
     TurnRequest request;
     request.messages = &planner.messages();
     request.tools = &tools;
+    RollingPrompt prompt;
+    request.prompt = &prompt;
     std::mutex timeline;
     const std::lock_guard mine(run.baton);
     const double start = cpu_seconds();

@@ -1,7 +1,7 @@
 // The journal on a disk that fails: what was acknowledged is there after a power cut, in order and unchanged, and after a
 // failed sync nothing more is written.
 //
-// KONTOR_SEEDS=N tries N seeds, KONTOR_SEED=N only that one.
+// KONTOR_SEEDS=N tries N seeds, from KONTOR_SEED_FIRST on (1); KONTOR_SEED=N only that one.
 
 #include "agent/journal.hpp"
 #include "tests/fault/faulty_disk.hpp"
@@ -135,10 +135,16 @@ std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
 
 TEST_CASE("on a failing disk nothing that was acknowledged is lost, changed or out of order", "[fault][storage]") {
   const Folder folder;
+  constexpr std::uint64_t kTellEvery = 500;
   const bool one = std::getenv("KONTOR_SEED") != nullptr;
-  const std::uint64_t first = number_from("KONTOR_SEED", 1), count = one ? 1 : number_from("KONTOR_SEEDS", 200);
+  const std::uint64_t first = number_from("KONTOR_SEED", number_from("KONTOR_SEED_FIRST", 1)), count = one ? 1 : number_from("KONTOR_SEEDS", 200);
   int right = 0, wrong = 0, failures = 0;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    if (seed > first && (seed - first) % kTellEvery == 0) {
+      std::printf("seeds %llu to %llu done, %d violations; goes on with KONTOR_SEED_FIRST=%llu\n", static_cast<unsigned long long>(first),
+                  static_cast<unsigned long long>(seed - 1), wrong, static_cast<unsigned long long>(seed));
+      std::fflush(stdout);
+    }
     const std::string problem = try_seed(seed, folder.path, failures);
     (problem.empty() ? right : wrong) += 1;
     if (!problem.empty()) UNSCOPED_INFO("seed " << seed << ": " << problem << "; again with KONTOR_SEED=" << seed << " build/tests/test_fault \"[storage]\"");
@@ -146,6 +152,6 @@ TEST_CASE("on a failing disk nothing that was acknowledged is lost, changed or o
   }
   CHECK(wrong == 0);
   if (!one) CHECK(failures > static_cast<int>(count) / 2);
-  std::printf("%llu seeds, %d with a failure, %d violations\n", static_cast<unsigned long long>(count), failures, wrong);
+  std::printf("seeds %llu to %llu, %d with a failure, %d violations\n", static_cast<unsigned long long>(first), static_cast<unsigned long long>(first + count - 1), failures, wrong);
   kontor::test::count_cases("failing disks", right, wrong);
 }

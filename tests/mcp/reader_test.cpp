@@ -94,9 +94,13 @@ TEST_CASE("addresses are read strictly", "[mcp]") {
   REQUIRE(url.has_value());
   CHECK(url->text() == "https://example.com/mcp?x=1");
   CHECK(parse_url("http://[::1]:8080")->origin() == "http://[::1]:8080");
-  for (const char* bad : {"", "ftp://x/", "http://", "http://a b/", "http://u:p@x/", "http://x:0/", "http://x:99999/", "http://x/#y", "http://x\r\nHost: y/", "http://[::1/"}) {
+  for (const char* bad : {"", "http", "HTTPS", "http:/", "ftp://x/", "http://", "http://a b/", "http://u:p@x/", "http://x:0/", "http://x:99999/", "http://x/#y", "http://x\r\nHost: y/", "http://[::1/"}) {
     INFO(bad);
     CHECK(!parse_url(bad));
+  }
+  for (const char* bare : {"http", "HTTPS", "http:/"}) {
+    INFO(bare);
+    CHECK(parse_url(bare).error().message.find("does not begin with") != std::string::npos);
   }
   CHECK(is_loopback_host("127.0.0.1"));
   CHECK(!is_loopback_host("127.evil.example"));
@@ -136,7 +140,7 @@ TEST_CASE("challenges of a server are read", "[mcp]") {
 }
 
 TEST_CASE("Base64 goes there and back", "[mcp]") {
-  for (const std::string text : {"", "a", "ab", "abc", std::string("\0\xff", 2).c_str()}) CHECK(from_base64(base64(text)) == text);
+  for (const std::string& text : {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("\0\xff", 2)}) CHECK(from_base64(base64(text)) == text);
   CHECK(!from_base64("a"));
   CHECK(!from_base64("a==="));
   CHECK(base64_url("\xfb\xff") == "-_8");

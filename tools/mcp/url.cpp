@@ -34,7 +34,8 @@ Result<Url> parse_url(std::string_view text) {
   if (control) return wrong_url(text, "it has blanks, control or non-ASCII characters");
   Url url;
   std::string_view rest = text;
-  const auto scheme = rest.substr(0, rest.find("://"));
+  const auto colon = rest.find("://");
+  const auto scheme = colon == std::string_view::npos ? std::string_view() : rest.substr(0, colon);
   if (same_name(scheme, "https")) url.tls = true;
   else if (!same_name(scheme, "http")) return wrong_url(text, "it does not begin with http:// or https://");
   rest.remove_prefix(scheme.size() + 3);

@@ -56,4 +56,15 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
 inline float __shfl_sync(unsigned, float value, int lane) {
   return kontor::inference::cuda::emulation::exchange_float(value, static_cast<unsigned>(lane));
 }
+inline int __shfl_xor_sync(unsigned, int value, int mask) {
+  namespace e = kontor::inference::cuda::emulation;
+  return static_cast<int>(e::exchange(static_cast<std::uint32_t>(value), e::lane() ^ static_cast<unsigned>(mask)));
+}
+inline double __shfl_xor_sync(unsigned, double value, int mask) {
+  namespace e = kontor::inference::cuda::emulation;
+  const auto bits = __builtin_bit_cast(std::uint64_t, value);
+  const unsigned from = e::lane() ^ static_cast<unsigned>(mask);
+  const std::uint64_t low = e::exchange(static_cast<std::uint32_t>(bits), from), high = e::exchange(static_cast<std::uint32_t>(bits >> 32), from);
+  return __builtin_bit_cast(double, high << 32 | low);
+}
 inline float __expf(float x) { return std::exp(x); }

@@ -1,0 +1,214 @@
+// Recipes of goose: one agent with extensions, parameters and a first prompt.
+
+#include "agent/importer/formats.hpp"
+#include "agent/importer/jinja_text.hpp"
+#include "agent/importer/mcp_entry.hpp"
+#include "agent/spec/project.hpp"
+#include "agent/spec/text_tools.hpp"
+
+#include <algorithm>
+
+namespace kontor::agent {
+namespace {
+
+class Reader {
+ public:
+  Reader(Draft& draft, const ForeignFile& file) : draft_(draft), file_(file) {}
+
+  Result<void> read() {
+    Yaml root = file_.root();
+    if (const Yaml inner = root["recipe"]; inner && inner.is_mapping()) root = inner;  // older files put it one level down
+    Fields fields(draft_, file_, root, "the recipe");
+    if (!fields.has("instructions") && !fields.has("prompt")) return fail(Errc::usage, "there are neither 'instructions' nor a 'prompt' in it", "foreign_file", file_.name + ":1:1");
+    fields.take("version");
+    const std::string title = fields.text("title").value_or("recipe"), description = fields.text("description").value_or("");
+    draft_.name = proper_name(title, "recipe");
+    draft_.description = description.empty() ? title : description;
+    parameters(fields);
+    Json agent{{"model", nullptr}, {"role", title}};
+    settings(fields, agent);
+    agent["instruction"] = text(fields, "instructions");
+    if (agent["instruction"].get<std::string>().empty()) agent["instruction"] = literal_text(draft_.description);
+    Json tools = Json::array();
+    extensions(fields, tools);
+    if (reads_files_) {
+      const Json glob = draft_.group("files", Json{{"use", "builtin.files"}, {"root", "."}, {"write", "."}}) + ".*";
+      if (std::find(tools.begin(), tools.end(), glob) == tools.end()) tools.push_back(glob);
+    }
+    if (!tools.empty()) agent["tools"] = std::move(tools);
+    response(fields, agent);
+    const std::string prompt = text(fields, "prompt");
+    if (!prompt.empty()) draft_.workflow.push_back(Json{{"id", "run"}, {"agent", draft_.name}, {"with", {{"task", prompt}}}});
+    for (const char* key : {"author", "activities", "context"}) fields.leave_out(key, "for the recipe's page and the chat window");
+    fields.refuse("sub_recipes", "import each, and name its agent in `sub_agents`");
+    fields.refuse("retry", "write the check as `check:` and `retry:` of the workflow step");
+    fields.finish();
+    draft_.agents[draft_.name] = std::move(agent);
+    return {};
+  }
+
+ private:
+  // ---- parameters ---------------------------------------------------------------------------------------------------
+  void parameters(Fields& recipe) {
+    const Yaml list = recipe.take("parameters");
+    if (!list) return;
+    if (!list.is_sequence()) return draft_.unsupported(file_, list.offset(), "'parameters' is not a list");
+    for (const auto& item : list.items()) {
+      if (item.is_mapping()) parameter(item);
+      else draft_.unsupported(file_, item.offset(), "a parameter is not a mapping");
+    }
+  }
+
+  void parameter(const Yaml& item) {
+    Fields fields(draft_, file_, item, "a parameter");
+    const std::string key = fields.text("key").value_or("");
+    if (key.empty()) return draft_.unsupported(file_, item.offset(), "a parameter has no key");
+    const std::string type = fields.text("input_type").value_or("string"), requirement = fields.text("requirement").value_or("required");
+    std::string description = fields.text("description").value_or("");
+    Json entry{{"type", "string"}};
+    if (type == "number" || type == "boolean") entry["type"] = type;
+    else if (type == "file") entry["type"] = "file";
+    else if (type != "string" && type != "date" && type != "select") draft_.unsupported(file_, fields.offset_of("input_type"), "the input type '" + shown_text(type) + "' is not known");
+    for (const char* choices : {"options", "choices"}) {
+      std::string words;
+      for (const auto& option : fields.texts(choices)) words += (words.empty() ? "" : ", ") + std::string(option.text());
+      if (words.empty()) continue;
+      description += (description.empty() ? "" : " ") + std::string("One of: ") + words + ".";
+      draft_.left_out(file_, fields.offset_of(choices), "the choices of '" + shown_text(key) + "' stand in its description and are not enforced");
+    }
+    fields.leave_out("value", "an example for the recipe's page");
+    const Yaml fallback = fields.take("default");
+    if (requirement == "optional" || fallback) entry["default"] = default_of(entry["type"], fallback, key);
+    else entry["required"] = true;
+    if (requirement == "user_prompt") draft_.to_set("inputs." + proper_id(key, "input"), "give it with --input; a run does not stop to ask for it");
+    else if (requirement != "required" && requirement != "optional") draft_.unsupported(file_, fields.offset_of("requirement"), "the requirement '" + shown_text(requirement) + "' is not known");
+    if (!description.empty()) entry["description"] = description;
+    if (type == "file") {
+      reads_files_ = true;
+      draft_.left_out(file_, fields.offset_of("input_type"), "the text of the file '" + shown_text(key) + "' in the prompt: its path stands there, and the agent reads it with files.read");
+    }
+    fields.finish();
+    if (declared_.emplace(key, JinjaInput{proper_id(key, "input"), entry["type"].get<std::string>()}).second) draft_.input(key, std::move(entry));
+    else draft_.unsupported(file_, item.offset(), "the parameter '" + shown_text(key) + "' stands twice");
+  }
+
+  Json default_of(const Json& type, const Yaml& fallback, const std::string& key) {
+    if (type == "number") {
+      if (!fallback) return 0;
+      if (to_json(fallback).is_number()) return to_json(fallback);
+      if (const auto number = parse_json(std::string(fallback.text())); number && number->is_number()) return *number;
+      draft_.unsupported(file_, fallback.offset(), "the default of '" + shown_text(key) + "' is not a number");
+      return 0;
+    }
+    if (type == "boolean") return fallback && fallback.is_scalar() && fallback.text() == "true";
+    return fallback && fallback.is_scalar() ? std::string(fallback.text()) : std::string();
+  }
+
+  // ---- texts --------------------------------------------------------------------------------------------------------
+  std::string text(Fields& fields, const char* key) {
+    const Yaml value = fields.take(key);
+    if (!value) return {};
+    if (!value.is_scalar()) {
+      draft_.unsupported(file_, value.offset(), std::string("'") + key + "' is not a text");
+      return {};
+    }
+    return with_inputs(value);
+  }
+
+  std::string with_inputs(const Yaml& value) {
+    return jinja_text(value.text(), declared_, [&](std::size_t at, std::string_view what) {
+      draft_.unsupported(file_, source_offset(value.document(), value.node(), at), "'" + shown_text(what) + "' in a text: {{ parameter }} and {% if %} with comparisons are carried over");
+    });
+  }
+
+  // ---- extensions ---------------------------------------------------------------------------------------------------
+  void extensions(Fields& recipe, Json& tools) {
+    const Yaml list = recipe.take("extensions");
+    if (!list) return;
+    if (!list.is_sequence()) return draft_.unsupported(file_, list.offset(), "'extensions' is not a list");
+    for (const auto& item : list.items()) {
+      if (item.is_mapping()) extension(item, tools);
+      else draft_.unsupported(file_, item.offset(), "an extension is not a mapping");
+    }
+  }
+
+  void extension(const Yaml& item, Json& tools) {
+    Fields fields(draft_, file_, item, "an extension");
+    const std::string type = fields.text("type").value_or("builtin"), name = fields.text("name").value_or("");
+    for (const char* key : {"display_name", "bundled", "description"}) fields.take(key);  // for a list of extensions
+    fields.leave_out("timeout", "each kind of tool has a time limit of its own");
+    const auto add = [&](const std::string& glob) {
+      if (std::find(tools.begin(), tools.end(), Json(glob)) == tools.end()) tools.push_back(glob);
+    };
+    if ((type == "builtin" || type == "platform") && name == "developer") {
+      fields.refuse("available_tools", "name the tools of 'files' and 'shell' that the agent may call");
+      add(draft_.group("files", Json{{"use", "builtin.files"}, {"root", "."}, {"write", "."}}) + ".*");
+      const std::string shell = draft_.group("shell", Json{{"use", "builtin.shell"}, {"commands", {"sh"}}, {"root", "."}, {"write", "."}});
+      add(shell + ".run");
+      if (!told_shell_) draft_.to_set("tools." + shell, "it may run anything through `sh` in this folder, without network; every call asks; name single commands where you can");
+      told_shell_ = true;
+    } else if ((type == "builtin" || type == "platform") && name == "memory") {
+      fields.refuse("available_tools", "name the tools of 'memory' that the agent may call");
+      add(draft_.group("memory", Json{{"use", "builtin.memory"}, {"namespace", draft_.name}}) + ".*");
+    } else if (type == "stdio" || type == "streamable_http") {
+      if (const auto group = server(item, fields, name)) add(*group + ".*");
+    } else {
+      return draft_.unsupported(file_, item.offset(), "the extension '" + shown_text(name) + "' of type '" + shown_text(type) + "' has no counterpart here");
+    }
+    fields.finish();
+  }
+
+  std::optional<std::string> server(const Yaml& item, Fields& fields, const std::string& name) {
+    McpEntry entry;
+    entry.name = name;
+    if (const Yaml command = fields.take("cmd"); command && command.is_scalar()) entry.command.push_back(command);
+    for (const auto& argument : fields.texts("args")) entry.command.push_back(argument);
+    if (const Yaml url = fields.take("uri"); url && url.is_scalar()) entry.url = url;
+    entry.settings = fields.entries(entry.url ? "headers" : "envs");
+    for (const auto& variable : fields.texts("env_keys")) entry.passed.emplace_back(variable.text());
+    for (const auto& tool : fields.texts("available_tools")) entry.only.emplace_back(tool.text());
+    const auto templated = std::find_if(entry.command.begin(), entry.command.end(), [](const Yaml& word) { return word.text().find("{{") != std::string_view::npos; });
+    if (templated != entry.command.end()) {
+      draft_.unsupported(file_, templated->offset(), "an argument of '" + shown_text(name) + "' holds a parameter; the command of a server is fixed");
+      return std::nullopt;
+    }
+    return add_mcp(draft_, file_, entry, item.offset());
+  }
+
+  // ---- model and answer ---------------------------------------------------------------------------------------------
+  void settings(Fields& recipe, Json& agent) {
+    Json more = Json::object();
+    std::string was;
+    if (const Yaml section = recipe.take("settings"); section && section.is_mapping()) {
+      Fields fields(draft_, file_, section, "settings");
+      const std::string provider = fields.text("goose_provider").value_or(""), model = fields.text("goose_model").value_or("");
+      was = provider + (provider.empty() || model.empty() ? "" : "/") + model;
+      if (const auto value = fields.number("temperature")) more["sampling"] = Json{{"temperature", *value}};
+      if (const auto turns = fields.whole("max_turns"); turns && *turns > 0) agent["limits"] = Json{{"steps", *turns}};
+      fields.finish();
+    }
+    agent["model"] = draft_.model("r1", was, std::move(more));
+  }
+
+  void response(Fields& recipe, Json& agent) {
+    const Yaml section = recipe.take("response");
+    if (!section) return;
+    if (!section.is_mapping() || !section["json_schema"] || !section["json_schema"].is_mapping()) return draft_.unsupported(file_, section.offset(), "'response' has no json_schema");
+    Fields fields(draft_, file_, section, "response");
+    const std::string path = "schemas/" + draft_.name + ".json";
+    draft_.files.push_back({path, to_json(fields.take("json_schema")).dump(2) + "\n"});
+    fields.finish();
+    agent["output"] = Json{{"schema", path}};
+  }
+
+  Draft& draft_;
+  const ForeignFile& file_;
+  JinjaInputs declared_;  // by parameter
+  bool reads_files_ = false, told_shell_ = false;
+};
+
+}  // namespace
+
+Result<void> read_goose(Draft& draft, const ForeignFile& file) { return Reader(draft, file).read(); }
+
+}  // namespace kontor::agent

@@ -1,0 +1,77 @@
+#include "agent/vote.hpp"
+
+#include "agent/workflow/parallel.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace kontor::agent {
+namespace {
+
+/// Every branch draws its own numbers, the same ones in every execution.
+std::uint64_t seed_of(std::uint64_t seed, std::size_t branch) { return seed + branch * 0x9E3779B97F4A7C15ull; }
+
+}  // namespace
+
+Election elect(std::span<const Ballot> ballots) {
+  struct Group {
+    std::size_t first = 0, count = 0;
+    double certainty = 0;
+  };
+  std::map<std::string, Group> groups;
+  for (std::size_t i = 0; i < ballots.size(); ++i) {
+    if (ballots[i].choice.empty()) continue;
+    Group& group = groups[ballots[i].choice];
+    if (group.count++ == 0) group.first = i;
+    group.certainty += ballots[i].certainty;
+  }
+  const Group* best = nullptr;
+  for (const auto& [choice, group] : groups) {
+    const double mean = group.certainty / static_cast<double>(group.count);
+    const double best_mean = best ? best->certainty / static_cast<double>(best->count) : 0;
+    const bool better = !best || group.count > best->count || (group.count == best->count && (mean > best_mean || (mean == best_mean && group.first < best->first)));
+    if (better) best = &group;
+  }
+  return best ? Election{best->first, best->count} : Election{0, ballots.size()};
+}
+
+Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::size_t branches,
+                           const std::function<std::string(const TurnDone&)>& choice_of, std::mutex& one_at_a_time) {
+  std::vector<std::optional<Result<Turn>>> written(branches);
+  const std::size_t threads = model.is_concurrent() ? branches : 1;
+  run_parallel(run, threads, branches, [&](std::size_t, std::size_t branch) {
+    TurnRequest own = request;
+    own.sampling.seed = seed_of(request.sampling.seed, branch);
+    own.silent = branch > 0;
+    if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
+    written[branch] = generate_turn(run, model, own, one_at_a_time);
+    return written[branch]->has_value() && !(*written[branch])->over_budget;
+  });
+  std::vector<Turn> turns;
+  std::vector<Ballot> ballots;
+  Ledger spent;
+  std::optional<std::string> over_budget;
+  for (auto& turn : written) {
+    if (!turn) continue;  // Not begun, because one before it failed.
+    if (!*turn) return turn->error();
+    spent.add((*turn)->spent);
+    if ((*turn)->over_budget && !over_budget) over_budget = (*turn)->budget_reason;
+    ballots.push_back({choice_of((*turn)->done), (*turn)->certainty});
+    turns.push_back(std::move(**turn));
+  }
+  const Election election = elect(ballots);
+  Turn chosen = std::move(turns[election.branch]);
+  chosen.branch = election.branch;
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    if (i == election.branch) continue;
+    turns[i].agrees = ballots[i].choice == ballots[election.branch].choice;
+    chosen.others.push_back(std::move(turns[i]));
+  }
+  chosen.spent = spent;
+  if (over_budget) chosen.over_budget = true, chosen.budget_reason = *over_budget;
+  return chosen;
+}
+
+}  // namespace kontor::agent

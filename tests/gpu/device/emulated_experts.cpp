@@ -1,0 +1,2 @@
+// The kernels of experts.cu as fibers.
+#include "inference/cuda/experts.cu"

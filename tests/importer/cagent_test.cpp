@@ -1,0 +1,150 @@
+#include "tests/importer/imported.hpp"
+
+#include <nlohmann/json.hpp>
+
+using namespace kontor;
+using kontor::agent::ForeignFormat;
+using kontor::test::ImportedFolder;
+
+TEST_CASE("agents of cagent keep their tools, their helpers and their models' settings", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(#!/usr/bin/env cagent run
+version: "2"
+agents:
+  checker:
+    model: local
+    description: Checks figures
+    instruction: Check every figure.
+    toolsets:
+      - type: filesystem
+        tools: [read_file, search_files_content]
+  root:
+    model: big
+    description: Writes the monthly report
+    instruction: |
+      Write the report for ${env.REGION}.
+      It costs ${amount} at most.
+    sub_agents: [checker]
+    max_iterations: 7
+    toolsets:
+      - type: filesystem
+      - type: shell
+      - type: think
+      - type: mcp
+        command: crm-mcp
+        args: [--read-only]
+        tools: [get_account]
+        env: {CRM_TOKEN: $CRM_TOKEN, REGION: eu}
+        instruction: Ask the CRM first.
+      - type: mcp
+        remote:
+          url: https://docs.example/mcp
+          transport_type: streamable
+          headers: {Authorization: "Bearer ${env.DOCS_TOKEN}"}
+models:
+  big: {provider: openai, model: gpt-5, temperature: 0.3, max_tokens: 4000}
+  local: {provider: openai, model: qwen3, base_url: "http://127.0.0.1:8000/v1", token_key: LOCAL_KEY}
+)");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  REQUIRE(result.spec->agents.size() == 2);
+  CHECK(result.spec->agents[0].name == "root");  // the one that starts
+  const auto& root = result.agent("root");
+  CHECK(root.role == "Writes the monthly report");
+  CHECK(root.instruction == "Write the report for ${inputs.REGION}.\nIt costs $${amount} at most.\n\n\nAsk the CRM first.");
+  CHECK(root.sub_agents == std::vector<std::string>{"checker"});
+  CHECK(root.max_steps == 7);
+  CHECK(root.tools == std::vector<std::string>{"files.*", "shell.run", "crm_mcp.*", "docs_example.*"});
+  CHECK(result.agent("checker").tools == std::vector<std::string>{"files.read", "text.search"});
+  REQUIRE(result.spec->inputs.size() == 1);
+  CHECK(result.spec->inputs[0].required);
+
+  CHECK(result.tool("crm_mcp").settings.at("command") == Json({"crm-mcp", "--read-only"}));
+  CHECK(result.tool("crm_mcp").settings.at("only") == Json({"get_account"}));
+  CHECK(result.tool("crm_mcp").settings.at("config") == Json{{"CRM_TOKEN", "{{secret:crm_token}}"}, {"REGION", "eu"}});
+  CHECK(result.tool("docs_example").settings.at("config") == Json{{"Authorization", "Bearer {{secret:docs_token}}"}});
+  REQUIRE(result.spec->models.size() == 2);
+  CHECK(result.spec->models[0].temperature == 0.3);
+  CHECK(result.spec->models[1].endpoint == "http://127.0.0.1:8000/v1");
+  CHECK(result.spec->models[1].api_key_secret == "local_key");
+
+  CHECK(result.finds("35:59 left-out: 'max_tokens' of the model 'big'"));
+  CHECK(result.finds("22:9 left-out: the toolset 'think'"));
+  REQUIRE(!result.imported.to_set.empty());
+  CHECK(result.imported.text.find("# Set before the first run:") != std::string::npos);
+}
+
+TEST_CASE("what cagent says and Kontor cannot do is named with its place, and the rest still passes the checker", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(agents:
+  root:
+    model: openai/gpt-5
+    instruction: Help.
+    rag: [manuals]
+    sub_agents: [example/pirate]
+    toolsets:
+      - type: lsp
+        command: gopls
+      - type: mcp
+        remote: {url: "https://old.example/sse", transport_type: sse}
+      - type: filesystem
+        post_edit: [{path: "*.go", cmd: gofmt}]
+permissions:
+  deny: ["shell:cmd=rm *"]
+  allow: [read_file]
+somewhere: else
+)");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK_FALSE(result.imported.complete());
+  CHECK(result.finds("5:5 unsupported: 'rag'"));
+  CHECK(result.finds("6:18 unsupported: 'example/pirate'"));
+  CHECK(result.finds("8:9 unsupported: the toolset 'lsp'"));
+  CHECK(result.finds("11:50 unsupported: 'sse'"));
+  CHECK(result.finds("13:9 unsupported: 'post_edit'"));
+  CHECK(result.finds("15:3 unsupported: 'deny'"));
+  CHECK(result.finds("16:3 left-out: 'allow'"));
+  CHECK(result.finds("17:1 unsupported: 'somewhere' of the file is not known"));
+  CHECK(result.spec->agents.at(0).tools == std::vector<std::string>{"files.*"});
+}
+
+TEST_CASE("a schema of an answer becomes a file of its own", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(agents:
+  root:
+    model: openai/gpt-5
+    instruction: Extract the person.
+    structured_output:
+      name: person
+      strict: true
+      schema: {type: object, properties: {name: {type: string}}, required: [name], additionalProperties: false}
+)");
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  REQUIRE(result.imported.files.size() == 1);
+  CHECK(result.imported.files[0].path == "schemas/root.json");
+  REQUIRE(result.agent("root").output_schema);
+  CHECK(result.agent("root").output_schema->at("required") == Json({"name"}));
+}
+
+TEST_CASE("a shared server definition is one group, however many agents use it", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(mcps:
+  search: {ref: "docker:duckduckgo"}
+agents:
+  root: {model: a, instruction: One., sub_agents: [two], toolsets: [{type: mcp, ref: search}]}
+  two: {model: a, instruction: Two., toolsets: [{type: mcp, ref: search}]}
+)");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  REQUIRE(result.spec->tools.size() == 1);
+  CHECK(result.spec->tools[0].settings.at("command") == Json({"docker", "mcp", "gateway", "run", "--servers=duckduckgo"}));
+  CHECK(result.spec->models.size() == 1);
+}
+
+TEST_CASE("a file that is no agent file, or hides a secret's handle in a prompt, is refused", "[import][cagent]") {
+  CHECK(ImportedFolder(ForeignFormat::cagent, "name: x\n").error.code == Errc::usage);
+  const ImportedFolder broken(ForeignFormat::cagent, "agents:\n  root: {model: [\n");
+  CHECK(broken.error.code == Errc::malformed);
+  CHECK(broken.error.where.rfind("theirs.yaml:2:", 0) == 0);
+  const ImportedFolder greedy(ForeignFormat::cagent, "agents:\n  root: {model: a, instruction: \"Say {{secret:erp}}.\"}\n");
+  CHECK(greedy.error.code == Errc::unsupported);
+  CHECK(greedy.error.message.find("secret-exposure") != std::string::npos);
+}

@@ -1,0 +1,58 @@
+#include "tests/importer/imported.hpp"
+
+#include <nlohmann/json.hpp>
+
+using namespace kontor;
+using kontor::agent::ForeignFormat;
+using kontor::test::ImportedFolder;
+
+TEST_CASE("a map of servers becomes groups of tools, and no secret is copied", "[import][mcp]") {
+  const ImportedFolder result(ForeignFormat::mcp, R"({
+	"mcpServers": {
+		"my files": {"command": "npx", "args": ["-y", "server-filesystem", "/data"], "description": "Files"},
+		"crm": {"type": "stdio", "command": "crm-mcp", "env": {"CRM_API_KEY": "sk-12345", "MODE": "read ${x", "DB": "postgres://u:pw@db/x", "HOST": "${CRM_HOST:-localhost}"}, "autoApprove": ["get"]},
+		"web": {"type": "http", "url": "https://web.example/mcp", "headers": {"Authorization": "Bearer abc", "X-Team": "finance"}},
+		"off": {"command": "x", "disabled": true}
+	}
+})");
+  INFO(result.findings());
+  INFO(result.imported.text);
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  CHECK(result.agent("assistant").tools == std::vector<std::string>{"my_files.*", "crm.*", "web.*"});
+  CHECK(result.tool("my_files").settings.at("command") == Json({"npx", "-y", "server-filesystem", "/data"}));
+  CHECK(result.tool("crm").settings.at("config") == Json{{"CRM_API_KEY", "{{secret:crm_api_key}}"}, {"MODE", "read $${x"}, {"DB", "{{secret:db}}"}, {"HOST", "{{secret:crm_host}}"}});
+  CHECK(result.tool("web").settings.at("config") == Json{{"Authorization", "{{secret:web_authorization}}"}, {"X-Team", "finance"}});
+  for (const char* secret : {"sk-12345", "Bearer abc", "u:pw"}) CHECK(result.imported.text.find(secret) == std::string::npos);
+  REQUIRE(result.spec->secrets.size() == 4);
+  CHECK(result.spec->secrets[0].from == "env:CRM_API_KEY");
+  CHECK(result.spec->secrets[0].allow_tools == std::vector<std::string>{"crm.*"});
+  CHECK(result.finds("left-out: 'autoApprove' of the server 'crm'"));
+  CHECK(result.finds("6:3 left-out: the server 'off' is switched off"));
+}
+
+TEST_CASE("servers that cannot be carried over are named with their place", "[import][mcp]") {
+  const ImportedFolder result(ForeignFormat::mcp, R"({"mcpServers": {
+"a": {"type": "sse", "url": "https://a.example/sse"},
+"b": {"command": "b", "args": ["--key=${KEY}"]},
+"c": {"command": "c", "url": "https://c.example/mcp"},
+"d": {"command": "d", "cwd": "/tmp"},
+"e": {},
+"f": {"command": "f", "sandbox": true},
+"g": {"url": "https://u:p@g.example/mcp"}
+}, "globalShortcut": "x"})");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK_FALSE(result.imported.complete());
+  CHECK(result.finds("2:7 unsupported: the server 'a': 'sse'"));
+  CHECK(result.finds("3:32 unsupported: an argument of 'b' holds a variable"));
+  CHECK(result.finds("4:7 unsupported: the server 'c' has a program and an address"));
+  CHECK(result.finds("5:23 unsupported: 'cwd'"));
+  CHECK(result.finds("6:1 unsupported: the server 'e' has neither"));
+  CHECK(result.finds("7:23 unsupported: 'sandbox' of the server 'f' is not known"));
+  CHECK(result.finds("8:14 unsupported: the address of 'g'"));
+  CHECK(result.finds("9:4 unsupported: 'globalShortcut'"));
+  CHECK(ImportedFolder(ForeignFormat::mcp, "{\"servers\": {}}").error.code == Errc::usage);
+  const ImportedFolder twice(ForeignFormat::mcp, "{\"mcpServers\": {\"a\": {\"command\": \"x\", \"command\": \"y\"}}}");
+  CHECK(twice.finds("1:39 unsupported: 'command' stands twice"));
+}
