@@ -254,7 +254,7 @@ class AgentRun {
       const auto agree = 1 + std::count_if(turn->others.begin(), turn->others.end(), [](const Turn& other) { return other.agrees; });
       run_.emit("vote", place, Json{{"branches", turn->others.size() + 1}, {"agree", agree}, {"branch", turn->branch}});
     }
-    run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
+    run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}, {"wound_down", turn->wound_down}});
     return turn;
   }
 
@@ -267,7 +267,10 @@ class AgentRun {
   /// Lets the model write a recorded turn again; the run goes on with the recorded one.
   Result<Turn> verified(const Planner& planner, const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
     const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
-    if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
+    request.wind_down = recorded.limit > 0;
+    if (request.wind_down) request.max_tokens = static_cast<int>(std::min<std::int64_t>(recorded.limit, kMaxTurnTokens));
+    if (cut && request.wind_down) request.cut_after = recorded.done.tokens.size();
+    else if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
     const auto again = written(planner, model, request, recorded.others.size() + 1, run_.model_override.empty() ? agent_.model : run_.model_override);
     if (!again) return again.error();
     for (std::size_t branch = 0; branch <= recorded.others.size(); ++branch) {

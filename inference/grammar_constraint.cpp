@@ -42,12 +42,20 @@ GrammarConstraint::GrammarConstraint(std::shared_ptr<const GrammarProgram> progr
     : program_(std::move(program)), options_(std::move(options)),
       automaton_(std::make_unique<Automaton>(program_->grammar, options_.verbatim, program_->endings)), state_(automaton_->start()) {
   shortest_ = automaton_->left(state_);
-  limited_ = program_->endings && options_.tokens > 0 && shortest_ <= options_.tokens;
   if (program_->grammar->think_close() != kNoNode) think_close_left_ = automaton_->left(automaton_->at(program_->grammar->think_close()));
 }
 
+Result<void> GrammarConstraint::limit(std::int64_t tokens) {
+  if (shortest_ >= kTokensNever) return fail(Errc::limit, "no output can be completed: there is nothing to copy from, or it is too long", "output_limit");
+  if (tokens < shortest_)
+    return fail(Errc::limit, "the shortest output that the schemas allow takes " + std::to_string(shortest_) + " tokens, and at most " + std::to_string(tokens) + " may be written", "output_limit");
+  most_tokens_ = tokens;
+  limited_ = program_->endings != nullptr;
+  return {};
+}
+
 GrammarConstraint::GrammarConstraint(const GrammarConstraint& other, int)
-    : program_(other.program_), options_(other.options_), mask_(other.mask_), tokens_(other.tokens_), think_tokens_(other.think_tokens_),
+    : program_(other.program_), options_(other.options_), mask_(other.mask_), tokens_(other.tokens_), think_tokens_(other.think_tokens_), most_tokens_(other.most_tokens_),
       shortest_(other.shortest_), think_close_left_(other.think_close_left_), limited_(other.limited_), wound_down_(other.wound_down_),
       thought_(other.thought_), think_forced_(other.think_forced_), think_looped_(other.think_looped_), finished_(other.finished_) {
   automaton_ = other.automaton_->fork(other.state_, state_);
@@ -77,25 +85,36 @@ std::span<const std::uint32_t> GrammarConstraint::mask() {
 }
 
 /// Sets of tokens that the places allow as a whole; `rest` becomes the trie that is left to be looked at.
-void GrammarConstraint::add_slices(TokenMask& out, std::span<const TrieNode>& rest, TokenCount& worst) {
+void GrammarConstraint::add_slices(TokenMask& out, std::span<const TrieNode>& rest, TokenCount most, TokenCount& worst) {
   const TokenTrie& trie = *program_->trie;
   const auto places = automaton_->places(state_);
   const auto add = [&](const TokenSet& set, std::span<const TrieNode> beside) {
     for (std::size_t i = 0; i < out.tokens.size(); ++i) out.tokens[i] |= set[i];
     rest = beside;
   };
-  // Inside a string or a text no more is left behind a token than before it.
-  const auto inside = [&](const Place& place) { worst = std::max(worst, automaton_->left(place)); };
+  // Inside a string or a text no more is left behind a token than before it; a name can become one that is used.
+  const auto inside = [&](const Place& place) {
+    const bool name = automaton_->grammar().at(place.node).kind == NodeKind::fresh_key;
+    return add_tokens(automaton_->left(place), name ? Endings::kFreshCharacters : 0);
+  };
+  const auto fits = [&](TokenCount left) {
+    if (left <= most) worst = std::max(worst, left);
+    return left <= most;
+  };
   for (const Place& place : places) {
     if (const auto room = automaton_->string_room(place)) {
       // With little room only where no other place could read what is left out.
       if (*room < kSliceCharacters && places.size() > 1) continue;
-      inside(place);
+      if (!fits(inside(place))) return;
       return add(trie.inside_string(*room), trie.beside_string());
     }
-    if (automaton_->plain_text(place)) return inside(place), add(trie.inside_text(), trie.beside_text());
+    if (automaton_->plain_text(place)) {
+      if (fits(inside(place))) add(trie.inside_text(), trie.beside_text());
+      return;
+    }
   }
-  if (const auto run = alphanumeric_run(worst)) add(trie.alphanumeric(*run), trie.beside_alphanumeric());
+  TokenCount highest = 0;
+  if (const auto run = alphanumeric_run(highest); run && fits(highest)) add(trie.alphanumeric(*run), trie.beside_alphanumeric());
 }
 
 /// How many ASCII letters and digits may follow, whichever they are; nullopt where it depends on which, or where none
@@ -158,7 +177,7 @@ std::shared_ptr<const TokenMask> GrammarConstraint::compute(TokenCount most) {
   auto out = std::make_shared<TokenMask>(TokenMask{TokenSet(program_->trie->words(), 0), 0});
   std::span<const TrieNode> rest = program_->trie->all();
   TokenCount worst = 0;
-  if (most == kTokensNever) add_slices(*out, rest, worst);
+  add_slices(*out, rest, most, worst);
   walk(rest, out->tokens, most, worst);
   std::vector<TokenId> tokens;
   automaton_->tokens(state_, tokens);
@@ -319,7 +338,7 @@ Result<void> GrammarConstraint::accept(TokenId token) {
   if (!automaton_->between_characters(state_)) return {};
   const bool over = options_.think_tokens > 0 && think_tokens_ >= options_.think_tokens;
   think_looped_ = options_.stop_think_loops && think_tokens_ % kLoopCheckTokens == 0 && repeats_itself(thought_);
-  const std::int64_t reserve = think_close_left_ + std::min(options_.tokens / kAnswerShare, kAnswerTokensMax);
+  const std::int64_t reserve = think_close_left_ + std::min(most_tokens_ / kAnswerShare, kAnswerTokensMax);
   const bool short_of_room = limited_ && think_close_left_ <= remaining() && remaining() <= reserve;
   if (over || think_looped_ || short_of_room) close_thinking();
   return {};

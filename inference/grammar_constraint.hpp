@@ -51,16 +51,17 @@ struct GrammarProgram {
 struct ConstraintOptions {
   std::int64_t think_tokens = 0;            ///< After so many the reasoning is closed. 0: no limit.
   bool stop_think_loops = true;             ///< Reasoning that repeats itself is closed.
-  /// Tokens of the whole output, forced ones and the end of the turn among them. When they run short, only what can still
-  /// be completed may come, and reasoning is closed in time; so an output is never cut inside a call or JSON. Free text
-  /// can be. 0, or less than shortest(): no limit.
-  std::int64_t tokens = 0;
   std::shared_ptr<const VerbatimText> verbatim;  ///< Texts that may be copied from.
 };
 
 class GrammarConstraint final : public TokenConstraint {
  public:
   GrammarConstraint(std::shared_ptr<const GrammarProgram> program, ConstraintOptions options);
+
+  /// Before the first token: the output has at most so many tokens, forced ones and the end of the turn among them. When
+  /// they run short, only what can still be completed may come, and reasoning is closed in time; so an output is never
+  /// cut inside a call or JSON. Free text can be. Errors: limit (kind output_limit) where not even shortest() fits.
+  Result<void> limit(std::int64_t tokens);
 
   std::span<const std::uint32_t> mask() override;
   /// Never inside verbatim values: what the conversation leaves as the only choice is sampled all the same, so that the
@@ -85,10 +86,10 @@ class GrammarConstraint final : public TokenConstraint {
   GrammarConstraint(const GrammarConstraint& other, int);
   /// Of the tokens that may come, those behind which at most `most` are left.
   std::shared_ptr<const TokenMask> compute(TokenCount most);
-  void add_slices(TokenMask& out, std::span<const TrieNode>& rest, TokenCount& worst);
+  void add_slices(TokenMask& out, std::span<const TrieNode>& rest, TokenCount most, TokenCount& worst);
   std::optional<std::size_t> alphanumeric_run(TokenCount& worst);
   void walk(std::span<const TrieNode> trie, TokenSet& out, TokenCount most, TokenCount& worst);
-  std::int64_t remaining() const { return options_.tokens - tokens_; }
+  std::int64_t remaining() const { return most_tokens_ - tokens_; }
   /// Tokens that are forced would leave too few for the rest.
   bool forced_too_much();
   void close_thinking();
@@ -107,6 +108,7 @@ class GrammarConstraint final : public TokenConstraint {
   std::shared_ptr<const TokenMask> mask_;
   std::vector<TokenId> forced_;
   std::int64_t tokens_ = 0, think_tokens_ = 0;
+  std::int64_t most_tokens_ = 0;
   std::int64_t shortest_ = 0;               ///< From the start.
   TokenCount think_close_left_ = kTokensNever;  ///< From where reasoning goes on that was closed.
   bool limited_ = false;

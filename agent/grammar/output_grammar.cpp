@@ -252,15 +252,14 @@ std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<M
   return text;
 }
 
-Result<std::shared_ptr<const inference::GrammarProgram>> OutputGrammars::get(const std::string& name, const OutputRequest& request, const Tokenizer& tokenizer) {
+Result<std::shared_ptr<const inference::GrammarProgram>> OutputGrammars::get(const std::string& name, const OutputRequest& request, const inference::TextModel& model) {
+  const Tokenizer& tokenizer = *model.tokenizer();
   const std::string key = name + '\n' + request.dialect.key + '\n' + request.parser_format + '\n' + std::to_string(static_cast<int>(request.prefill)) +
                           std::to_string(static_cast<int>(request.choice)) + request.named + '\n' +
                           std::to_string(reinterpret_cast<std::uintptr_t>(&tokenizer));
   const std::lock_guard lock(mutex_);
   if (const auto found = programs_.find(key); found != programs_.end()) return found->second;
-  auto& trie = tries_[&tokenizer];
-  if (!trie) trie = std::make_shared<const inference::TokenTrie>(tokenizer);
-  auto program = compile_output(request, tokenizer, trie);
+  auto program = compile_output(request, tokenizer, model.token_trie());
   if (!program) return program.error();
   programs_.emplace(key, *program);
   return std::shared_ptr<const inference::GrammarProgram>(*program);

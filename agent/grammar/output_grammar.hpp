@@ -48,12 +48,11 @@ std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<M
 /// Compiled grammars by name, so that a run compiles each once. Thread-safe.
 class OutputGrammars {
  public:
-  /// `name` stands for the tools and the output schema of the request.
-  Result<std::shared_ptr<const inference::GrammarProgram>> get(const std::string& name, const OutputRequest& request, const inference::Tokenizer& tokenizer);
+  /// `name` stands for the tools and the output schema of the request. `model` has a tokenizer.
+  Result<std::shared_ptr<const inference::GrammarProgram>> get(const std::string& name, const OutputRequest& request, const inference::TextModel& model);
 
  private:
   std::mutex mutex_;
-  std::map<const inference::Tokenizer*, std::shared_ptr<const inference::TokenTrie>> tries_;
   std::map<std::string, std::shared_ptr<const inference::GrammarProgram>> programs_;
 };
 
