@@ -63,7 +63,7 @@ TokenCount Automaton::left_in_call(const Place& place) const {
   const std::uint32_t depth = frames_[place.stack].depth;
   switch (node.kind) {
     case NodeKind::plain: return endings_->tokens(place.node, low_half(place.data), depth, copy_);
-    case NodeKind::text: return add_tokens(kStepsLeft[text_character(place.data)], endings_->text(node, static_cast<std::uint16_t>(place.data), depth, copy_));
+    case NodeKind::text: return endings_->text(node, static_cast<std::uint16_t>(place.data), kStepsLeft[text_character(place.data)], depth, copy_);
     default: break;
   }
   const TokenCount behind = add_tokens(endings_->tokens(node.next, 0, depth, copy_), 1);  // The quote.

@@ -291,18 +291,17 @@ Endings::Endings(const Grammar& grammar, const TokenTrie* trie) : grammar_(gramm
     const FreeText& text = grammar.text_parameters(node);
     if (text_ends_.size() <= node.parameters) text_ends_.resize(node.parameters + 1);
     auto& ends = text_ends_[node.parameters];
-    ends.resize(text.prefixes.size());
+    ends.begun.resize(text.prefixes.size());
     const auto offer = [&](TextEnd& end, TokenCount bytes, NodeId to) {
       const auto total = [&](TokenCount b, NodeId n) { return add_tokens(b, n == kNoNode ? 0 : shortest_.ways[n].cost.tokens); };
       if (end.bytes == kTokensNever || total(bytes, to) < total(end.bytes, end.to)) end = {bytes, to};
     };
-    TextEnd anywhere;
+    TextEnd& anywhere = ends.anywhere;
     if (node.returns) offer(anywhere, 0, kNoNode);
     for (const TokenEdge& edge : node.tokens) offer(anywhere, 1, edge.to);
     for (const Jump& jump : node.jumps) offer(anywhere, text.visible, jump.to);
     for (const TextMarker& marker : text.markers)
       if (marker.to != kNoNode && !marker.literal_in_code) offer(anywhere, static_cast<TokenCount>(marker.bytes.size()), marker.to);
-    for (auto& end : ends) end = anywhere;
     for (const TextMarker& marker : text.markers) {
       if (marker.to == kNoNode || marker.literal_in_code) continue;
       std::uint16_t at = 0;
@@ -312,7 +311,7 @@ Endings::Endings(const Grammar& grammar, const TokenTrie* trie) : grammar_(gramm
             at = to;
             break;
           }
-        offer(ends[at], static_cast<TokenCount>(marker.bytes.size() - 1 - i), marker.to);
+        offer(ends.begun[at], static_cast<TokenCount>(marker.bytes.size() - 1 - i), marker.to);
       }
     }
   }
@@ -335,9 +334,10 @@ TokenCount Endings::tokens(NodeId node, std::uint32_t count, std::uint32_t depth
   return sum(whole(table(node, depth), node, count), copy);
 }
 
-TokenCount Endings::text(const Node& node, std::uint16_t prefix, std::uint32_t depth, TokenCount copy) const {
-  const TextEnd& end = text_ends_[node.parameters][prefix];
-  return end.to == kNoNode ? end.bytes : add_tokens(end.bytes, tokens(end.to, 0, depth, copy));
+TokenCount Endings::text(const Node& node, std::uint16_t prefix, TokenCount steps, std::uint32_t depth, TokenCount copy) const {
+  const TextEnds& ends = text_ends_[node.parameters];
+  const auto through = [&](const TextEnd& end) { return end.to == kNoNode ? end.bytes : add_tokens(end.bytes, tokens(end.to, 0, depth, copy)); };
+  return std::min(add_tokens(steps, through(ends.anywhere)), through(ends.begun[prefix]));
 }
 
 }  // namespace kontor::inference

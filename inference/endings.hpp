@@ -28,8 +28,9 @@ class Endings {
   TokenCount tokens(NodeId node, std::uint32_t count, std::uint32_t depth, TokenCount copy) const;
   /// Characters of a JSON string, whichever they are.
   TokenCount characters(std::uint32_t count) const { return count / run_ + count % run_; }
-  /// From free text, behind that prefix of a marker.
-  TokenCount text(const Node& node, std::uint16_t prefix, std::uint32_t depth, TokenCount copy) const;
+  /// From free text, behind that prefix of a marker. `steps`: bytes to the end of the character that is being written,
+  /// for ways that do not complete the marker.
+  TokenCount text(const Node& node, std::uint16_t prefix, TokenCount steps, std::uint32_t depth, TokenCount copy) const;
 
   /// A fresh name may need so many characters until it is one that was not used.
   static constexpr TokenCount kFreshCharacters = 3;
@@ -63,6 +64,10 @@ class Endings {
     TokenCount bytes = kTokensNever;
     NodeId to = kNoNode;
   };
+  struct TextEnds {
+    TextEnd anywhere;
+    std::vector<TextEnd> begun;   ///< By prefix: through the marker that it begins.
+  };
 
   const Table& table(NodeId node, std::uint32_t depth) const {
     return depth + shortest_.ways[node].height <= kCallDepthMax ? shortest_ : flattest_;
@@ -75,7 +80,7 @@ class Endings {
   std::vector<Loop> loops_;
   std::vector<std::uint32_t> loop_of_;  ///< By node.
   Table shortest_, flattest_;           ///< The second where the first would nest too deeply.
-  std::vector<std::vector<TextEnd>> text_ends_;  ///< By the text's parameters and prefix.
+  std::vector<TextEnds> text_ends_;     ///< By the text's parameters.
 };
 
 }  // namespace kontor::inference
