@@ -32,6 +32,9 @@ struct Message {
   std::string generated_text;        ///< Assistant only: the raw text those ids spell, without the pre-fill.
 };
 
+/// Whether a turn may make calls: as the model likes, it has to, only of one tool and it has to, or not at all.
+enum class ToolChoice { automatic, required, named, none };
+
 /// A tool as the model is told about it.
 struct ToolSchema {
   std::string name;

@@ -90,6 +90,7 @@ PlannerAction Planner::on_turn(const TurnDone& turn) {
     }
     return send_back(turn, complaint);
   }
+  if (const std::string complaint = against_choice(turn); !complaint.empty()) return send_back(turn, complaint);
   if (turn.parsed.calls.empty()) return on_answer(turn);
 
   Message message;
@@ -108,10 +109,25 @@ PlannerAction Planner::on_turn(const TurnDone& turn) {
                                           " times with the same arguments (limits.repeat_calls)");
     }
   }
+  called_ = true;
   message.calls = pending_;
   messages_.push_back(std::move(message));
   state_ = State::calling;
   return CallTools{pending_};
+}
+
+ToolChoice Planner::tool_choice() const {
+  return called_ && options_.choice != ToolChoice::none ? ToolChoice::automatic : options_.choice;
+}
+
+std::string Planner::against_choice(const TurnDone& turn) const {
+  const auto choice = tool_choice();
+  const auto& calls = turn.parsed.calls;
+  if (choice == ToolChoice::none) return calls.empty() ? "" : "no calls may be made here (tool_choice: none); answer";
+  if (choice == ToolChoice::required) return calls.empty() ? "a call has to be made before the answer (tool_choice: required)" : "";
+  if (choice != ToolChoice::named) return {};
+  const bool right = !calls.empty() && std::all_of(calls.begin(), calls.end(), [&](const ToolCall& call) { return call.name == options_.named; });
+  return right ? "" : "'" + options_.named + "' has to be called first, and nothing else beside it (tool_choice)";
 }
 
 /// The answer that a turn without calls gives. Errors: what the model is told; kind schema where it must see the schema.
@@ -135,7 +151,7 @@ Result<Json> Planner::read_final(const TurnDone& turn) const {
 }
 
 std::string Planner::choice(const TurnDone& turn) const {
-  if (!turn.parsed.errors.empty()) return {};
+  if (!turn.parsed.errors.empty() || !against_choice(turn).empty()) return {};
   std::string text = "calls";
   for (const auto& call : turn.parsed.calls) text += "\n" + call.name + "\n" + canonical_json(call.arguments);
   if (!turn.parsed.calls.empty()) return text;
@@ -183,7 +199,7 @@ PlannerAction Planner::send_back(const TurnDone& turn, const std::string& compla
       result.role = Role::tool;
       result.call_id = call.id;
       result.name = call.name;
-      result.content = spaced_json(Json{{"error", "not run, because the same turn could not be read: " + complaint + ". Make all calls again."}});
+      result.content = spaced_json(Json{{"error", "not run, because the turn could not be used: " + complaint + ". Make all calls again."}});
       messages_.push_back(std::move(result));
     }
     return next_turn();

@@ -32,6 +32,8 @@ struct PlannerOptions {
   std::optional<tools::Schema> output;        ///< The final answer must be JSON of this shape.
   std::string output_text;                    ///< The schema as text, shown with the first violation.
   PlannerLimits limits;
+  ToolChoice choice = ToolChoice::automatic;  ///< required and named hold until a call is made.
+  std::string named;                          ///< For ToolChoice::named.
 };
 
 // Events.
@@ -80,6 +82,8 @@ class Planner {
   /// sent back.
   std::string choice(const TurnDone& turn) const;
   std::int64_t turns() const { return turns_; }
+  /// What the next turn may do.
+  ToolChoice tool_choice() const;
   /// Times unusable output was sent back so far.
   std::int64_t repairs() const { return repairs_; }
 
@@ -102,6 +106,8 @@ class Planner {
   PlannerAction on_calls(const CallsDone& done);
   PlannerAction on_answer(const TurnDone& turn);
   Result<Json> read_final(const TurnDone& turn) const;
+  /// What is wrong with the calls of a turn, or that there are none; "" where nothing is.
+  std::string against_choice(const TurnDone& turn) const;
   PlannerAction next_turn();
   PlannerAction give_up(std::string kind, std::string reason);
   PlannerAction send_back(const TurnDone& turn, const std::string& complaint);
@@ -116,6 +122,7 @@ class Planner {
   std::int64_t tool_errors_ = 0;   // in a row
   std::int64_t repairs_ = 0;
   bool schema_shown_ = false;
+  bool called_ = false;
 };
 
 /// JSON text with sorted members: equal values give equal texts, whatever the order a model wrote them in.

@@ -82,6 +82,7 @@ struct RunContext {
   ModelPool* models = nullptr;
   std::string model_override;                    ///< Name in `models`; empty: what the agents say.
   std::function<Result<memory::Store*>()> memory;
+  std::set<std::string> models_checked;           ///< Whose agents are known to fit their notation.
   std::shared_ptr<OutputGrammars> grammars;      ///< What local models may write, compiled once for each agent.
   std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
   std::uint64_t seed = 0;

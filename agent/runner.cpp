@@ -86,6 +86,10 @@ Result<std::vector<ToolSchema>> declared_tools(const RunContext& run, const Agen
   return out;
 }
 
+ToolChoice choice_of(const std::string& word) {
+  return word == "auto" ? ToolChoice::automatic : word == "required" ? ToolChoice::required : word == "none" ? ToolChoice::none : ToolChoice::named;
+}
+
 /// A schema as the model sees it: without what only decoding obeys, so that marking a field changes no prompt.
 Json shown_schema(Json schema) {
   if (schema.is_object()) schema.erase("x-verbatim");
@@ -158,6 +162,8 @@ class AgentRun {
     options.limits.tool_errors = agent_.tool_errors;
     options.limits.repair = agent_.repair;
     options.limits.retries = agent_.repair_retries;
+    options.choice = choice_of(agent_.tool_choice);
+    options.named = agent_.tool_choice;
     return Planner(std::move(options));
   }
 
@@ -215,6 +221,9 @@ class AgentRun {
     const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
     auto model = run_.models->get(name);
     if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
+    if (run_.grammars && (*model)->tokenizer() && run_.models_checked.insert(name).second) {
+      if (auto fits = check_agent_schemas(run_, name, (*model)->info().dialect); !fits) return fits.error();
+    }
     const ModelSpec* model_spec = find_model(*run_.spec, name);
     TurnRequest request;
     request.place = place;
@@ -233,6 +242,8 @@ class AgentRun {
     request.grammar_name = agent_.name;
     request.output = &agent_.output_schema;
     request.tool_parameters = &declared_;
+    request.choice = planner.tool_choice();
+    request.named = agent_.tool_choice;
     if (known) return verified(planner, place, turn_from_json(*known), **model, std::move(request));
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
@@ -257,7 +268,7 @@ class AgentRun {
       const auto agree = 1 + std::count_if(turn->others.begin(), turn->others.end(), [](const Turn& other) { return other.agrees; });
       run_.emit("vote", place, Json{{"branches", turn->others.size() + 1}, {"agree", agree}, {"branch", turn->branch}});
     }
-    run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}});
+    run_.emit("turn", place, Json{{"agent", agent_.name}, {"content", turn->done.parsed.content}, {"reasoning", turn->done.parsed.reasoning}, {"spent", to_json(spent)}, {"think_forced", turn->think_forced}, {"wound_down", turn->wound_down}});
     return turn;
   }
 
@@ -270,7 +281,10 @@ class AgentRun {
   /// Lets the model write a recorded turn again; the run goes on with the recorded one.
   Result<Turn> verified(const Planner& planner, const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
     const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
-    if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
+    request.wind_down = recorded.limit > 0;
+    if (request.wind_down) request.max_tokens = static_cast<int>(std::min<std::int64_t>(recorded.limit, kMaxTurnTokens));
+    if (cut && request.wind_down) request.cut_after = recorded.done.tokens.size();
+    else if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
     const auto again = written(planner, model, request, recorded.others.size() + 1, run_.model_override.empty() ? agent_.model : run_.model_override);
     if (!again) return again.error();
     for (std::size_t branch = 0; branch <= recorded.others.size(); ++branch) {
@@ -449,14 +463,15 @@ const AgentSpec* find_agent(const Spec& spec, const std::string& name) {
   return found == spec.agents.end() ? nullptr : &*found;
 }
 
-Result<void> check_agent_schemas(const RunContext& run) {
+Result<void> check_agent_schemas(const RunContext& run, const std::string& only, std::string_view dialect) {
   for (const auto& agent : run.spec->agents) {
     const std::string& name = run.model_override.empty() ? agent.model : run.model_override;
+    if (!only.empty() && name != only) continue;
     const ModelSpec* model = find_model(*run.spec, name);
     if (model && model->path.empty()) continue;  // Tapes and endpoints say what they say.
     auto tools = declared_tools(run, agent, {});
     if (!tools) return tools.error();
-    if (auto fits = check_output_schemas(*tools, agent.output_schema); !fits) {
+    if (auto fits = check_output_schemas(*tools, agent.output_schema, dialect); !fits) {
       const Error error = fits.error();
       return fail(error.code, "agent " + agent.name + ": " + error.message + " (at " + (error.where.empty() ? "the root" : error.where) + " of the schema)", error.kind, error.where);
     }

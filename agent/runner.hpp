@@ -40,7 +40,7 @@ std::string fact_text(const Json& answer);
 
 /// Whether the tools' arguments and the answer of every agent that runs on a local model can be enforced while decoding.
 /// Errors: the first schema that cannot, with the pointer of the keyword in the message.
-Result<void> check_agent_schemas(const RunContext& run);
+Result<void> check_agent_schemas(const RunContext& run, const std::string& only = {}, std::string_view dialect = {});
 
 const AgentSpec* find_agent(const Spec& spec, const std::string& name);
 

@@ -69,6 +69,7 @@ class Listener {
       budget_over_ = true;
       return false;
     }
+    if (ends_.size() == request_.cut_after) return false;
     if (ends_.size() % kBudgetCheckPieces == 0 && !within_budget()) return false;
     if (ends_.size() % kLoopCheckPieces == 0 && !(constraint_ && constraint_->thinking()) && inference::repeats_itself(text_)) return false;
     if (request_.deadline_ns > 0 && run_.clock->steady_ns() >= request_.deadline_ns) {
@@ -160,8 +161,9 @@ double mean_probability(const std::vector<std::pair<std::size_t, float>>& ends, 
 /// Calls of one turn to the model: reserved before, booked after.
 class Meter {
  public:
-  Meter(RunContext& run, inference::TextModel& model, std::mutex& one_at_a_time, Turn& turn)
-      : run_(run), model_(model), one_at_a_time_(one_at_a_time), turn_(turn) {}
+  /// `constraint`: is told how many tokens there are; may be null.
+  Meter(RunContext& run, inference::TextModel& model, std::mutex& one_at_a_time, inference::GrammarConstraint* constraint, Turn& turn)
+      : run_(run), model_(model), one_at_a_time_(one_at_a_time), constraint_(constraint), turn_(turn) {}
 
   /// Lowers `request.max_tokens` to what the budget leaves. `forced`: tokens at the end of the prompt that count as such.
   Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
@@ -186,6 +188,13 @@ class Meter {
     if (!allowed) return allowed.error();
     const bool limited = *allowed < request.max_tokens;
     request.max_tokens = static_cast<int>(*allowed);
+    if (constraint_) {
+      if (const auto room = constraint_->limit(*allowed); !room) {
+        if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+        return limited ? fail(Errc::budget, room.error().message, kBudget) : Result<inference::Generation>(room.error());
+      }
+      turn_.limit = *allowed;
+    }
     auto generation = [&] {
       Pause others_may_work(run_);
       std::unique_lock timeline(one_at_a_time_, std::defer_lock);
@@ -212,6 +221,7 @@ class Meter {
   RunContext& run_;
   inference::TextModel& model_;
   std::mutex& one_at_a_time_;
+  inference::GrammarConstraint* const constraint_;
   Turn& turn_;
   int calls_ = 0;
 };
@@ -230,7 +240,7 @@ Result<std::shared_ptr<inference::GrammarConstraint>> constrain(const inference:
   if (request.output) output.output = *request.output;
   output.choice = request.choice;
   output.named = request.named;
-  const auto program = request.grammars->get(request.grammar_name, output, *model.tokenizer());
+  const auto program = request.grammars->get(request.grammar_name, output, model);
   if (!program) return program.error();
   inference::ConstraintOptions options;
   options.think_tokens = request.think_tokens;
@@ -271,7 +281,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   generate.constraint = *constraint;
   const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
   Turn turn;
-  Meter meter(run, model, one_at_a_time, turn);
+  Meter meter(run, model, one_at_a_time, request.wind_down ? constraint->get() : nullptr, turn);
   auto generation = meter.generate(generate, 0, sink);
   if (generation && !turn.over_budget && listener.budget_over() && generation->stop_reason == StopReason::stopped_by_sink) {
     // The reasoning is over its budget: close it and let the model go on from there.
@@ -312,7 +322,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
     // Cut by the context, not by a limit of ours: only a shorter conversation helps.
     return fail(Errc::limit, "the context of " + std::to_string(info.context) + " tokens is full", "context_full");
   }
-  if (*constraint) turn.think_forced = (*constraint)->think_forced();
+  if (*constraint) turn.think_forced = (*constraint)->think_forced(), turn.wound_down = (*constraint)->wound_down();
   turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;
   turn.done.parsed = listener.finish(turn.done.stop == StopReason::length ? Finish::length : Finish::stop);
   turn.done.text = listener.text();
@@ -411,6 +421,8 @@ Json to_json(const Turn& turn) {
   Json data{{"text", turn.done.text}, {"tokens", turn.done.tokens}, {"stop", stop_word(turn.done.stop)},
             {"reasoning", parsed.reasoning}, {"content", parsed.content}, {"calls", std::move(calls)}, {"errors", std::move(errors)},
             {"warnings", parsed.warnings}};
+  if (turn.limit > 0) data["limit"] = turn.limit;
+  if (turn.wound_down) data["wound_down"] = true;
   if (turn.others.empty()) return data;
   Json others = Json::array();
   for (const Turn& other : turn.others) {
@@ -434,6 +446,8 @@ Turn turn_from_json(const Json& data) {
     done.stop = stop_reason(text(value, "stop"));
   };
   read_output(data, turn.done);
+  if (const auto limit = data.find("limit"); limit != data.end() && limit->is_number_integer()) turn.limit = limit->get<std::int64_t>();
+  turn.wound_down = data.contains("wound_down") && data.at("wound_down") == true;
   turn.done.parsed.reasoning = text(data, "reasoning");
   turn.done.parsed.content = text(data, "content");
   for (const auto& entry : list("calls")) {

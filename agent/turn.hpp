@@ -22,6 +22,8 @@ struct TurnRequest {
   std::string think_keep = "turn";         ///< none | turn | all
   std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.
   int max_tokens = 4096;
+  bool wind_down = true;                   ///< What is begun is completed within max_tokens. False: it is cut there.
+  std::size_t cut_after = 0;               ///< Stop behind so many tokens; 0: do not. For turns that are generated again.
   std::int64_t deadline_ns = 0;
   /// Grammars of the run. Null: the output is not constrained. Sources without token ids (tapes, endpoints) never are.
   OutputGrammars* grammars = nullptr;
@@ -39,6 +41,8 @@ struct Turn {
   inference::Usage usage;
   /// One entry for each call: confidence of its arguments by dotted path; empty where the source has no probabilities.
   std::vector<std::map<std::string, double>> confidence;
+  std::int64_t limit = 0;                  ///< Tokens within which the output had to be complete; 0: there was no such limit.
+  bool wound_down = false;                 ///< That limit kept something out: values may be shorter than the model meant.
   bool think_forced = false;               ///< The reasoning was closed by its budget or because it went in circles.
   Ledger spent;                            ///< The usage as it was booked; it is in the run's ledger already.
   bool over_budget = false;                ///< Cut off by a budget: nothing may follow from the text.

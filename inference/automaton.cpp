@@ -1,5 +1,6 @@
 #include "inference/automaton.hpp"
 
+#include "inference/automaton_registers.hpp"
 #include "inference/string_steps.hpp"
 #include "inference/utf8_steps.hpp"
 
@@ -14,22 +15,12 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
   return x ^ (x >> 32);
 }
 
-std::uint32_t low(std::uint64_t data) { return static_cast<std::uint32_t>(data); }
-std::uint32_t high(std::uint64_t data) { return static_cast<std::uint32_t>(data >> 32); }
-std::uint64_t pack(std::uint32_t high, std::uint32_t low) { return std::uint64_t{high} << 32 | low; }
-
-// Registers. string_body: count | step. fresh_key: used names | name << 4 | step (a name of 28 bits). verbatim: state of
-// the text | step. text: see string_steps.hpp.
-constexpr std::uint32_t kNameShift = 4;
-// Names while looking ahead: a flag beside the name, or one that no used name begins with. Behind such a one no name may
-// follow in the same object before it is known.
-constexpr std::uint32_t kAhead = 1u << 27, kFreshName = kAhead | (kAhead - 1), kUnknownUsed = 1;
-
 }  // namespace
 
-Automaton::Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const VerbatimText> verbatim)
-    : grammar_(std::move(grammar)), verbatim_(std::move(verbatim)) {
-  frames_.push_back({kNoNode, 0, 0, 0, 1, 2});
+Automaton::Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const VerbatimText> verbatim, std::shared_ptr<const Endings> endings)
+    : grammar_(std::move(grammar)), verbatim_(std::move(verbatim)), endings_(std::move(endings)) {
+  if (verbatim_) copy_ = verbatim_->shortest();
+  frames_.push_back({kNoNode, 0, 0, 0, 1, 2, 1});  // 1: the end of the turn is a token.
   used_.push_back({0, 0, 3});
   used_.push_back({0, 0, 13});  // kUnknownUsed
   names_.push_back({0, 0, 5});
@@ -45,7 +36,7 @@ std::uint32_t Automaton::push(NodeId back, std::uint32_t parent, std::uint64_t d
   }
   const Frame& below = frames_[parent];
   const std::uint64_t value = frame_data_hash(back, data);
-  const Frame frame{back, parent, data, below.depth + 1, mix(mix(below.hash_high, back), value), mix(mix(value, below.hash_low), back)};
+  const Frame frame{back, parent, data, below.depth + 1, mix(mix(below.hash_high, back), value), mix(mix(value, below.hash_low), back), left_behind(back, parent, data)};
   frames_.push_back(frame);
   const auto id = static_cast<std::uint32_t>(frames_.size() - 1);
   frame_ids_.emplace(hash, id);
@@ -102,8 +93,8 @@ bool Automaton::is_used(std::uint32_t used, std::uint32_t name, const FreshKey& 
 /// Behind an edge, a jump or a string: the register starts anew in the free kinds.
 void Automaton::enter(NodeId id, std::uint32_t stack, std::uint64_t data) {
   const NodeKind kind = grammar_->at(id).kind;
-  if (kind == NodeKind::fresh_key) data = pack(high(data), 0);
-  else if (kind == NodeKind::verbatim) data = pack(verbatim_ ? verbatim_->start() : VerbatimText::kDead, 0);
+  if (kind == NodeKind::fresh_key) data = pack_halves(high_half(data), 0);
+  else if (kind == NodeKind::verbatim) data = pack_halves(verbatim_ ? verbatim_->start() : VerbatimText::kDead, 0);
   else if (kind != NodeKind::plain) data = 0;
   arrive(id, stack, data);
 }
@@ -111,7 +102,7 @@ void Automaton::enter(NodeId id, std::uint32_t stack, std::uint64_t data) {
 void Automaton::arrive(NodeId id, std::uint32_t stack, std::uint64_t data) {
   const Node& node = grammar_->at(id);
   if (frames_[stack].depth + node.height > kCallDepthMax) return;
-  if (node.count_to != 0 && low(data) < node.count_to) ++data;
+  if (node.count_to != 0 && low_half(data) < node.count_to) ++data;
   const Place place{id, stack, data};
   // Few places are the rule; hostile grammars meet the bound.
   if (std::find(work_.begin(), work_.end(), place) != work_.end()) return;
@@ -136,7 +127,7 @@ StateId Automaton::intern() {
     if (!whole) continue;
     const std::uint64_t data = node.kind == NodeKind::text ? 0 : place.data;
     for (const Jump& jump : node.jumps)
-      if (low(data) >= jump.least && low(data) <= jump.most) enter(jump.to, place.stack, data);
+      if (low_half(data) >= jump.least && low_half(data) <= jump.most) enter(jump.to, place.stack, data);
     for (const Call& call : node.calls) {
       if (frames_[place.stack].depth + std::max(grammar_->at(call.start).height + 1, grammar_->at(call.back).height) > kCallDepthMax) continue;
       enter(call.start, push(call.back, place.stack, data), 0);
@@ -168,6 +159,7 @@ StateId Automaton::intern() {
   state.places = std::move(kept);
   state.may_end = ends_;
   state.thinking = thinking;
+  if (endings_) state.left = left_of(state);
   states_.push_back(std::move(state));
   const auto id = static_cast<StateId>(states_.size() - 1);
   state_ids_.emplace(hash, id);
@@ -240,45 +232,45 @@ void Automaton::advance(const Place& place, std::uint8_t byte) {
 
 void Automaton::advance_string(const Place& place, const Node& node, std::uint8_t byte) {
   const StringBody& limits = grammar_->string_parameters(node);
-  std::uint32_t count = high(place.data);
-  const StringStep next = string_step(static_cast<std::uint8_t>(low(place.data)), byte);
+  std::uint32_t count = high_half(place.data);
+  const StringStep next = string_step(static_cast<std::uint8_t>(low_half(place.data)), byte);
   if (next.state == kStringBad) return;
   if (next.closes) {
     if (count >= limits.least) enter(node.next, place.stack, 0);
     return;
   }
   // A character counts from its first byte on, so that none is begun that has no room.
-  if (low(place.data) == 0) {
+  if (low_half(place.data) == 0) {
     if (limits.most != kNoLimit && count >= limits.most) return;
     if (limits.most != kNoLimit || count < limits.least) ++count;
   }
-  arrive(place.node, place.stack, pack(count, next.state));
+  arrive(place.node, place.stack, pack_halves(count, next.state));
 }
 
 void Automaton::advance_key(const Place& place, const Node& node, std::uint8_t byte) {
-  std::uint32_t name = low(place.data) >> kNameShift;
-  const StringStep next = string_step(static_cast<std::uint8_t>(low(place.data) & ((1u << kNameShift) - 1)), byte);
+  std::uint32_t name = low_half(place.data) >> kNameShift;
+  const StringStep next = string_step(static_cast<std::uint8_t>(low_half(place.data) & kStepMask), byte);
   if (next.state == kStringBad) return;
-  std::uint32_t used = high(place.data);
+  std::uint32_t used = high_half(place.data);
   if (!next.closes) {
     const std::uint32_t longer = (name & kAhead) ? extend_ahead(name, byte) : extend_name(name, byte);
     if (!(name & kAhead) && longer >= kAhead - 1) return;
-    return arrive(place.node, place.stack, pack(used, longer << kNameShift | next.state));
+    return arrive(place.node, place.stack, pack_halves(used, longer << kNameShift | next.state));
   }
   if (used == kUnknownUsed) return;
-  if (name == kFreshName) return enter(node.next, place.stack, pack(kUnknownUsed, 0));
+  if (name == kFreshName) return enter(node.next, place.stack, pack_halves(kUnknownUsed, 0));
   name &= ~kAhead;
   if (is_used(used, name, grammar_->key_parameters(node))) return;
-  const std::uint64_t key = pack(used, name);
+  const std::uint64_t key = pack_halves(used, name);
   const auto [it, fresh] = used_ids_.try_emplace(key, static_cast<std::uint32_t>(used_.size()));
   if (fresh) used_.push_back({used, name, mix(used_[used].hash, names_[name].hash)});
-  enter(node.next, place.stack, pack(it->second, 0));
+  enter(node.next, place.stack, pack_halves(it->second, 0));
 }
 
 void Automaton::advance_verbatim(const Place& place, const Node& node, std::uint8_t byte) {
   if (!verbatim_) return;
-  const auto at = static_cast<VerbatimText::State>(high(place.data));
-  const StringStep next = string_step(static_cast<std::uint8_t>(low(place.data)), byte);
+  const auto at = static_cast<VerbatimText::State>(high_half(place.data));
+  const StringStep next = string_step(static_cast<std::uint8_t>(low_half(place.data)), byte);
   if (next.state == kStringBad) return;
   if (next.closes) {
     const bool empty = at == verbatim_->start();
@@ -287,14 +279,14 @@ void Automaton::advance_verbatim(const Place& place, const Node& node, std::uint
   }
   if (next.character >= 0) {
     const auto to = verbatim_->step(at, static_cast<std::uint8_t>(next.character));
-    if (to != VerbatimText::kDead) arrive(place.node, place.stack, pack(to, next.state));
+    if (to != VerbatimText::kDead) arrive(place.node, place.stack, pack_halves(to, next.state));
     return;
   }
   // Inside an escape: go on only where a character that it can spell comes next.
   for (int c = 0; c < 0x80; ++c) {
     if (!string_can_spell(next.state, c)) continue;
     if (verbatim_->step(at, static_cast<std::uint8_t>(c)) == VerbatimText::kDead) continue;
-    return arrive(place.node, place.stack, pack(at, next.state));
+    return arrive(place.node, place.stack, pack_halves(at, next.state));
   }
 }
 
@@ -314,10 +306,10 @@ bool Automaton::between_characters(StateId state) const {
 
 std::optional<std::uint32_t> Automaton::string_room(const Place& place) const {
   const Node& node = grammar_->at(place.node);
-  if (node.kind == NodeKind::fresh_key && (low(place.data) & ((1u << kNameShift) - 1)) == 0) return kNoLimit;
-  if (node.kind != NodeKind::string_body || low(place.data) != 0) return std::nullopt;
+  if (node.kind == NodeKind::fresh_key && (low_half(place.data) & kStepMask) == 0) return kNoLimit;
+  if (node.kind != NodeKind::string_body || low_half(place.data) != 0) return std::nullopt;
   const StringBody& limits = grammar_->string_parameters(node);
-  return limits.most == kNoLimit ? kNoLimit : limits.most - high(place.data);
+  return limits.most == kNoLimit ? kNoLimit : limits.most - high_half(place.data);
 }
 
 bool Automaton::plain_text(const Place& place) const {
@@ -344,7 +336,7 @@ OnlySymbol Automaton::only(StateId state) const {
 
 std::uint64_t Automaton::frame_data_hash(NodeId, std::uint64_t data) const {
   // A frame's register is a count, or the names used in an object (in the upper half).
-  return high(data) == 0 ? low(data) : mix(used_[std::min<std::size_t>(high(data), used_.size() - 1)].hash, low(data));
+  return high_half(data) == 0 ? low_half(data) : mix(used_[std::min<std::size_t>(high_half(data), used_.size() - 1)].hash, low_half(data));
 }
 
 std::uint64_t Automaton::data_hash(const Place& place, std::uint32_t horizon) const {
@@ -352,15 +344,15 @@ std::uint64_t Automaton::data_hash(const Place& place, std::uint32_t horizon) co
   switch (node.kind) {
     case NodeKind::string_body: {
       const StringBody& limits = grammar_->string_parameters(node);
-      const std::uint32_t count = high(place.data);
+      const std::uint32_t count = high_half(place.data);
       const std::uint32_t missing = std::min(horizon, limits.least > count ? limits.least - count : 0);
       const std::uint32_t room = limits.most == kNoLimit ? horizon : std::min(horizon, limits.most - count);
-      return mix(mix(missing, room), low(place.data));
+      return mix(mix(missing, room), low_half(place.data));
     }
     case NodeKind::fresh_key: {
-      const std::uint32_t mask = (1u << kNameShift) - 1;
-      const std::uint32_t name = low(place.data) >> kNameShift;
-      return mix(mix(used_[high(place.data)].hash, name < names_.size() ? names_[name].hash : name), low(place.data) & mask);
+      const std::uint32_t mask = kStepMask;
+      const std::uint32_t name = low_half(place.data) >> kNameShift;
+      return mix(mix(used_[high_half(place.data)].hash, name < names_.size() ? names_[name].hash : name), low_half(place.data) & mask);
     }
     case NodeKind::plain: return frame_data_hash(place.node, place.data);
     default: return place.data;
@@ -390,7 +382,7 @@ StateId Automaton::compact(StateId keep) {
 }
 
 std::unique_ptr<Automaton> Automaton::fork(StateId state, StateId& id) const {
-  auto copy = std::make_unique<Automaton>(grammar_, verbatim_);
+  auto copy = std::make_unique<Automaton>(grammar_, verbatim_, endings_);
   copy->frames_ = frames_;
   copy->frame_ids_ = frame_ids_;
   copy->used_ = used_;
@@ -404,6 +396,7 @@ std::unique_ptr<Automaton> Automaton::fork(StateId state, StateId& id) const {
     known.places = states_[state].places;
     known.may_end = states_[state].may_end;
     known.thinking = states_[state].thinking;
+    known.left = states_[state].left;
     copy->states_.push_back(std::move(known));
     id = 1;
   }

@@ -1,6 +1,7 @@
 #pragma once
 // A grammar at work: sets of places (node and stack) as states, made deterministic while they are visited.
 
+#include "inference/endings.hpp"
 #include "inference/grammar.hpp"
 #include "inference/verbatim.hpp"
 
@@ -36,8 +37,8 @@ struct OnlySymbol {
 /// Used by one thread at a time. Memory grows with what is visited; compact() gives it back.
 class Automaton {
  public:
-  /// `verbatim` may be null where the grammar has no verbatim nodes, and must outlive the automaton.
-  Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const VerbatimText> verbatim);
+  /// `verbatim` may be null where the grammar has no verbatim nodes. `endings` may be null where nobody asks left().
+  Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const VerbatimText> verbatim, std::shared_ptr<const Endings> endings = nullptr);
   Automaton(const Automaton&) = delete;
   Automaton& operator=(const Automaton&) = delete;
 
@@ -56,6 +57,11 @@ class Automaton {
   /// The output may end here.
   bool may_end(StateId state) const { return states_[state].may_end; }
   bool thinking(StateId state) const { return states_[state].thinking; }
+  /// Tokens, at most, from here to the end of the output, with the end-of-turn token: where it is not 0, some token leads
+  /// to a state where less is left. 0 in free text that may be cut anywhere, and without endings.
+  TokenCount left(StateId state) const { return states_[state].left; }
+  /// The same for one place.
+  TokenCount left(const Place& place) const;
   /// No character of free text is half written.
   bool between_characters(StateId state) const;
   std::span<const Place> places(StateId state) const { return states_[state].places; }
@@ -91,10 +97,12 @@ class Automaton {
     std::uint64_t data;
     std::uint32_t depth;
     std::uint64_t hash_high, hash_low;
+    TokenCount left;                ///< From where the call is over to the end of the output.
   };
   struct State {
     std::vector<Place> places;
     std::unique_ptr<std::array<StateId, 256>> next;
+    TokenCount left = 0;
     bool may_end = false;
     bool thinking = false;
   };
@@ -124,11 +132,18 @@ class Automaton {
   std::uint32_t extend_ahead(std::uint32_t name, std::uint8_t byte) const;
   void know_declared(const FreshKey& parameters);
   bool is_used(std::uint32_t used, std::uint32_t name, const FreshKey& parameters) const;
+  TokenCount left_behind(NodeId back, std::uint32_t parent, std::uint64_t data) const;
+  TokenCount left_of(const State& state) const;
+  TokenCount left_in_call(const Place& place) const;
+  TokenCount left_in_name(const Place& place, const Node& node) const;
+  TokenCount left_in_copy(const Place& place, const Node& node) const;
   std::uint64_t data_hash(const Place& place, std::uint32_t horizon) const;
   std::uint64_t frame_data_hash(NodeId node, std::uint64_t data) const;
 
   std::shared_ptr<const Grammar> grammar_;
   std::shared_ptr<const VerbatimText> verbatim_;
+  std::shared_ptr<const Endings> endings_;
+  TokenCount copy_ = kTokensNever;  ///< The shortest verbatim string.
   std::vector<Frame> frames_;
   std::unordered_multimap<std::uint64_t, std::uint32_t> frame_ids_;
   std::vector<Used> used_;

@@ -20,8 +20,8 @@ std::uint64_t default_cache_bytes() {
 
 }  // namespace
 
-Engine::Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, const EngineOptions& options)
-    : file_(file), tokenizer_(std::move(tokenizer)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)),
+Engine::Engine(const WeightFile& file, Tokenizer tokenizer, Trie trie, std::unique_ptr<Backend> backend, const EngineOptions& options)
+    : file_(file), tokenizer_(std::move(tokenizer)), trie_(std::move(trie)), backend_(std::move(backend)), info_(describe_model(file_, backend_->config(), tokenizer_)),
       prefix_cache_bytes_(options.prefix_cache_bytes > 0 ? options.prefix_cache_bytes : default_cache_bytes()) {
   info_.device = backend_->device();
   scheduler_ = std::make_unique<Scheduler>(*this);
@@ -43,9 +43,10 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const Eng
     if (const auto chat = file.text_or("tokenizer.chat_template", ""); !chat) return chat.error();
     auto tokenizer = Tokenizer::create(file);
     if (!tokenizer) return tokenizer.error();
+    Trie trie = std::async(std::launch::async | std::launch::deferred, [tokenizer = *tokenizer] { return std::make_shared<const TokenTrie>(tokenizer); });
     auto backend = open_backend(file, options.backend);
     if (!backend) return backend.error();
-    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(*backend), options));
+    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(trie), std::move(*backend), options));
   } catch (const std::bad_alloc&) {
     return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
   }

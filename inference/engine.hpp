@@ -6,8 +6,10 @@
 #include "inference/prefix_cache.hpp"
 #include "inference/snapshot.hpp"
 #include "inference/text_model.hpp"
+#include "inference/token_trie.hpp"
 #include "inference/tokenizer.hpp"
 
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,6 +41,8 @@ class Engine {
   const ModelInfo& info() const { return info_; }
   const ModelConfig& config() const { return backend_->config(); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
+  /// For constraints. Made beside the loading of the weights; waits where that is faster.
+  std::shared_ptr<const TokenTrie> token_trie() const { return trie_.get(); }
   const WeightFile& file() const { return file_; }
   std::int64_t context() const { return info_.context; }
 
@@ -63,10 +67,12 @@ class Engine {
   int threads() const { return backend_->threads(); }
 
  private:
-  Engine(const WeightFile& file, Tokenizer tokenizer, std::unique_ptr<Backend> backend, const EngineOptions& options);
+  using Trie = std::shared_future<std::shared_ptr<const TokenTrie>>;
+  Engine(const WeightFile& file, Tokenizer tokenizer, Trie trie, std::unique_ptr<Backend> backend, const EngineOptions& options);
 
   WeightFile file_;
   Tokenizer tokenizer_;
+  Trie trie_;
   std::unique_ptr<Backend> backend_;
   ModelInfo info_;
   std::uint64_t prefix_cache_bytes_;

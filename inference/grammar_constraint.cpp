@@ -9,6 +9,8 @@ constexpr std::size_t kStatesMax = 20'000;        ///< Of one automaton before i
 constexpr std::size_t kForcedBytesMax = 4096;
 constexpr std::int64_t kLoopCheckTokens = 32;
 constexpr std::size_t kThoughtBytesMax = 8192;
+/// Of an output's limit, reasoning leaves so much for what comes behind it, beside the least that has to come.
+constexpr std::int64_t kAnswerShare = 4, kAnswerTokensMax = 512;
 
 }  // namespace
 
@@ -24,13 +26,13 @@ bool repeats_itself(std::string_view text) {
   return false;
 }
 
-std::shared_ptr<const TokenSet> MaskCache::find(const Automaton::Key& key) {
+std::shared_ptr<const TokenMask> MaskCache::find(const Automaton::Key& key) {
   const std::lock_guard lock(mutex_);
   const auto found = masks_.find(key);
   return found == masks_.end() ? nullptr : found->second;
 }
 
-void MaskCache::insert(const Automaton::Key& key, std::shared_ptr<const TokenSet> mask) {
+void MaskCache::insert(const Automaton::Key& key, std::shared_ptr<const TokenMask> mask) {
   const std::lock_guard lock(mutex_);
   if (masks_.size() >= kMasksMax) masks_.clear();
   masks_.emplace(key, std::move(mask));
@@ -38,10 +40,23 @@ void MaskCache::insert(const Automaton::Key& key, std::shared_ptr<const TokenSet
 
 GrammarConstraint::GrammarConstraint(std::shared_ptr<const GrammarProgram> program, ConstraintOptions options)
     : program_(std::move(program)), options_(std::move(options)),
-      automaton_(std::make_unique<Automaton>(program_->grammar, options_.verbatim)), state_(automaton_->start()) {}
+      automaton_(std::make_unique<Automaton>(program_->grammar, options_.verbatim, program_->endings)), state_(automaton_->start()) {
+  shortest_ = automaton_->left(state_);
+  if (program_->grammar->think_close() != kNoNode) think_close_left_ = automaton_->left(automaton_->at(program_->grammar->think_close()));
+}
+
+Result<void> GrammarConstraint::limit(std::int64_t tokens) {
+  if (shortest_ >= kTokensNever) return fail(Errc::limit, "no output can be completed: there is nothing to copy from, or it is too long", "output_limit");
+  if (tokens < shortest_)
+    return fail(Errc::limit, "the shortest output that the schemas allow takes " + std::to_string(shortest_) + " tokens, and at most " + std::to_string(tokens) + " may be written", "output_limit");
+  most_tokens_ = tokens;
+  limited_ = program_->endings != nullptr;
+  return {};
+}
 
 GrammarConstraint::GrammarConstraint(const GrammarConstraint& other, int)
-    : program_(other.program_), options_(other.options_), mask_(other.mask_), think_tokens_(other.think_tokens_),
+    : program_(other.program_), options_(other.options_), mask_(other.mask_), tokens_(other.tokens_), think_tokens_(other.think_tokens_), most_tokens_(other.most_tokens_),
+      shortest_(other.shortest_), think_close_left_(other.think_close_left_), limited_(other.limited_), wound_down_(other.wound_down_),
       thought_(other.thought_), think_forced_(other.think_forced_), think_looped_(other.think_looped_), finished_(other.finished_) {
   automaton_ = other.automaton_->fork(other.state_, state_);
 }
@@ -49,46 +64,66 @@ GrammarConstraint::GrammarConstraint(const GrammarConstraint& other, int)
 std::unique_ptr<TokenConstraint> GrammarConstraint::fork() const { return std::unique_ptr<TokenConstraint>(new GrammarConstraint(*this, 0)); }
 
 std::span<const std::uint32_t> GrammarConstraint::mask() {
-  if (mask_) return *mask_;
+  if (mask_) return mask_->tokens;
   if (finished_) {
-    mask_ = std::make_shared<const TokenSet>(program_->trie->words(), 0);
-    return *mask_;
+    mask_ = std::make_shared<const TokenMask>(TokenMask{TokenSet(program_->trie->words(), 0), 0});
+    return mask_->tokens;
   }
   // What may be copied differs from conversation to conversation: no sharing then.
   const bool shared = !program_->grammar->uses_verbatim();
   const Automaton::Key key = shared ? automaton_->key(state_, 256) : Automaton::Key{};
   if (shared) mask_ = program_->masks->find(key);
-  if (mask_) return *mask_;
-  mask_ = compute();
-  if (shared) program_->masks->insert(key, mask_);
-  return *mask_;
+  if (!mask_) {
+    mask_ = compute(kTokensNever);
+    if (shared) program_->masks->insert(key, mask_);
+  }
+  if (limited_ && automaton_->left(state_) + mask_->rise > remaining() - 1) {
+    mask_ = compute(static_cast<TokenCount>(std::max<std::int64_t>(remaining() - 1, 0)));
+    wound_down_ |= !automaton_->thinking(state_);
+  }
+  return mask_->tokens;
 }
 
 /// Sets of tokens that the places allow as a whole; `rest` becomes the trie that is left to be looked at.
-void GrammarConstraint::add_slices(TokenSet& out, std::span<const TrieNode>& rest) {
+void GrammarConstraint::add_slices(TokenMask& out, std::span<const TrieNode>& rest, TokenCount most, TokenCount& worst) {
   const TokenTrie& trie = *program_->trie;
   const auto places = automaton_->places(state_);
   const auto add = [&](const TokenSet& set, std::span<const TrieNode> beside) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] |= set[i];
+    for (std::size_t i = 0; i < out.tokens.size(); ++i) out.tokens[i] |= set[i];
     rest = beside;
+  };
+  // Inside a string or a text no more is left behind a token than before it; a name can become one that is used.
+  const auto inside = [&](const Place& place) {
+    const bool name = automaton_->grammar().at(place.node).kind == NodeKind::fresh_key;
+    return add_tokens(automaton_->left(place), name ? Endings::kFreshCharacters : 0);
+  };
+  const auto fits = [&](TokenCount left) {
+    if (left <= most) worst = std::max(worst, left);
+    return left <= most;
   };
   for (const Place& place : places) {
     if (const auto room = automaton_->string_room(place)) {
       // With little room only where no other place could read what is left out.
       if (*room < kSliceCharacters && places.size() > 1) continue;
+      if (!fits(inside(place))) return;
       return add(trie.inside_string(*room), trie.beside_string());
     }
-    if (automaton_->plain_text(place)) return add(trie.inside_text(), trie.beside_text());
+    if (automaton_->plain_text(place)) {
+      if (fits(inside(place))) add(trie.inside_text(), trie.beside_text());
+      return;
+    }
   }
-  if (const auto run = alphanumeric_run()) add(trie.alphanumeric(*run), trie.beside_alphanumeric());
+  TokenCount highest = 0;
+  if (const auto run = alphanumeric_run(highest); run && fits(highest)) add(trie.alphanumeric(*run), trie.beside_alphanumeric());
 }
 
 /// How many ASCII letters and digits may follow, whichever they are; nullopt where it depends on which, or where none
 /// may. kSliceCharacters: at least so many.
-std::optional<std::size_t> GrammarConstraint::alphanumeric_run() {
+std::optional<std::size_t> GrammarConstraint::alphanumeric_run(TokenCount& worst) {
   constexpr std::string_view kBytes = "aA0bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ123456789";
   constexpr std::size_t kTogether = 4;
   std::vector<StateId> states{state_}, next;
+  TokenCount highest = 0;
   for (std::size_t length = 0; length < kSliceCharacters; ++length) {
     next.clear();
     std::size_t alive = 0;
@@ -100,17 +135,20 @@ std::optional<std::size_t> GrammarConstraint::alphanumeric_run() {
           continue;
         }
         ++alive;
+        highest = std::max(highest, automaton_->left(to));
         if (std::find(next.begin(), next.end(), to) == next.end()) next.push_back(to);
         if (next.size() > kTogether) return std::nullopt;
       }
-    if (alive == 0) return length == 0 ? std::nullopt : std::optional(length);
+    if (alive == 0 && length == 0) return std::nullopt;
+    if (alive == 0) return worst = std::max(worst, highest), length;
     if (alive != states.size() * kBytes.size()) return std::nullopt;
     states.swap(next);
   }
+  worst = std::max(worst, highest);
   return kSliceCharacters;
 }
 
-void GrammarConstraint::walk(std::span<const TrieNode> trie, TokenSet& out) {
+void GrammarConstraint::walk(std::span<const TrieNode> trie, TokenSet& out, TokenCount most, TokenCount& worst) {
   std::vector<StateId> path(program_->trie->longest() + 1);
   std::vector<const StateId*> rows(path.size());
   path[0] = automaton_->ahead(state_);
@@ -126,30 +164,60 @@ void GrammarConstraint::walk(std::span<const TrieNode> trie, TokenSet& out) {
     }
     path[above + 1] = next;
     rows[above + 1] = nullptr;  // Most nodes are leaves and need none.
-    for (TokenId id = node.token; id >= 0; id = program_->trie->twin(id)) add_token(out, id);
     ++i;
+    if (node.token < 0) continue;
+    const TokenCount left = automaton_->left(next);
+    if (left > most) continue;
+    worst = std::max(worst, left);
+    for (TokenId id = node.token; id >= 0; id = program_->trie->twin(id)) add_token(out, id);
   }
 }
 
-std::shared_ptr<const TokenSet> GrammarConstraint::compute() {
-  auto out = std::make_shared<TokenSet>(program_->trie->words(), 0);
+std::shared_ptr<const TokenMask> GrammarConstraint::compute(TokenCount most) {
+  auto out = std::make_shared<TokenMask>(TokenMask{TokenSet(program_->trie->words(), 0), 0});
   std::span<const TrieNode> rest = program_->trie->all();
-  add_slices(*out, rest);
-  walk(rest, *out);
+  TokenCount worst = 0;
+  add_slices(*out, rest, most, worst);
+  walk(rest, out->tokens, most, worst);
   std::vector<TokenId> tokens;
   automaton_->tokens(state_, tokens);
-  for (const TokenId id : tokens) add_token(*out, id);
-  if (automaton_->may_end(state_)) {
-    if (program_->end >= 0) add_token(*out, program_->end);
-    else
-      for (const TokenId id : program_->tokenizer.end_tokens()) add_token(*out, id);
+  for (const TokenId id : tokens) {
+    const TokenCount left = program_->endings ? automaton_->left(automaton_->step_token(state_, id)) : 0;
+    if (left > most) continue;
+    worst = std::max(worst, left);
+    add_token(out->tokens, id);
   }
+  if (automaton_->may_end(state_)) {
+    if (program_->end >= 0) add_token(out->tokens, program_->end);
+    else
+      for (const TokenId id : program_->tokenizer.end_tokens()) add_token(out->tokens, id);
+  }
+  out->rise = std::int64_t{worst} - automaton_->left(state_);
   return out;
 }
 
 std::span<const TokenId> GrammarConstraint::forced() {
   forced_.clear();
   if (finished_) return forced_;
+  append_forced();
+  // Cut as the tokenizer would cut it the text can take more tokens than are left: the mask knows a shorter way.
+  if (limited_ && forced_too_much()) forced_.clear();
+  return forced_;
+}
+
+bool GrammarConstraint::forced_too_much() {
+  const auto room = remaining() - static_cast<std::int64_t>(forced_.size());
+  if (room < 0) return true;
+  StateId state = state_;
+  for (const TokenId id : forced_) {
+    if (program_->tokenizer.is_end(id)) return false;
+    const std::string_view bytes = program_->tokenizer.piece(id);
+    state = bytes.empty() || program_->tokenizer.is_control(id) ? automaton_->step_token(state, id) : automaton_->step_all(state, bytes);
+  }
+  return automaton_->left(state) > room;
+}
+
+void GrammarConstraint::append_forced() {
   StateId state = state_;
   std::string text;
   for (std::size_t total = 0; total < kForcedBytesMax; ++total) {
@@ -161,19 +229,18 @@ std::span<const TokenId> GrammarConstraint::forced() {
     }
     if (only.kind == OnlySymbol::Kind::none) {
       append_forced_text(text, state);
-      return forced_;
+      return;
     }
-    if (!append_forced_text(text, kDeadState)) return forced_;
+    if (!append_forced_text(text, kDeadState)) return;
     text.clear();
     if (only.kind == OnlySymbol::Kind::end) {
       if (program_->end >= 0) forced_.push_back(program_->end);
-      return forced_;
+      return;
     }
     forced_.push_back(only.token);
     state = automaton_->step_token(state, only.token);
   }
   append_forced_text(text, state);  // What is cut here is forced again behind it.
-  return forced_;
 }
 
 /// Whether a token that begins with `tail` and goes on may come from the state behind `tail`.
@@ -239,7 +306,7 @@ bool GrammarConstraint::append_forced_text(const std::string& text, StateId behi
 }
 
 void GrammarConstraint::close_thinking() {
-  if (program_->grammar->think_close() == kNoNode) return;
+  if (program_->grammar->think_close() == kNoNode || (limited_ && think_close_left_ > remaining())) return;
   think_forced_ = true;
   state_ = automaton_->at(program_->grammar->think_close());
 }
@@ -253,6 +320,7 @@ Result<void> GrammarConstraint::accept(TokenId token) {
   if (program_->tokenizer.is_end(token)) {
     if (!automaton_->may_end(state_) || (program_->end >= 0 && token != program_->end)) return refuse();
     finished_ = true;
+    ++tokens_;
     mask_.reset();
     return {};
   }
@@ -261,6 +329,7 @@ Result<void> GrammarConstraint::accept(TokenId token) {
   const StateId next = bytes.empty() || program_->tokenizer.is_control(token) ? automaton_->step_token(state_, token) : automaton_->step_all(state_, bytes);
   if (next == kDeadState) return refuse();
   state_ = next;
+  ++tokens_;
   mask_.reset();
   if (!thought || !automaton_->thinking(state_)) return {};
   ++think_tokens_;
@@ -269,7 +338,9 @@ Result<void> GrammarConstraint::accept(TokenId token) {
   if (!automaton_->between_characters(state_)) return {};
   const bool over = options_.think_tokens > 0 && think_tokens_ >= options_.think_tokens;
   think_looped_ = options_.stop_think_loops && think_tokens_ % kLoopCheckTokens == 0 && repeats_itself(thought_);
-  if (over || think_looped_) close_thinking();
+  const std::int64_t reserve = think_close_left_ + std::min(most_tokens_ / kAnswerShare, kAnswerTokensMax);
+  const bool short_of_room = limited_ && think_close_left_ <= remaining() && remaining() <= reserve;
+  if (over || think_looped_ || short_of_room) close_thinking();
   return {};
 }
 

@@ -33,6 +33,7 @@ class LocalModel final : public TextModel {
   Result<void> save_state(const std::string& path) override;
   Result<void> load_state(const std::string& path) override;
   const Tokenizer* tokenizer() const override { return &engine_->tokenizer(); }
+  std::shared_ptr<const TokenTrie> token_trie() const override { return engine_->token_trie(); }
 
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 

@@ -63,6 +63,7 @@ struct Usage {
 };
 
 class TokenConstraint;
+class TokenTrie;
 class Tokenizer;
 
 struct GenerateRequest {
@@ -134,6 +135,8 @@ class TextModel {
   /// What a TokenConstraint is compiled against. Null: the source has no token ids and ignores constraints (tapes,
   /// endpoints).
   virtual const Tokenizer* tokenizer() const { return nullptr; }
+  /// The vocabulary of tokenizer() as constraints look at it, made once for all who use the model. Null where that is.
+  virtual std::shared_ptr<const TokenTrie> token_trie() const { return nullptr; }
 };
 
 inline Result<void> TextModel::save_state(const std::string&) { return {}; }

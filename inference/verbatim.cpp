@@ -1,6 +1,10 @@
 #include "inference/verbatim.hpp"
 
+#include "inference/string_steps.hpp"
 #include "inference/utf8_steps.hpp"
+
+#include <algorithm>
+#include <numeric>
 
 namespace kontor::inference {
 
@@ -79,6 +83,34 @@ void VerbatimText::add(std::string_view text) {
     bytes_ += length;
   }
   close();
+}
+
+void VerbatimText::finish() {
+  // Edges lead to longer vertices: the longest first.
+  std::vector<std::uint32_t> order(vertices_.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return vertices_[a].length > vertices_[b].length; });
+  word_ends_.assign(vertices_.size(), kNowhere);
+  for (const std::uint32_t vertex : order) {
+    for (std::uint32_t e = vertices_[vertex].first; e != kNone; e = edges_[e].next) {
+      const auto symbol = edges_[e].symbol;
+      if (symbol == kBoundary) word_ends_[vertex] = 0;
+      else if (symbol < kBoundary && is_word_byte(static_cast<std::uint8_t>(symbol))) word_ends_[vertex] = std::min(word_ends_[vertex], word_ends_[edges_[e].to] + 1);
+    }
+  }
+  shortest_ = kNowhere;
+  if (start() == kDead) return;
+  for (int c = 0; c < 256; ++c) {
+    const State to = step(start(), static_cast<std::uint8_t>(c));
+    if (to == kDead) continue;
+    const std::uint32_t spelled = spelled_in_hex(c) ? 6 : c < 0x20 || c == '"' || c == '\\' ? 2 : 1;
+    shortest_ = std::min(shortest_, spelled + left(to));
+  }
+}
+
+std::uint32_t VerbatimText::left(State state) const {
+  if (state == kDead || word_ends_.empty()) return kNowhere;
+  return state & 1u ? word_ends_[index(state)] : 0;
 }
 
 VerbatimText::State VerbatimText::start() const {

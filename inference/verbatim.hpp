@@ -18,6 +18,8 @@ class VerbatimText {
 
   VerbatimText();
   void add(std::string_view text);
+  /// Behind the last add(): works out left() and shortest(), which are kNowhere before.
+  void finish();
   /// Bytes added so far.
   std::size_t bytes() const { return bytes_; }
   bool empty() const { return bytes_ == 0; }
@@ -30,6 +32,11 @@ class VerbatimText {
   State step(State state, std::uint8_t byte) const;
   /// Whether a copy may end here.
   bool may_end(State state) const { return state != kDead && to(index(state), kBoundary) != kNone; }
+  static constexpr std::uint32_t kNowhere = 1u << 30;
+  /// Bytes to the nearest place where a copy may end that has begun.
+  std::uint32_t left(State state) const;
+  /// Bytes of the shortest copy, as a JSON string spells it.
+  std::uint32_t shortest() const { return shortest_; }
 
  private:
   static constexpr std::uint16_t kBoundary = 256, kBreak = 257;
@@ -54,6 +61,8 @@ class VerbatimText {
 
   std::vector<Vertex> vertices_;
   std::vector<Edge> edges_;
+  std::vector<std::uint32_t> word_ends_;  ///< By vertex: bytes of the word that is being read.
+  std::uint32_t shortest_ = kNowhere;
   std::uint32_t last_ = 0;
   std::size_t bytes_ = 0;
 };

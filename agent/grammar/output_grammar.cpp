@@ -16,7 +16,8 @@ using inference::Tokenizer;
 
 constexpr std::string_view kThinkOpen = "<think>", kThinkClose = "</think>", kCallsBegin = "<｜tool▁calls▁begin｜>", kCallsEnd = "<｜tool▁calls▁end｜>",
                            kCallBegin = "<｜tool▁call▁begin｜>", kCallEnd = "<｜tool▁call▁end｜>", kSep = "<｜tool▁sep｜>", kToolCall = "<tool_call>",
-                           kToolCallEnd = "</tool_call>";
+                           kToolCallEnd = "</tool_call>", kDsmlSign = "｜DSML｜", kDsmlCalls = "<｜DSML｜function_calls>",
+                           kDsmlCalls4 = "<｜DSML｜tool_calls>", kDsmlInvoke = "<｜DSML｜invoke";
 /// Somebody else's turn, and the end of this one.
 constexpr std::array<std::string_view, 11> kTurnMarkers{
     "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<|im_end|>", "<|im_start|>", "<|endoftext|>",
@@ -56,7 +57,7 @@ class Writer {
 
   Result<Grammar> run() {
     notation_ = notation_of(request_.parser_format);
-    if (notation_ == Notation::dsml) return fail(Errc::unsupported, "there is no grammar for the DSML notation of " + request_.dialect.key, "grammar_dialect");
+    if (notation_ == Notation::dsml) open_elements();
     if (const auto done = compile_schemas(); !done) return done.error();
     done_ = grammar_.add();
     grammar_.at(done_).returns = true;
@@ -92,7 +93,7 @@ class Writer {
     if (request_.choice != ToolChoice::none) {
       for (const auto& tool : request_.tools) {
         if (request_.choice == ToolChoice::named && tool.name != request_.named) continue;
-        const auto rule = schemas_.add(tool.parameters, true);
+        const auto rule = notation_ == Notation::dsml ? schemas_.add_elements(tool.parameters, elements_) : schemas_.add(tool.parameters, true);
         if (!rule) return fail(rule.error().code, "parameters of the tool '" + tool.name + "': " + rule.error().message, rule.error().kind, rule.error().where);
         tools_.emplace_back(tool.name, *rule);
       }
@@ -103,6 +104,30 @@ class Writer {
     if (!rule) return fail(rule.error().code, "schema of the answer: " + rule.error().message, rule.error().kind, rule.error().where);
     output_ = *rule;
     return {};
+  }
+
+  /// A tag of DSML: the sign in it is a token where the vocabulary has it.
+  NodeId tag(NodeId from, std::string_view text) {
+    const auto sign = text.find(kDsmlSign);
+    if (sign == std::string_view::npos) return grammar_.literal(from, text);
+    const NodeId behind = marker(grammar_.literal(from, text.substr(0, sign)), kDsmlSign);
+    return grammar_.literal(behind, text.substr(sign + kDsmlSign.size()));
+  }
+
+  void open_elements() {
+    const NodeId behind = grammar_.add(), end = grammar_.literal(behind, "\n");
+    grammar_.at(end).returns = true;
+    FreeText text;
+    constexpr std::string_view kClose = "</｜DSML｜parameter>";
+    if (!control(kDsmlSign))
+      for (auto& spelling : look_alikes(kClose)) text.markers.push_back({spelling, spelling == kClose ? behind : kNoNode, false});
+    const NodeId value = grammar_.text(std::move(text));
+    if (control(kDsmlSign)) {
+      const NodeId close = grammar_.add();
+      grammar_.jump(value, close);
+      grammar_.jump(tag(close, kClose), behind);
+    }
+    elements_ = {[this](NodeId from, std::string_view text) { return tag(from, text); }, value};
   }
 
   std::optional<inference::TokenId> control(std::string_view text) const {
@@ -143,6 +168,9 @@ class Writer {
       for (const auto bytes : {kCallsBegin, kCallsEnd, kCallBegin, kCallEnd, kSep, kToolCall, kToolCallEnd})
         for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), kNoNode, !thinking);
     }
+    if (notation_ == Notation::dsml && !control(kDsmlSign))
+      for (const auto bytes : {kDsmlCalls, kDsmlCalls4, kDsmlInvoke})
+        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), kNoNode, !thinking);
     const NodeId id = grammar_.text(std::move(text));
     grammar_.at(id).thinking = thinking;
     for (const auto& [token, to] : tokens) grammar_.token(id, token, to);
@@ -154,6 +182,7 @@ class Writer {
   void write_answer(NodeId from) {
     std::vector<std::pair<std::string_view, NodeId>> opens;
     if (may_call()) {
+      if (notation_ == Notation::dsml) return write_answer_dsml(from);
       if (notation_ != Notation::hermes) opens.emplace_back(kCallsBegin, write_native());
       if (notation_ == Notation::hermes || notation_ == Notation::native_or_hermes) opens.emplace_back(kToolCall, write_hermes());
     }
@@ -165,6 +194,42 @@ class Writer {
     }
     for (const auto& [bytes, to] : opens) grammar_.jump(marker(from, bytes), to);
     if (!must_call()) grammar_.call(from, output_, done_);
+  }
+
+  /// With calls. The tag that opens them is no single token: beside text its sign may only come where the tag stands.
+  void write_answer_dsml(NodeId from) {
+    const std::string_view opening = request_.parser_format.ends_with("v4") ? kDsmlCalls4 : kDsmlCalls;
+    const NodeId block = write_dsml(opening.substr(opening.rfind("｜") + 3));
+    const NodeId open = grammar_.add();
+    grammar_.jump(tag(open, opening), block);
+    grammar_.jump(from, open);
+    if (must_call()) return;
+    if (request_.output) return grammar_.call(from, output_, done_);
+    const bool sign = control(kDsmlSign).has_value();
+    const NodeId text = free_text(sign ? std::vector<std::pair<std::string_view, NodeId>>{} : std::vector<std::pair<std::string_view, NodeId>>{{opening, block}}, false);
+    grammar_.at(text).returns = true;
+    if (sign) grammar_.jump(text, open);
+    grammar_.jump(from, text);
+  }
+
+  /// Behind the tag that opens the block; `name`: what closes it.
+  NodeId write_dsml(std::string_view name) {
+    const NodeId start = grammar_.add();
+    const NodeId first = grammar_.literal(start, "\n"), call = grammar_.add();
+    inference::Node counting;
+    counting.count_to = kTurnCallsMax;
+    const NodeId behind = grammar_.add(std::move(counting)), last = grammar_.add();
+    grammar_.jump(first, call);
+    const NodeId head = tag(call, std::string(kDsmlInvoke) + " name=\"");
+    for (const auto& [tool, rule] : tools_) {
+      const NodeId closed = grammar_.add();
+      grammar_.call(grammar_.literal(head, tool + "\">\n"), rule, closed);
+      grammar_.jump(tag(closed, "</｜DSML｜invoke>\n"), behind);
+    }
+    grammar_.jump(behind, last);
+    grammar_.jump(tag(last, "</｜DSML｜" + std::string(name)), done_);
+    grammar_.jump(behind, call, 0, kTurnCallsMax - 1);
+    return start;
   }
 
   /// Behind the marker that opens the block.
@@ -209,6 +274,7 @@ class Writer {
   const Tokenizer& tokenizer_;
   Grammar grammar_;
   SchemaGrammar schemas_;
+  ElementNotation elements_;
   Notation notation_ = Notation::native;
   std::vector<std::pair<std::string, NodeId>> tools_;
   NodeId output_ = kNoNode, done_ = kNoNode;
@@ -222,13 +288,16 @@ Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRe
   if (!grammar) return grammar.error();
   auto end = tokenizer.find(request.dialect.eos);
   if (!end || !tokenizer.is_end(*end)) end = tokenizer.eos();
-  return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{
-      std::make_shared<const Grammar>(std::move(*grammar)), std::move(trie), tokenizer, end.value_or(-1), std::make_shared<inference::MaskCache>()});
+  const auto shared = std::make_shared<const Grammar>(std::move(*grammar));
+  auto endings = std::make_shared<const inference::Endings>(*shared, trie.get());
+  return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{shared, std::move(trie), tokenizer, end.value_or(-1), std::move(endings),
+                                                                               std::make_shared<inference::MaskCache>()});
 }
 
-Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output) {
+Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output, std::string_view dialect) {
+  const bool elements = dialect == "v3.2" || dialect == "v4";
   for (const auto& tool : tools) {
-    if (const auto fits = check_schema_grammar(tool.parameters, true); !fits)
+    if (const auto fits = check_schema_grammar(tool.parameters, elements ? ValueNotation::elements : ValueNotation::object); !fits)
       return fail(fits.error().code, "parameters of the tool '" + tool.name + "': " + fits.error().message, fits.error().kind, fits.error().where);
   }
   if (!output) return {};
@@ -246,18 +315,18 @@ std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<M
   auto text = std::make_shared<inference::VerbatimText>();
   for (; first < messages.size(); ++first)
     if (messages[first].role == Role::user || messages[first].role == Role::tool) text->add(messages[first].content);
+  text->finish();
   return text;
 }
 
-Result<std::shared_ptr<const inference::GrammarProgram>> OutputGrammars::get(const std::string& name, const OutputRequest& request, const Tokenizer& tokenizer) {
+Result<std::shared_ptr<const inference::GrammarProgram>> OutputGrammars::get(const std::string& name, const OutputRequest& request, const inference::TextModel& model) {
+  const Tokenizer& tokenizer = *model.tokenizer();
   const std::string key = name + '\n' + request.dialect.key + '\n' + request.parser_format + '\n' + std::to_string(static_cast<int>(request.prefill)) +
                           std::to_string(static_cast<int>(request.choice)) + request.named + '\n' +
                           std::to_string(reinterpret_cast<std::uintptr_t>(&tokenizer));
   const std::lock_guard lock(mutex_);
   if (const auto found = programs_.find(key); found != programs_.end()) return found->second;
-  auto& trie = tries_[&tokenizer];
-  if (!trie) trie = std::make_shared<const inference::TokenTrie>(tokenizer);
-  auto program = compile_output(request, tokenizer, trie);
+  auto program = compile_output(request, tokenizer, model.token_trie());
   if (!program) return program.error();
   programs_.emplace(key, *program);
   return std::shared_ptr<const inference::GrammarProgram>(*program);

@@ -11,11 +11,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace kontor::agent {
-
-enum class ToolChoice { automatic, required, named, none };
 
 struct OutputRequest {
   DialectOptions dialect;
@@ -34,13 +33,13 @@ inline constexpr std::uint32_t kTurnCallsMax = 16;
 /// The grammar of a turn. Markers are tokens where the vocabulary has them as control tokens, else their canonical text.
 /// While thinking, markers of calls and of other turns and the end of the turn are excluded. An answer that has to be
 /// JSON may follow up to two line ends; nothing follows it. Errors: those of SchemaGrammar::add, with the tool's name in
-/// the message; unsupported (kind grammar_dialect) for notations without a grammar (DSML).
+/// the message.
 Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRequest& request, const inference::Tokenizer& tokenizer,
                                                                   std::shared_ptr<const inference::TokenTrie> trie);
 
-/// Whether what an agent needs can be enforced, without a model: its tools' schemas and the one of its answer. Errors: as
-/// compile_output.
-Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output);
+/// Whether what an agent needs can be enforced, without a model: its tools' schemas and the one of its answer. `dialect`:
+/// the model's, where that is known; DSML (V3.2 and V4) has rules of its own. Errors: as compile_output.
+Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output, std::string_view dialect = {});
 
 /// Texts of users and tools of a conversation, which verbatim values are copied from; the newest kBytesMax of them.
 std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<Message>& messages);
@@ -48,12 +47,11 @@ std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<M
 /// Compiled grammars by name, so that a run compiles each once. Thread-safe.
 class OutputGrammars {
  public:
-  /// `name` stands for the tools and the output schema of the request.
-  Result<std::shared_ptr<const inference::GrammarProgram>> get(const std::string& name, const OutputRequest& request, const inference::Tokenizer& tokenizer);
+  /// `name` stands for the tools and the output schema of the request. `model` has a tokenizer.
+  Result<std::shared_ptr<const inference::GrammarProgram>> get(const std::string& name, const OutputRequest& request, const inference::TextModel& model);
 
  private:
   std::mutex mutex_;
-  std::map<const inference::Tokenizer*, std::shared_ptr<const inference::TokenTrie>> tries_;
   std::map<std::string, std::shared_ptr<const inference::GrammarProgram>> programs_;
 };
 

@@ -21,6 +21,9 @@ namespace {
 
 constexpr std::size_t kRulesMax = 20'000;
 constexpr std::size_t kLiteralBytesMax = 4u << 20;
+constexpr std::size_t kElementNameBytesMax = 256;
+/// Texts in which no closing tag begins.
+constexpr std::string_view kNoClosingTag = "^(?:[^<]|<+[^/<])*<*$";
 
 /// Whole numbers are spelled without a point.
 Json plain_numbers(Json value) {
@@ -48,16 +51,32 @@ class SchemaWriter {
     SchemaSet set{&reader_.root()};
     if (object) set.push_back(&kObject);
     const NodeId start = rule(std::move(set));
+    if (const auto done = write_queued(); !done) return done.error();
+    return start;
+  }
+
+  Result<NodeId> run_elements(const ElementNotation& notation) {
+    static const Json kObject{{"type", "object"}};
+    auto shapes = reader_.shapes({&reader_.root(), &kObject});
+    if (!shapes) return shapes.error();
+    const NodeId start = grammar_.add();
+    for (const Shape& shape : *shapes)
+      if (const auto done = write_elements(shape, start, notation); !done) return done.error();
+    if (const auto done = write_queued(); !done) return done.error();
+    return start;
+  }
+
+ private:
+  Result<void> write_queued() {
     while (!queue_.empty()) {
       if (rules_.size() > kRulesMax || grammar_.size() > inference::kGrammarNodesMax) return fail(Errc::limit, "the schema is too large to be enforced while decoding", "grammar_schema");
       const auto [set, node] = std::move(queue_.front());
       queue_.pop_front();
       if (const auto done = write(set, node); !done) return done.error();
     }
-    return start;
+    return {};
   }
 
- private:
   NodeId rule(SchemaSet set) {
     std::sort(set.begin(), set.end());
     set.erase(std::unique(set.begin(), set.end()), set.end());
@@ -304,6 +323,89 @@ class SchemaWriter {
     return {};
   }
 
+  Result<void> write_elements(const Shape& shape, NodeId start, const ElementNotation& notation) {
+    const auto refuse_here = [&](const std::string& keyword, const std::string& why) { return refuse(holder(shape, keyword), keyword, fail(Errc::unsupported, why)); };
+    if (shape.values) return refuse_here(holder(shape, "enum")->contains("enum") ? "enum" : "const", "the arguments of a call are elements in this notation");
+    const std::vector<std::string> names = reader_.names(shape);
+    if (shape.least_properties > shape.required.size()) return refuse_here("minProperties", "more than 'required' names are asked for");
+    if (shape.most_properties < names.size()) return refuse_here("maxProperties", "members would have to be counted");
+    const bool says_free = std::any_of(shape.objects.begin(), shape.objects.end(), [](const Shape::ObjectPart& part) { return part.additional != nullptr; });
+    if (names.empty() && says_free && reader_.additional(shape)) return refuse_here("additionalProperties", "members without a name of their own cannot be written in this notation");
+    NodeId at = start;
+    for (const std::string& name : names) {
+      const bool bad = name.size() > kElementNameBytesMax || std::any_of(name.begin(), name.end(), [](char c) { return c == '"' || static_cast<unsigned char>(c) < 0x20; });
+      if (bad) return refuse_here("properties", "a name with a quote or a control character, or of more than " + std::to_string(kElementNameBytesMax) + " bytes, cannot stand in an attribute");
+      const NodeId next = grammar_.add();
+      const NodeId head = notation.tag(at, "<｜DSML｜parameter name=\"" + name + "\" string=\"");
+      if (const auto done = write_element(reader_.member(shape, name), head, next, notation); !done) return done.error();
+      if (std::find(shape.required.begin(), shape.required.end(), name) == shape.required.end()) grammar_.jump(at, next);
+      at = next;
+    }
+    grammar_.at(at).returns = true;
+    return {};
+  }
+
+  /// Behind `string="`.
+  Result<void> write_element(SchemaSet set, NodeId head, NodeId next, const ElementNotation& notation) {
+    static const Json kNoString{{"type", Json::array({"null", "boolean", "number", "array", "object"})}}, kString{{"type", "string"}};
+    SchemaSet strings = set, others = set;
+    strings.push_back(&kString), others.push_back(&kNoString);
+    auto shapes = reader_.shapes(strings);
+    if (!shapes) return shapes.error();
+    const NodeId raw = grammar_.literal(head, "true\">"), json = grammar_.literal(head, "false\">"), closing = grammar_.add();
+    const auto close = [&](NodeId from) { grammar_.jump(notation.tag(from, "</｜DSML｜parameter>\n"), next); };
+    close(closing);
+    grammar_.call(json, rule(others), closing);
+    bool quoted = false;
+    for (const Shape& shape : *shapes) {
+      if (shape.values) {
+        auto values = reader_.checked_values(shape);
+        if (!values) return values.error();
+        std::vector<std::string> texts;
+        for (const Json& value : *values) {
+          if (!value.is_string()) continue;
+          const auto& text = value.get_ref<const std::string&>();
+          if (text.find("</") == std::string::npos) texts.push_back(text);
+          else quoted = true;
+        }
+        const NodeId start = grammar_.add();
+        if (const auto done = write_literals(start, std::move(texts), strings); !done) return done.error();
+        grammar_.call(raw, start, closing);
+      } else if (shape.types & kShapeString) {
+        const auto done = write_raw_string(shape, raw, closing, next, notation);
+        if (!done) return done.error();
+        quoted |= !*done;
+      }
+    }
+    // What cannot stand as it is does so as JSON.
+    if (quoted) grammar_.call(json, rule(strings), closing);
+    return {};
+  }
+
+  /// False where the strings of the shape are not written as they stand.
+  Result<bool> write_raw_string(const Shape& shape, NodeId raw, NodeId closing, NodeId next, const ElementNotation& notation) {
+    if (shape.verbatim) return false;
+    if (shape.least_length > shape.most_length) return true;
+    const bool any_length = shape.least_length == 0 && shape.most_length == ~std::uint64_t{0};
+    if (shape.patterns.empty() && shape.formats.empty() && any_length) {
+      grammar_.call(raw, notation.text, next);
+      return true;
+    }
+    for (const Json* schema : shape.formats)
+      if (format_pattern(schema->at("format").get_ref<const std::string&>()).empty()) return false;
+    auto dfa = compile_regex(kNoClosingTag);
+    const auto restrict = [&](std::string_view pattern) {
+      auto more = compile_regex(pattern);
+      dfa = dfa && more ? intersect(*dfa, *more) : more ? std::move(dfa) : std::move(more);
+    };
+    for (const Json* schema : shape.patterns) restrict(schema->at("pattern").get_ref<const std::string&>());
+    for (const Json* schema : shape.formats) restrict(format_pattern(schema->at("format").get_ref<const std::string&>()));
+    if (dfa && !any_length) dfa = with_length(*dfa, clamp32(shape.least_length), clamp32(shape.most_length));
+    if (!dfa || dfa->empty()) return false;
+    grammar_.call(raw, add_plain(grammar_, *dfa), closing);
+    return true;
+  }
+
   SchemaGrammar& owner_;
   Grammar& grammar_;
   ShapeReader reader_;
@@ -314,10 +416,14 @@ class SchemaWriter {
 
 Result<NodeId> SchemaGrammar::add(const Json& schema, bool object) { return SchemaWriter(*this, schema).run(object); }
 
-Result<void> check_schema_grammar(const Json& schema, bool object) {
+Result<NodeId> SchemaGrammar::add_elements(const Json& schema, const ElementNotation& notation) { return SchemaWriter(*this, schema).run_elements(notation); }
+
+Result<void> check_schema_grammar(const Json& schema, ValueNotation notation) {
   Grammar grammar;
   SchemaGrammar schemas(grammar);
-  const auto rule = schemas.add(schema, object);
+  ElementNotation elements{[&](NodeId from, std::string_view tag) { return grammar.literal(from, tag); }, grammar.add()};
+  grammar.at(elements.text).returns = true;
+  const auto rule = notation == ValueNotation::elements ? schemas.add_elements(schema, elements) : schemas.add(schema, notation == ValueNotation::object);
   if (!rule) return rule.error();
   const NodeId end = grammar.add(), start = grammar.add();
   grammar.at(end).returns = true;

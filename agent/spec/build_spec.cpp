@@ -121,6 +121,7 @@ AgentSpec agent(const Project& project, const Named& entry) {
   spec.tools = texts_of(value["tools"]);
   spec.sub_agents = texts_of(value["sub_agents"]);
   spec.handoffs = texts_of(value["handoffs"]);
+  if (const Yaml choice = value["tool_choice"]) spec.tool_choice = text_of(choice);
   if (const Yaml memory = value["memory"]) {
     spec.memory_recall = integer_of(memory["recall"], 0);
     spec.memory_store = text_of(memory["store"]);

@@ -143,7 +143,25 @@ class Names {
       for (const char* key : {"sub_agents", "handoffs"}) {
         for (const auto& item : texts_in(entry.value[key])) named(*entry.file, item, "agents", "unknown-agent", "agent");
       }
+      if (is_text(entry.value["tool_choice"])) tool_choice(*entry.file, entry.value);
     }
+  }
+  void tool_choice(const SourceFile& file, const Yaml& agent) {
+    const Yaml value = agent["tool_choice"];
+    const std::string_view choice = value.text();
+    if (choice == "auto" || choice == "none") return;
+    std::vector<std::string> others;
+    for (const auto& item : texts_in(agent["sub_agents"])) others.emplace_back(item.text());
+    for (const auto& item : texts_in(agent["handoffs"])) others.push_back("transfer_to_" + std::string(item.text()));
+    const auto tools = texts_in(agent["tools"]);
+    if (choice == "required") {
+      if (tools.empty() && others.empty()) add(file, value.offset(), "conflict", "a call is required, but the agent has no 'tools', 'sub_agents' or 'handoffs'");
+      return;
+    }
+    if (std::find(others.begin(), others.end(), choice) != others.end()) return;
+    if (!tools_.exists(choice)) return tool_name(file, value, false);
+    const bool its_own = std::any_of(tools.begin(), tools.end(), [&](const Yaml& item) { return matches_glob(item.text(), choice); });
+    if (!its_own) add(file, value.offset(), "unknown-tool", "'" + shown_text(choice) + "' is not among the 'tools' of this agent");
   }
   /// Depth-first over sub_agents, without recursion; an edge back to an agent on the way is a circle.
   void agent_cycles() {

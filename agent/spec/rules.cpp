@@ -158,6 +158,7 @@ constexpr KeyRule kAgent[] = {
     {"tools", T::globs, {}, {}, "Tools it may call."},
     {"sub_agents", T::names, {}, {}, "Agents it may call; they return."},
     {"handoffs", T::names, {}, {}, "Agents it may pass the run to."},
+    {"tool_choice", T::text, {}, "auto", "auto; required: it calls something before it answers; none: it calls nothing; or the name of what it calls first."},
     {"memory", T::mapping, "memory", {}, "What it remembers."},
     {"output", T::mapping, "output", {}, "Form of its answer."},
     {"limits", T::mapping, "limits", {}, "When it is stopped."},

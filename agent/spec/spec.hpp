@@ -71,6 +71,7 @@ struct AgentSpec {
   std::string instruction;                 ///< May hold `${...}`.
   std::vector<std::string> tools;          ///< Names and globs.
   std::vector<std::string> sub_agents, handoffs;
+  std::string tool_choice = "auto";        ///< auto, required, none, or the name of what it calls first.
   std::int64_t memory_recall = 0;
   std::string memory_store;                ///< "" or "facts"
   std::string memory_namespace;            ///< May hold `${...}`.

@@ -121,6 +121,38 @@ TEST_CASE("no call of a turn that could not be read completely is handed out", "
   CHECK(planner.messages().back().content.find("not run") != std::string::npos);
 }
 
+TEST_CASE("what has to be called is called before the answer, once", "[agent][planner]") {
+  auto options = options_with();
+  options.choice = ToolChoice::named, options.named = "erp.match";
+  Planner planner(options);
+  planner.resume(Started{});
+  CHECK(planner.tool_choice() == ToolChoice::named);
+  CHECK(planner.choice(says("{\"decision\": \"hold\"}")).empty());
+  CHECK(std::holds_alternative<Generate>(planner.resume(says("{\"decision\": \"hold\"}"))));
+  CHECK(planner.messages().back().content.find("'erp.match' has to be called first") != std::string::npos);
+  CHECK(std::holds_alternative<Generate>(planner.resume(calls({{"erp.pay", Json{{"amount", 5}}}}))));
+  CHECK(is_paired(planner.messages()));
+  const auto action = planner.resume(calls({{"erp.match", Json::object()}}));
+  REQUIRE(std::holds_alternative<CallTools>(action));
+  CHECK(planner.tool_choice() == ToolChoice::automatic);
+  planner.resume(answers(std::get<CallTools>(action), "{}"));
+  CHECK(std::holds_alternative<Answered>(planner.resume(says("{\"decision\": \"hold\"}"))));
+
+  options.choice = ToolChoice::required;
+  Planner some(options);
+  some.resume(Started{});
+  CHECK(std::holds_alternative<Generate>(some.resume(says("{\"decision\": \"hold\"}"))));
+  CHECK(std::holds_alternative<CallTools>(some.resume(calls({{"erp.pay", Json::object()}}))));
+
+  options.choice = ToolChoice::none;
+  Planner never(options);
+  never.resume(Started{});
+  CHECK(std::holds_alternative<Generate>(never.resume(calls({{"erp.pay", Json::object()}}))));
+  CHECK(is_paired(never.messages()));
+  CHECK(never.tool_choice() == ToolChoice::none);
+  CHECK(std::holds_alternative<Answered>(never.resume(says("{\"decision\": \"hold\"}"))));
+}
+
 TEST_CASE("an answer that does not fit the schema is explained with the schema, once", "[agent][planner]") {
   Planner planner(options_with());
   planner.resume(Started{});

@@ -201,7 +201,7 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
   for (; made < calls; ++turns) {
     const ToolSchema& tool = tools[turns % tools.size()];
     auto request = request_for({tool}, true);
-    const auto program = grammars.get(tool.name, request, (*engine)->tokenizer());
+    const auto program = grammars.get(tool.name, request, model);
     if (!program) return std::fprintf(stderr, "%s\n", program.error().describe().c_str()), 1;
     ConstraintOptions constraint;
     constraint.think_tokens = 16;

@@ -42,7 +42,7 @@ TEST_CASE("two hundred real-world tool schemas compile, each name once") {
   for (const auto& tool : tools) {
     INFO(tool.name);
     names.insert(tool.name);
-    const auto fits = check_schema_grammar(tool.parameters, true);
+    const auto fits = check_schema_grammar(tool.parameters, ValueNotation::object);
     if (!fits) FAIL(fits.error().describe());
     CHECK(tools::Schema::compile(tool.parameters).has_value());
   }

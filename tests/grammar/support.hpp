@@ -93,6 +93,7 @@ inline Written write_at_random(inference::TokenConstraint& constraint, const inf
     std::vector<inference::TokenId> allowed;
     for (std::size_t i = 0; i < tokenizer.size(); ++i)
       if (inference::has_token(mask, static_cast<inference::TokenId>(i))) allowed.push_back(static_cast<inference::TokenId>(i));
+    INFO(out.text);
     REQUIRE(!allowed.empty());
     const auto at = static_cast<std::size_t>(inference::random_uniform(seed, draws++) * static_cast<double>(allowed.size()));
     take(allowed[at]);
