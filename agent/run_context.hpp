@@ -83,7 +83,7 @@ struct RunContext {
   std::string model_override;                    ///< Name in `models`; empty: what the agents say.
   std::function<Result<memory::Store*>()> memory;
   std::shared_ptr<OutputGrammars> grammars;      ///< What local models may write, compiled once for each agent.
-  std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
+  std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside, and who opens a model with a key.
   std::uint64_t seed = 0;
 
   /// Everything below is touched only by the thread that has it. Given away while a thread waits for a tool, a model,
