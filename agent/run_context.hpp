@@ -84,7 +84,7 @@ struct RunContext {
   std::function<Result<memory::Store*>()> memory;
   std::set<std::string> models_checked;           ///< Whose agents are known to fit their notation.
   std::shared_ptr<OutputGrammars> grammars;      ///< What local models may write, compiled once for each agent.
-  std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside.
+  std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside, and who opens a model with a key.
   std::uint64_t seed = 0;
 
   /// Everything below is touched only by the thread that has it. Given away while a thread waits for a tool, a model,

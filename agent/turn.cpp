@@ -18,7 +18,7 @@ constexpr std::size_t kLoopCheckPieces = 32;
 constexpr std::size_t kBudgetCheckPieces = 4;
 // Time and energy run on between two looks at them: stop a little early, so that a limit is never passed.
 constexpr double kBudgetShare = 0.95;
-constexpr std::string_view kThinkEnd = "</think>";
+constexpr std::string_view kThinkBegin = "<think>", kThinkEnd = "</think>";
 
 const char* stop_word(StopReason reason) {
   switch (reason) {
@@ -146,12 +146,12 @@ std::size_t whole_characters(const std::string& text) {
   return text.size();
 }
 
-/// Geometric mean of the probabilities of the pieces that end behind `from`; 1 where there are none.
+/// Geometric mean of the known probabilities of the pieces that end behind `from`; 1 where there are none.
 double mean_probability(const std::vector<std::pair<std::size_t, float>>& ends, std::size_t from) {
   double sum = 0;
   std::size_t count = 0;
   for (const auto& [end, probability] : ends) {
-    if (end <= from) continue;
+    if (end <= from || probability < 0) continue;
     sum += std::log(std::max(static_cast<double>(probability), 1e-30));
     ++count;
   }
@@ -167,12 +167,7 @@ class Meter {
 
   /// Lowers `request.max_tokens` to what the budget leaves. `forced`: tokens at the end of the prompt that count as such.
   Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
-    std::int64_t prompt = 0;
-    if (run_.budget.limits_tokens()) {
-      for (const auto& part : {request.earlier, std::span<const inference::Segment>(request.prompt)}) {
-        for (const auto& segment : part) prompt += segment.tokens.empty() ? model_.count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
-      }
-    }
+    const std::int64_t prompt = run_.budget.limits_tokens() ? model_.prompt_bound(request) : 0;
     auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
     // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
     while (run_.budget.limits_tokens() && !run_.stop.stop_requested() && (!allowed || *allowed < request.max_tokens)) {
@@ -290,6 +285,11 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
     inference::Segment thought;
     thought.text = generation->text.substr(0, whole);
     if (whole == generation->text.size()) thought.tokens = generation->tokens;
+    if (thought.tokens.empty() && thought.text.starts_with(kThinkBegin)) {
+      // Where there are no ids the model's own marker has to be told from text again.
+      generate.prompt.push_back({std::string(kThinkBegin), true, {}});
+      thought.text.erase(0, kThinkBegin.size());
+    }
     generate.prompt.push_back(std::move(thought));
     inference::Segment close;
     close.text = "\n" + std::string(kThinkEnd) + "\n\n";
@@ -332,7 +332,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   std::size_t from = 0;
   for (const auto& call : turn.done.parsed.calls) {
     std::map<std::string, double> confidence;
-    const auto at = call.raw_arguments.empty() || info.architecture == "tape" ? std::string::npos : turn.done.text.find(call.raw_arguments, from);
+    const auto at = call.raw_arguments.empty() ? std::string::npos : turn.done.text.find(call.raw_arguments, from);
     if (at != std::string::npos) {
       confidence = argument_confidence(call.raw_arguments, at, listener.ends());
       from = at + call.raw_arguments.size();
@@ -345,7 +345,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
 std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,
                                                   const std::vector<std::pair<std::size_t, float>>& ends) {
   std::map<std::string, double> result;
-  // Least probability of the pieces that overlap [from, to) of the object's text.
+  // Least probability of the pieces that overlap [from, to) of the object's text; negative where one is not known.
   const auto least = [&](std::size_t from, std::size_t to) {
     auto piece = std::upper_bound(ends.begin(), ends.end(), begin + from, [](std::size_t at, const auto& end) { return at < end.first; });
     double probability = 1;
@@ -396,7 +396,7 @@ std::map<std::string, double> argument_confidence(const std::string& raw, std::s
         levels.back().key = quoted && at >= start + 2 ? raw.substr(start + 1, at - start - 2) : raw.substr(start, at - start);
         levels.back().expects_key = false;
       } else if (!levels.empty()) {
-        result[path_here()] = least(start, at);
+        if (const double probability = least(start, at); probability >= 0) result[path_here()] = probability;
       }
     }
   }

@@ -47,7 +47,7 @@ struct Turn {
   Ledger spent;                            ///< The usage as it was booked; it is in the run's ledger already.
   bool over_budget = false;                ///< Cut off by a budget: nothing may follow from the text.
   std::string budget_reason;
-  double certainty = 1;                    ///< Geometric mean of the tokens' probabilities behind the reasoning.
+  double certainty = 1;                    ///< Geometric mean of the tokens' known probabilities behind the reasoning.
   // Where a vote was taken (agent/vote.hpp):
   std::size_t branch = 0;                  ///< Which of the branches this is.
   std::vector<Turn> others;                ///< The other branches, in their order.
@@ -58,7 +58,8 @@ struct Turn {
 /// context_full and timeout are failures of the agent.
 Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time);
 
-/// Least probability of the tokens that wrote each scalar of a JSON object, by dotted path ("lines.0.amount").
+/// Least probability of the tokens that wrote each scalar of a JSON object, by dotted path ("lines.0.amount"). A scalar
+/// is left out where one of its tokens has no known probability.
 /// `raw`: the object's text, which starts at `begin` of the output; `ends`: end offset in the output and probability of
 /// each piece, ascending.
 std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,

@@ -53,6 +53,18 @@ std::string guess_dialect(const WeightFile& file, const Tokenizer& tokenizer) {
   return "plain";
 }
 
+std::string dialect_of_name(std::string_view full_name) {
+  const std::string name = lower(full_name);
+  // The first word that is found decides: the names of distillates hold those of their bases too.
+  static constexpr std::pair<std::string_view, std::string_view> kWords[] = {
+      {"0528-qwen3", "r1-0528-qwen3"}, {"r1-0528", "r1-0528"}, {"r1-distill", "r1-distill"}, {"deepseek-v4", "v4"}, {"deepseek-v3.2", "v3.2"},
+      {"deepseek-v3.1", "v3.1"}, {"deepseek-v3", "v3"}, {"deepseek-r1", "r1"}, {"qwq", "qwq"}, {"qwen3", "qwen3"}, {"hermes", "hermes"}, {"qwen2.5", "hermes"}};
+  for (const auto& [word, dialect] : kWords) {
+    if (contains(name, word)) return std::string(dialect);
+  }
+  return {};
+}
+
 std::string describe_quantization(const WeightFile& file) {
   std::map<TensorType, std::int64_t> elements;
   std::int64_t total = 0;

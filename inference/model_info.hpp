@@ -7,6 +7,7 @@
 #include "inference/weight_file.hpp"
 
 #include <string>
+#include <string_view>
 
 namespace kontor::inference {
 
@@ -17,6 +18,10 @@ ModelInfo describe_model(const WeightFile& file, const ModelConfig& config, cons
 /// template and the name do: "r1", "r1-distill", "r1-0528", "r1-0528-qwen3", "v3", "v3.1", "qwen3", "qwen2.5", or
 /// "plain" for a model without a known format.
 std::string guess_dialect(const WeightFile& file, const Tokenizer& tokenizer);
+
+/// The same from nothing but a name such as "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", as servers give it; "" when the
+/// name tells no known family.
+std::string dialect_of_name(std::string_view name);
 
 /// The type that most weights have: "F16", "Q8_0", or "mixed Q4_K" where another type holds more than a tenth.
 std::string describe_quantization(const WeightFile& file);

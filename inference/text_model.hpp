@@ -40,12 +40,15 @@ struct Sampling {
   std::uint64_t seed = 0;
 };
 
+/// In Piece::probability: the source does not know it.
+inline constexpr float kUnknownProbability = -1.0f;
+
 /// One token's text as it arrives. `text` holds raw bytes; a UTF-8 character can be split over pieces.
 struct Piece {
   std::string_view text;
   bool control = false;      ///< The token is a control token of the vocabulary, not text that looks like one.
   TokenId id = -1;           ///< -1 where the source has no ids (tapes, endpoints).
-  float probability = 1.0f;  ///< Of this token under the sampling distribution before truncation.
+  float probability = kUnknownProbability;  ///< Of this token under the sampling distribution before truncation.
 };
 
 enum class StopReason { end_of_turn, length, cancelled, stopped_by_sink };
@@ -123,8 +126,14 @@ class TextModel {
   /// Number of tokens the text would take; an estimate of 4 bytes per token where there is no vocabulary.
   virtual std::int64_t count_tokens(std::string_view text) const = 0;
 
+  /// The most tokens that the prompt of the request can take, for budgets.
+  virtual std::int64_t prompt_bound(const GenerateRequest& request) const;
+
   /// Whether several threads may call generate() at the same time.
   virtual bool is_concurrent() const { return false; }
+
+  /// Whether the same request gives the same tokens again, on any day and beside any other work.
+  virtual bool is_reproducible() const { return true; }
 
   /// Writes what was computed for the latest timelines to a file, for load_state() in another process. Nothing happens
   /// where nothing is kept between calls. Errors: io, memory.
@@ -139,6 +148,14 @@ class TextModel {
   virtual std::shared_ptr<const TokenTrie> token_trie() const { return nullptr; }
 };
 
+inline std::int64_t TextModel::prompt_bound(const GenerateRequest& request) const {
+  std::int64_t tokens = 0;
+  for (const auto& part : {request.earlier, std::span<const Segment>(request.prompt)}) {
+    // One more each: what is cut apart can take more tokens than the whole.
+    for (const Segment& segment : part) tokens += segment.tokens.empty() ? count_tokens(segment.text) + 1 : static_cast<std::int64_t>(segment.tokens.size());
+  }
+  return tokens;
+}
 inline Result<void> TextModel::save_state(const std::string&) { return {}; }
 inline Result<void> TextModel::load_state(const std::string&) { return {}; }
 

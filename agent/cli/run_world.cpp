@@ -2,6 +2,7 @@
 
 #include "agent/cli/mcp_group.hpp"
 #include "agent/cli/terminal.hpp"
+#include "agent/endpoint/endpoint.hpp"
 #include "agent/memory_bridge.hpp"
 #include "agent/spec/yaml_json.hpp"
 #include "agent/tape_model.hpp"
@@ -91,7 +92,7 @@ Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, 
     for (const auto& text : played) (*tape)->skip(text);
     return std::unique_ptr<inference::TextModel>(std::move(*tape));
   }
-  if (!spec.endpoint.empty()) return fail(Errc::unsupported, "models behind an endpoint are not in this version; use a model file", "endpoint");
+  if (!spec.endpoint.empty()) return open_endpoint_model(spec, options.airgap);
   inference::LocalModelOptions local;
   local.device = options.device != "auto" || spec.device.empty() ? options.device : spec.device;
   local.threads = options.threads;

@@ -19,8 +19,8 @@ Result<std::vector<std::shared_ptr<tools::Tool>>> make_tools(const ToolRequest& 
 /// The plugin of a `use: plugin` entry. Errors: as load_plugin.
 Result<plugins::LoadedPlugin> load_plugin_of(const ToolRequest& request);
 
-/// Local model files and tapes; runs that are given the same opener share engines. Errors: unsupported (endpoint), and
-/// those of the engine.
+/// Model files, tapes and endpoints; runs that are given the same opener share engines. Errors: those of the engine and
+/// of open_endpoint_model().
 ModelOpener make_model_opener();
 
 /// Turns SIGINT and SIGTERM into a stop request; the second one ends the process with code 130. Create before other

@@ -33,6 +33,7 @@ struct ModelSpec {
   std::string name;
   std::string path;                        ///< Resolved against the file's folder.
   std::string endpoint, endpoint_model, api_key_secret;
+  std::string api_key;                     ///< The secret's value: only in the copy that a model is opened with.
   std::string replay;                      ///< Tape, resolved.
   std::string device = "auto";
   std::int64_t context = 0;                ///< 0: what the model file says.

@@ -3,23 +3,17 @@
 #include "base/hash.hpp"
 #include "base/json.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/http_server.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 using namespace kontor;
@@ -27,72 +21,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Answers one request for each connection with the bytes that `answer` makes of it.
-class Server {
- public:
-  explicit Server(std::function<std::string(const std::string& request)> answer) : answer_(std::move(answer)) {
-    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-    REQUIRE(::listen(listener_, 8) == 0);
-    socklen_t size = sizeof address;
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~Server() {
-    stopping_ = true;
-    ::shutdown(listener_, SHUT_RDWR);
-    thread_.join();
-    ::close(listener_);
-  }
-  std::string url(const std::string& path) const { return "http://127.0.0.1:" + std::to_string(port_) + path; }
-  std::vector<std::string> requests() {
-    const std::lock_guard lock(mutex_);
-    return requests_;
-  }
+using Server = test::HttpServer;
 
- private:
-  void serve() {
-    while (!stopping_) {
-      const int connection = ::accept(listener_, nullptr, nullptr);
-      if (connection < 0) continue;
-      std::string request;
-      char part[4096];
-      while (request.find("\r\n\r\n") == std::string::npos) {
-        const ssize_t n = ::recv(connection, part, sizeof part, 0);
-        if (n <= 0) break;
-        request.append(part, static_cast<std::size_t>(n));
-      }
-      std::string answer;
-      {
-        const std::lock_guard lock(mutex_);
-        requests_.push_back(request);
-        answer = answer_(request);
-      }
-      for (std::size_t at = 0; at < answer.size();) {
-        const ssize_t n = ::send(connection, answer.data() + at, answer.size() - at, MSG_NOSIGNAL);
-        if (n <= 0) break;
-        at += static_cast<std::size_t>(n);
-      }
-      ::close(connection);
-    }
-  }
-
-  std::function<std::string(const std::string&)> answer_;
-  std::mutex mutex_;
-  std::vector<std::string> requests_;
-  int listener_ = -1;
-  int port_ = 0;
-  std::atomic<bool> stopping_{false};
-  std::thread thread_;
-};
-
-std::string reply(const std::string& status, const std::string& headers, const std::string& body) {
-  return "HTTP/1.1 " + status + "\r\n" + headers + "Connection: close\r\n\r\n" + body;
-}
+const auto reply = test::http_reply;
 
 std::string whole(const std::string& body, const std::string& extra = "ETag: \"v1\"\r\n") {
   return reply("200 OK", extra + "Content-Length: " + std::to_string(body.size()) + "\r\n", body);

@@ -1,12 +1,12 @@
 // What MCP servers and clients send: lines, event streams, messages, definitions, results, challenges, addresses.
 
+#include "base/stream_reader.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/content.hpp"
 #include "tools/mcp/headers.hpp"
 #include "tools/mcp/http_client.hpp"
 #include "tools/mcp/oauth.hpp"
 #include "tools/mcp/pins.hpp"
-#include "tools/mcp/stream_reader.hpp"
 
 #include <cstdint>
 #include <cstdlib>

@@ -34,8 +34,9 @@ const std::map<std::string, std::set<std::string>> kAllowed = {
     {"plugins/samples", {"plugins/sdk", "plugins/abi"}},
     {"plugins/host", {"plugins/abi", "tools", "base"}},
     {"agent", {"tools", "memory", "inference", "base"}},
+    {"agent/endpoint", {"agent", "tools", "inference/remote", "inference", "base"}},
     // The command line is where everything is wired together.
-    {"agent/cli", {"agent", "plugins/host", "tools", "memory", "inference", "base"}},
+    {"agent/cli", {"agent", "agent/endpoint", "plugins/host", "tools", "memory", "inference", "base"}},
 };
 
 std::string layer_of(const std::string& path) {

@@ -1,7 +1,7 @@
 #include "tools/mcp/http_transport.hpp"
 
+#include "base/stream_reader.hpp"
 #include "tools/mcp/headers.hpp"
-#include "tools/mcp/stream_reader.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -1,6 +1,6 @@
 #include "tools/mcp/serve_stdio.hpp"
 
-#include "tools/mcp/stream_reader.hpp"
+#include "base/stream_reader.hpp"
 
 #include <poll.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 #include "tools/mcp/stdio_transport.hpp"
 
-#include "tools/mcp/stream_reader.hpp"
+#include "base/stream_reader.hpp"
 
 #include <poll.h>
 #include <signal.h>

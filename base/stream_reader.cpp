@@ -1,10 +1,10 @@
-#include "tools/mcp/stream_reader.hpp"
+#include "base/stream_reader.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <utility>
 
-namespace kontor::tools::mcp {
+namespace kontor {
 namespace {
 
 Error too_long(std::size_t bytes_max) {
@@ -85,4 +85,4 @@ bool SseReader::flush(const std::function<bool(SseEvent)>& take) {
   return !worth || take(std::move(event));
 }
 
-}  // namespace kontor::tools::mcp
+}  // namespace kontor

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::tools::mcp {
+namespace kontor {
 
 /// Newline-delimited messages; a carriage return before the newline belongs to it, empty lines are left out.
 class LineReader {
@@ -54,4 +54,4 @@ class SseReader {
   std::optional<std::int64_t> retry_ms_;
 };
 
-}  // namespace kontor::tools::mcp
+}  // namespace kontor
