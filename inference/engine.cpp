@@ -18,6 +18,10 @@ std::uint64_t default_cache_bytes() {
   return std::min(kMost, static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) / kShare);
 }
 
+std::shared_future<std::shared_ptr<const TokenTrie>> start_trie(const Tokenizer& tokenizer) {
+  return std::async(std::launch::async | std::launch::deferred, [tokenizer] { return std::make_shared<const TokenTrie>(tokenizer); });
+}
+
 }  // namespace
 
 Engine::Engine(const WeightFile& file, Tokenizer tokenizer, Trie trie, std::unique_ptr<Backend> backend, const EngineOptions& options)
@@ -43,7 +47,7 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, const Eng
     if (const auto chat = file.text_or("tokenizer.chat_template", ""); !chat) return chat.error();
     auto tokenizer = Tokenizer::create(file);
     if (!tokenizer) return tokenizer.error();
-    Trie trie = std::async(std::launch::async | std::launch::deferred, [tokenizer = *tokenizer] { return std::make_shared<const TokenTrie>(tokenizer); });
+    Trie trie = start_trie(*tokenizer);
     auto backend = open_backend(file, options.backend);
     if (!backend) return backend.error();
     return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(trie), std::move(*backend), options));
@@ -56,7 +60,8 @@ Result<std::shared_ptr<Engine>> Engine::create(const WeightFile& file, std::uniq
   try {
     auto tokenizer = Tokenizer::create(file);
     if (!tokenizer) return tokenizer.error();
-    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(backend), options));
+    Trie trie = start_trie(*tokenizer);
+    return std::shared_ptr<Engine>(new Engine(file, std::move(*tokenizer), std::move(trie), std::move(backend), options));
   } catch (const std::bad_alloc&) {
     return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
   }
