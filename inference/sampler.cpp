@@ -1,5 +1,7 @@
 #include "inference/sampler.hpp"
 
+#include "inference/cpu/kernels.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -24,46 +26,19 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// Tokens further below the top have less than 6e-6 of its probability.
 constexpr float kNear = 12.0f;
 /// Where more tokens matter than these, a draw does not sort them.
-constexpr std::size_t kSorted = 1024;
+constexpr std::size_t kSorted = 256;
+
+const cpu::SamplingKernels& kernels() { return cpu::best_kernels().sampling; }
 
 /// The largest logit. Errors: NaN or plus infinity among them, or nothing but minus infinity.
 Result<float> largest(std::span<const float> logits) {
-  float top = -kInfinity;
   bool bad = false;
-  for (const float x : logits) {
-    bad |= !(x < kInfinity);
-    top = x > top ? x : top;
-  }
+  const float top = kernels().largest(logits.data(), std::ssize(logits), &bad);
   if (bad || !(top > -kInfinity)) return not_finite();
   return top;
 }
 
-/// e^x for x in [-80, 0] within 1e-6: a power of two times a polynomial. Written so that compilers vectorise it; a
-/// vocabulary has 150,000 entries.
-inline float fast_exp(float x) {
-  const float y = x * 1.44269504f, rounded = (y + 12582912.0f) - 12582912.0f, r = (y - rounded) * 0.69314718f;
-  const float p = 1 + r * (1 + r * (1.0f / 2 + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120)))));
-  return p * __builtin_bit_cast(float, (static_cast<std::int32_t>(rounded) + 127) << 23);
-}
-
-/// Sum of e^(x - top); what is 80 below the top counts as e^-80.
-double sum_of_exponentials(std::span<const float> logits, float top) {
-  double total = 0;
-  std::size_t i = 0;
-  constexpr std::size_t kLanes = 8, kChunk = 512;
-  while (i + kLanes <= logits.size()) {
-    float lanes[kLanes] = {};
-    const std::size_t end = std::min(logits.size() / kLanes * kLanes, i + kChunk);
-    for (; i < end; i += kLanes)
-      for (std::size_t l = 0; l < kLanes; ++l) {
-        const float x = logits[i + l] - top;
-        lanes[l] += fast_exp(x > -80.0f ? x : -80.0f);
-      }
-    for (const float lane : lanes) total += double{lane};
-  }
-  for (; i < logits.size(); ++i) total += std::exp(double{logits[i]} - double{top});
-  return total;
-}
+double sum_of_exponentials(std::span<const float> logits, float top) { return kernels().exp_total(logits.data(), std::ssize(logits), top); }
 
 /// Minus infinity for every token whose bit is not set; words that allow everything or nothing are the usual ones.
 void apply_mask(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
@@ -91,28 +66,45 @@ Result<TokenId> arg_max(std::span<const float> logits) {
 /// Logits, with penalties for what was said lately.
 Result<void> Sampler::load(std::span<const float> logits, std::span<const TokenId> history,
                            std::span<const std::uint32_t> mask) {
-  logits_.assign(logits.begin(), logits.end());
+  const auto last = std::min(history.size(), static_cast<std::size_t>(std::max(0, settings_.penalty_last_n)));
+  const bool penalties = last > 0 && (settings_.repeat_penalty != 1 || settings_.frequency_penalty != 0 || settings_.presence_penalty != 0);
+  changed_ = penalties || !mask.empty();
+  if (!changed_) {
+    logits_ = logits;
+    return find_top();
+  }
+  own_.assign(logits.begin(), logits.end());
+  logits_ = own_;
   if (!mask.empty()) {
     if (const auto all = largest(logits_); !all)
       return all.error();  // A mask must not hide values that are not numbers.
-    apply_mask(logits_, mask);
+    apply_mask(own_, mask);
   }
-  if (settings_.penalty_last_n > 0) {
-    const auto last = std::min(history.size(), static_cast<std::size_t>(settings_.penalty_last_n));
+  if (penalties) {
     std::unordered_map<TokenId, int> counts;
     for (const TokenId id : history.last(last)) ++counts[id];
     for (const auto& [id, count] : counts) {
-      if (id < 0 || static_cast<std::size_t>(id) >= logits_.size()) continue;
-      double x = logits_[static_cast<std::size_t>(id)];
+      if (id < 0 || static_cast<std::size_t>(id) >= own_.size()) continue;
+      double x = own_[static_cast<std::size_t>(id)];
       x = x > 0 ? x / double{settings_.repeat_penalty} : x * double{settings_.repeat_penalty};
       x -= count * double{settings_.frequency_penalty} + double{settings_.presence_penalty};
-      logits_[static_cast<std::size_t>(id)] = static_cast<float>(x);
+      own_[static_cast<std::size_t>(id)] = static_cast<float>(x);
     }
   }
+  return find_top();
+}
+
+Result<void> Sampler::find_top() {
   const auto top = largest(logits_);
   if (!top) return top.error();
   top_ = *top;
+  total_.reset();
   return {};
+}
+
+double Sampler::total() {
+  if (!total_) total_ = sum_of_exponentials(logits_, top_);
+  return *total_;
 }
 
 /// Fills kept_ with every token of at least this logit, unsorted. Minus infinity marks masked tokens.
@@ -142,7 +134,7 @@ bool Sampler::keep_most_probable(std::size_t most) {
   if (all) {
     for (const Scored& s : kept_) total += std::exp(double{s.logit} - double{top_});
   } else {
-    total = total_ = sum_of_exponentials(logits_, top_);
+    total = this->total();
     if (static_cast<double>(most) < 0.999 * share * total) return false;  // No token weighs more than 1.
     gather(top_ - kNear);
   }
@@ -213,7 +205,7 @@ TokenId Sampler::choose(double draw) {
                         .least = std::min(least(), top_),
                         .temperature = settings_.temperature,
                         .share = settings_.top_p,
-                        .total = total_,
+                        .total = total(),
                         .draw = draw};
     if (const auto chosen = flat_.choose(flat)) return *chosen;
     truncate(std::numeric_limits<std::size_t>::max());
@@ -231,6 +223,7 @@ Result<Candidate> Sampler::sample(std::span<const float> logits, std::span<const
   const double draw = random_uniform(settings_.seed, draws_++);
   if (const auto loaded = load(logits, history, mask); !loaded) return loaded.error();
   const TokenId chosen = choose(draw);
+  if (!changed_) return Candidate{chosen, std::exp(double{logits[static_cast<std::size_t>(chosen)]} - double{top_}) / total()};
   const auto top = largest(logits);
   if (!top) return top.error();
   return Candidate{chosen, std::exp(double{logits[static_cast<std::size_t>(chosen)]} - double{*top}) / sum_of_exponentials(logits, *top)};

@@ -6,6 +6,7 @@
 #include "inference/text_model.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,6 +49,8 @@ class Sampler {
  private:
   Result<void> load(std::span<const float> logits, std::span<const TokenId> history,
                     std::span<const std::uint32_t> mask);
+  Result<void> find_top();
+  double total();
   void gather(float least);
   void keep_best();
   bool keep_most_probable(std::size_t most);
@@ -57,9 +60,11 @@ class Sampler {
 
   Sampling settings_;
   std::uint64_t draws_ = 0;
-  std::vector<float> logits_;  ///< With penalties.
+  std::span<const float> logits_;  ///< With penalties and mask: those that came, or `own_`.
+  std::vector<float> own_;
+  bool changed_ = false;       ///< `logits_` is `own_`.
   float top_ = 0;              ///< The largest of them.
-  double total_ = 0;           ///< Sum of e^(x - top), where top-p has needed it.
+  std::optional<double> total_;  ///< Sum of e^(x - top), once it is needed.
   std::vector<Scored> kept_;   ///< What truncation has left so far, in descending order.
   std::vector<Candidate> candidates_;
   FlatSampler flat_;

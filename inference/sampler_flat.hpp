@@ -47,7 +47,8 @@ class FlatSampler {
   void fill_buckets(const FlatDraw& draw);
   void gather(const FlatDraw& draw, std::size_t bucket);
 
-  std::vector<Sums> buckets_;
+  std::vector<std::int32_t> buckets_;  ///< For each token.
+  std::vector<Sums> sums_;             ///< For each bucket.
   std::vector<Scored> members_;
 };
 

@@ -71,6 +71,18 @@ using ScoreKernel = void (*)(const float* q, std::int64_t q_stride, int queries,
 using MixKernel = void (*)(const float* weights, std::int64_t weight_stride, int queries, const void* values,
                            const void* next_values, int head, int count, float* out, std::int64_t out_stride);
 
+/// What drawing a token computes for n logits; the same bits in every set.
+struct SamplingKernels {
+  /// The largest; `bad`: NaN or infinity is among them.
+  float (*largest)(const float* x, std::int64_t n, bool* bad);
+  /// Sum of e^(x - top) within 1e-6 of itself; what is 80 below the top counts as e^-80.
+  double (*exp_total)(const float* x, std::int64_t n, float top);
+  /// out = e^((x - top) / divisor) within 1e-11 of itself, for x <= top; exponents below -700 count as -700.
+  void (*exp_each)(const float* x, std::int64_t n, float top, double divisor, double* out);
+  /// out = (top - x) * scale without its fraction, at most `last`.
+  void (*bucket_each)(const float* x, std::int64_t n, float top, float scale, std::int32_t last, std::int32_t* out);
+};
+
 struct KernelSet {
   std::string_view name;
   TileKernel tile[kPackedFormats];
@@ -90,6 +102,7 @@ struct KernelSet {
   float (*exp_weights)(float* x, float scale, std::int64_t n, float* top);
   /// Sum of n values (in no particular order; for measuring how fast memory is read).
   float (*sum)(const float* x, std::int64_t n);
+  SamplingKernels sampling;
   // Where registers hold the sums of two tiles and the processor gains by it, else null.
   TilePairKernel tile_pair[kPackedFormats] = {};
   // Where the processor multiplies bfloat16 faster than float32, else null.

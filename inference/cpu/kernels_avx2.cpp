@@ -72,6 +72,7 @@ inline V exp(V x) {
 }
 
 #include "inference/cpu/kernels_generic.inl"
+#include "inference/cpu/kernels_sampling.inl"
 
 inline std::int32_t sum_i(__m256i a) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
@@ -333,7 +334,7 @@ constexpr KernelSet kSet{
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
+    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling};
 
 }  // namespace
 

@@ -48,6 +48,7 @@ inline float largest(V a) {
 }
 
 #include "inference/cpu/kernels_generic.inl"
+#include "inference/cpu/kernels_sampling.inl"
 
 void quantize(const float* x, std::int64_t index, const QuantizedRows& rows) {
   const std::int64_t blocks = rows.k / kBlock;
@@ -224,7 +225,7 @@ constexpr KernelSet kSet{
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
     score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
-    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all};
+    quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling};
 
 }  // namespace
 

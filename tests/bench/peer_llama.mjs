@@ -1,20 +1,10 @@
 // Measures llama.cpp through node-llama-cpp's prebuilt binary: node peer_llama.mjs FILE THREADS PROMPT GENERATE DEPTH
 // Prints one JSON line {"prefill":{...},"decode":{...}} with wall and processor seconds per token.
-// Needs `npm i node-llama-cpp` in the folder given by PEER (default /tmp/peer).
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
+// PEER: see peer_module.mjs.
+import { llamaOf } from "./peer_module.mjs";
 
 const [file, threads, prompt, generate, depth] = [process.argv[2], ...process.argv.slice(3).map(Number)];
-const folder = process.env.PEER ?? "/tmp/peer";
-const require = createRequire(folder + "/package.json");
-let entry;
-try {
-  entry = require.resolve("node-llama-cpp");
-} catch {
-  entry = folder + "/node_modules/node-llama-cpp/dist/index.js";
-}
-const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry).href);
-
+const { getLlama, LlamaLogLevel } = await llamaOf();
 const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error, maxThreads: threads });
 const model = await llama.loadModel({ modelPath: file, gpuLayers: 0 });
 const context = await model.createContext({ contextSize: depth + prompt + generate + 64, batchSize: 512, threads: { ideal: threads, min: threads } });

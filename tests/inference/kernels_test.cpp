@@ -344,3 +344,44 @@ TEST_CASE("norm, activation and the exponentials of softmax agree with double pr
     for (std::size_t i = 0; i < kN; ++i) CHECK(std::fabs(double{scores[i]} - expected[i]) <= 2e-6);
   }
 }
+
+TEST_CASE("what draws use has the same bits in every kernel set and is as exact as it says") {
+  for (const std::size_t n : {std::size_t{1}, std::size_t{13}, std::size_t{4099}}) {
+    std::vector<float> x = floats(n, 40);
+    for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * (i % 7 == 0 ? 900.0f : 9.0f) - 5;
+    if (n > 1) x[n / 2] = -std::numeric_limits<float>::infinity();
+    const float top = *std::max_element(x.begin(), x.end());
+    const SamplingKernels& reference = scalar_kernels()->sampling;
+    std::vector<double> expected(n);
+    std::vector<std::int32_t> places(n);
+    reference.exp_each(x.data(), static_cast<std::int64_t>(n), top, 0.6, expected.data());
+    reference.bucket_each(x.data(), static_cast<std::int64_t>(n), top, 100, 2000, places.data());
+    double total = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double exact = std::exp(std::max(-700.0, (double{x[i]} - double{top}) / 0.6));
+      CHECK(std::fabs(expected[i] - exact) <= 1e-11 * exact);
+      total += std::exp(std::max(-80.0, double{x[i]} - double{top}));
+      CHECK(places[i] == static_cast<int>(std::min((top - x[i]) * 100, 2000.0f)));
+    }
+    CHECK(std::fabs(reference.exp_total(x.data(), static_cast<std::int64_t>(n), top) - total) <= 1e-6 * total);
+    for (const KernelSet* set : available_kernels()) {
+      INFO(set->name << " " << n);
+      std::vector<double> out(n);
+      std::vector<std::int32_t> buckets(n);
+      bool bad = true;
+      set->sampling.exp_each(x.data(), static_cast<std::int64_t>(n), top, 0.6, out.data());
+      set->sampling.bucket_each(x.data(), static_cast<std::int64_t>(n), top, 100, 2000, buckets.data());
+      CHECK(out == expected);
+      CHECK(buckets == places);
+      CHECK(set->sampling.exp_total(x.data(), static_cast<std::int64_t>(n), top) == reference.exp_total(x.data(), static_cast<std::int64_t>(n), top));
+      CHECK(set->sampling.largest(x.data(), static_cast<std::int64_t>(n), &bad) == top);
+      CHECK(!bad);
+      for (const float wrong : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        std::vector<float> with = x;
+        with[n - 1] = wrong;
+        set->sampling.largest(with.data(), static_cast<std::int64_t>(n), &bad);
+        CHECK(bad);
+      }
+    }
+  }
+}
