@@ -1,7 +1,7 @@
 #pragma once
 // The arithmetic of choosing experts for one token, shared by the CPU and the kernels: scores, their order, weights.
 
-#include "inference/cuda/portable.hpp"
+#include "base/cuda/portable.hpp"
 
 #include <cmath>
 #include <cstdint>

@@ -1,6 +1,7 @@
 #include "memory/store.hpp"
 
 #include "memory/search.hpp"
+#include "memory/vector_index.hpp"
 
 #include <sqlite3.h>
 
@@ -133,7 +134,7 @@ std::optional<Error> check_space(const std::string& space) {
 
 class SqliteStore final : public Store {
  public:
-  SqliteStore(sqlite3* database, const Clock& clock) : database_(database), clock_(clock) {}
+  SqliteStore(sqlite3* database, const Clock& clock, const SearchOptions& search) : database_(database), clock_(clock), search_(search) {}
   ~SqliteStore() override { sqlite3_close_v2(database_); }
 
   Result<void> prepare();
@@ -153,6 +154,8 @@ class SqliteStore final : public Store {
     std::size_t width = 0;
     std::vector<std::int64_t> facts;
     std::vector<float> vectors;
+    std::int64_t searches = 0;           ///< Since it was read.
+    std::unique_ptr<VectorIndex> index;  ///< The same on a device.
   };
 
   std::optional<Error> run(const char* sql) {
@@ -174,12 +177,15 @@ class SqliteStore final : public Store {
   Result<std::int64_t> remove(const std::string& space, std::int64_t id);
   Result<std::vector<float>> embed(Embedder& embedder, const std::string& text) const;
   Result<std::int64_t> insert(const Record& record, const std::vector<float>& vector, const std::string& embedder);
-  Result<const Block*> block(const std::string& space, const std::string& embedder, std::size_t width);
+  Result<Block*> block(const std::string& space, const std::string& embedder, std::size_t width);
+  std::vector<std::pair<std::size_t, float>> nearest(Block& block, const std::vector<float>& query, std::size_t limit);
   Result<std::int64_t> scalar(const char* sql);
 
   sqlite3* database_;
   const Clock& clock_;
+  SearchOptions search_;
   std::mutex mutex_;
+  std::shared_ptr<VectorDevice> device_;
   std::map<std::pair<std::string, std::string>, Block> blocks_;
 };
 
@@ -273,7 +279,7 @@ Result<std::int64_t> SqliteStore::add(const Record& record, Embedder* embedder) 
   return in_transaction([&] { return insert(record, vector, embedder != nullptr ? embedder->name() : ""); });
 }
 
-Result<const SqliteStore::Block*> SqliteStore::block(const std::string& space, const std::string& embedder, std::size_t width) {
+Result<SqliteStore::Block*> SqliteStore::block(const std::string& space, const std::string& embedder, std::size_t width) {
   const auto version = scalar("PRAGMA data_version");  // Changes of other connections; ours are counted by total_changes.
   if (!version) return version.error();
   const std::int64_t changes = sqlite3_total_changes64(database_);
@@ -281,6 +287,8 @@ Result<const SqliteStore::Block*> SqliteStore::block(const std::string& space, c
   if (block.seen_changes == changes && block.seen_version == *version && block.width == width) return &block;
   block.facts.clear();
   block.vectors.clear();
+  block.index.reset();
+  block.searches = 0;
   Query query(database_, "SELECT v.fact, v.vector FROM vectors v JOIN facts f ON f.id = v.fact WHERE v.embedder = ? AND f.space = ? ORDER BY v.fact");
   query.bind(embedder).bind(space);
   while (query.next()) {
@@ -302,6 +310,28 @@ Result<const SqliteStore::Block*> SqliteStore::block(const std::string& space, c
   block.seen_changes = changes;
   block.seen_version = *version;
   return &block;
+}
+
+/// What is searched once between two changes is not worth the way to a device.
+std::vector<std::pair<std::size_t, float>> SqliteStore::nearest(Block& block, const std::vector<float>& query, std::size_t limit) {
+  if (++block.searches == 2 && block.facts.size() >= search_.rows_least && search_.device) {
+    if (!device_) {
+      if (auto opened = search_.device()) device_ = std::move(*opened);
+      else search_.device = nullptr;  // Asked once.
+    }
+    // In half precision, in bytes where only these fit, else not at all.
+    for (const Precision precision : {Precision::half, Precision::byte})
+      if (device_ && !block.index)
+        if (auto made = VectorIndex::create(device_, block.vectors, block.width, precision)) block.index = std::move(*made);
+  }
+  if (block.index) {
+    if (auto found = block.index->nearest(block.vectors, query, limit)) return std::move(*found);
+    // The device is broken: the processor has all it needs.
+    for (auto& [key, other] : blocks_) other.index.reset();
+    device_.reset();
+    search_.device = nullptr;
+  }
+  return nearest_rows(block.vectors, query, limit);
 }
 
 Result<std::vector<Hit>> SqliteStore::search(const std::string& space, const std::string& query, std::size_t limit, Embedder* embedder) {
@@ -327,7 +357,7 @@ Result<std::vector<Hit>> SqliteStore::search(const std::string& space, const std
     const auto held = block(space, embedder->name(), vector.size());
     if (!held) return held.error();
     auto& ranking = rankings.emplace_back();
-    for (const auto& [row, similarity] : nearest_rows((*held)->vectors, vector, depth)) {
+    for (const auto& [row, similarity] : nearest(**held, vector, depth)) {
       ranking.push_back((*held)->facts[row]);
       similarities[(*held)->facts[row]] = similarity;
     }
@@ -421,14 +451,14 @@ Result<void> SqliteStore::verify() {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Clock& clock) {
+Result<std::unique_ptr<Store>> Store::open(const std::string& path, const Clock& clock, const SearchOptions& search) {
   const auto folder = std::filesystem::path(path).parent_path();
   std::error_code failed;
   if (!folder.empty()) std::filesystem::create_directories(folder, failed);
   if (failed) return fail(Errc::io, "create folder " + folder.string() + ": " + failed.message(), "system");
   sqlite3* database = nullptr;
   const int opened = sqlite3_open_v2(path.c_str(), &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
-  auto store = std::make_unique<SqliteStore>(database, clock);
+  auto store = std::make_unique<SqliteStore>(database, clock, search);
   Error error;
   if (opened != SQLITE_OK) {
     error = store_error(database);

@@ -5,6 +5,7 @@
 #include "base/clock.hpp"
 #include "base/json.hpp"
 #include "memory/embedder.hpp"
+#include "memory/vector_device.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -28,12 +29,18 @@ struct Hit {
   double similarity = 0;    ///< Cosine, when an embedding was compared.
 };
 
+/// Where vectors may be searched beside the processor. Results do not depend on it.
+struct SearchOptions {
+  VectorDeviceSource device = open_vector_device;  ///< Opened when it is first worth it; empty: never.
+  std::size_t rows_least = 1 << 15;                ///< Namespaces with fewer vectors are searched by the processor.
+};
+
 /// Thread-safe. Every write is durable before it returns.
 class Store {
  public:
   /// Opens or creates the file and its folder. Errors: io, malformed (not a Kontor memory file), unsupported (newer).
   /// A file that is not ours, or damaged, is never changed.
-  static Result<std::unique_ptr<Store>> open(const std::string& path, const Clock& clock = system_clock());
+  static Result<std::unique_ptr<Store>> open(const std::string& path, const Clock& clock = system_clock(), const SearchOptions& search = {});
   virtual ~Store() = default;
 
   /// Adds a fact; the same text in the same namespace is stored once (the id of the existing one is returned).

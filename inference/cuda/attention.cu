@@ -3,7 +3,7 @@
 // length alone, so a token's result does not depend on its batch. Prefill: kernels around matrix products of the library.
 
 #include "inference/cuda/kernels.hpp"
-#include "inference/cuda/warp.cuh"
+#include "base/cuda/warp.cuh"
 
 namespace kontor::inference::cuda {
 namespace {

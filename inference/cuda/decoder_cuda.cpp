@@ -258,8 +258,10 @@ Result<void> CudaDecoder::grow_prefill(std::int64_t positions) {
   const std::uint64_t row = static_cast<std::uint64_t>(s.heads * w.gathered) * 4, bytes = std::max(row, kScoreBytes / row * row);
   if (w.scores.bytes() >= row && w.scores.bytes() >= std::min<std::uint64_t>(bytes, kBatch * row)) return {};
   const std::uint64_t take = std::min<std::uint64_t>(bytes, kBatch * row);
-  for (auto [to, size] : {std::pair{&w.scores, take}, {&w.weights, take / 2}, {&w.queries, static_cast<std::uint64_t>(kBatch * s.heads * s.key_length * 2)},
-                          {&w.blended, static_cast<std::uint64_t>(kBatch * s.heads * s.value_length * 4)}}) {
+  // The scores last: their size says that all are there.
+  w.scores = DeviceBuffer();
+  for (auto [to, size] : {std::pair{&w.weights, take / 2}, {&w.queries, static_cast<std::uint64_t>(kBatch * s.heads * s.key_length * 2)},
+                          {&w.blended, static_cast<std::uint64_t>(kBatch * s.heads * s.value_length * 4)}, {&w.scores, take}}) {
     *to = DeviceBuffer();
     auto buffer = device_->allocate(size);
     if (!buffer) return buffer.error();

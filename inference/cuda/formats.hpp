@@ -2,11 +2,13 @@
 // How weights lie in device memory: the codes of the file in planes, so that the lanes of a warp read neighbouring 16-byte
 // pieces whatever the block size of the file (which is 34 bytes for Q8_0 and 210 for Q6_K). No bit of a weight is changed.
 
-#include "inference/cuda/portable.hpp"
+#include "base/cuda/portable.hpp"
 
 #include <cstdint>
 
 namespace kontor::inference::cuda {
+
+using namespace gpu;  // What all kernels of Kontor share.
 
 enum class Format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k };
 

@@ -2,7 +2,7 @@
 // by work, so what follows each other on the same values is one kernel.
 
 #include "inference/cuda/kernels.hpp"
-#include "inference/cuda/warp.cuh"
+#include "base/cuda/warp.cuh"
 
 namespace kontor::inference::cuda {
 namespace {

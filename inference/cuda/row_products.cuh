@@ -3,7 +3,7 @@
 // that the warp reads 512 contiguous bytes of codes. Dense products and products of experts and heads share this.
 
 #include "inference/cuda/kernels.hpp"
-#include "inference/cuda/warp.cuh"
+#include "base/cuda/warp.cuh"
 
 namespace kontor::inference::cuda {
 

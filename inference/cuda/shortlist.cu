@@ -2,8 +2,9 @@
 // leaves its best 64, and pieces of these again until one list is left. Sums follow the order of inference/sampler.cpp (eight
 // lanes over chunks of 512, products and sums rounded one by one), so that their bits are the same.
 
+#include "base/cuda/ranking.cuh"
+#include "base/cuda/warp.cuh"
 #include "inference/cuda/kernels.hpp"
-#include "inference/cuda/warp.cuh"
 
 namespace kontor::inference::cuda {
 namespace {
@@ -15,28 +16,16 @@ constexpr int kSumThreads = 128;
 constexpr int kLanes = 8, kChunk = 512;
 constexpr int kSumChunks = kSumThreads / kLanes;   ///< Chunks of a block.
 
-/// Larger logit first, smaller id among equals, as one number; 0: nothing.
-__device__ std::uint64_t key_of(float logit, std::int64_t id) {
-  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, logit + 0.0f);  // No negative zero: it equals the other.
-  const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return static_cast<std::uint64_t>(ordered) << 32 | (0xffffffffu - static_cast<std::uint32_t>(id));
-}
-
-/// Descending, by a block.
-__device__ void sort_piece(std::uint64_t* keys) {
-  for (int size = 2; size <= kPiece; size *= 2)
-    for (int step = size / 2; step > 0; step /= 2) {
-      for (int i = static_cast<int>(threadIdx.x); i < kPiece / 2; i += kThreads) {
-        const int a = i / step * 2 * step + i % step, b = a + step;
-        const bool descending = (a & size) == 0;
-        const std::uint64_t x = keys[a], y = keys[b];
-        if ((x < y) == descending) {
-          keys[a] = y;
-          keys[b] = x;
-        }
-      }
-      __syncthreads();
-    }
+/// e^(x - top) for x <= top, as inference/sampler.cpp computes it, bit for bit.
+__device__ float fast_exp(float x, float top) {
+  const float below = add_rounded(x, -top), z = below > -80.0f ? below : -80.0f;
+  const float y = multiply_rounded(z, 1.44269504f), rounded = add_rounded(add_rounded(y, 12582912.0f), -12582912.0f);
+  const float r = multiply_rounded(add_rounded(y, -rounded), 0.69314718f);
+  float p = 1.0f / 120;
+  const float coefficients[] = {1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
+#pragma unroll
+  for (const float c : coefficients) p = add_rounded(c, multiply_rounded(r, p));
+  return multiply_rounded(p, __builtin_bit_cast(float, (static_cast<std::int32_t>(rounded) + 127) << 23));
 }
 
 __device__ bool allowed(const std::uint32_t* mask, std::int64_t id) { return !mask || (mask[id / 32] >> (id % 32) & 1u) != 0; }
@@ -56,13 +45,13 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const float* logits, Sho
       const float x = logits[row * w.vocabulary + id];
       if (!(x < HUGE_VALF)) bad = 1;
       else if (x > top) top = x;
-      if (x > -HUGE_VALF && x < HUGE_VALF && allowed(mask, id)) key = key_of(x, id);
+      if (x > -HUGE_VALF && x < HUGE_VALF && allowed(mask, id)) key = rank_key(x, id);
     }
     keys[i] = key;
   }
   top = block_max(top);
   bad = block_max(bad);
-  sort_piece(keys);
+  sort_descending<kPiece, kThreads>(keys);
   for (int i = static_cast<int>(threadIdx.x); i < kShortlistLength; i += kThreads)
     w.lists[0][(row * w.pieces + blockIdx.x) * kShortlistLength + i] = keys[i];
   if (threadIdx.x == 0) w.seen[row * w.pieces + blockIdx.x] = {top, bad};
@@ -74,14 +63,9 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(ShortlistWork w, int fr
   for (int i = static_cast<int>(threadIdx.x); i < kPiece; i += kThreads)
     keys[i] = first + i < held ? w.lists[from][row * w.pieces * kShortlistLength + first + i] : 0;
   __syncthreads();
-  sort_piece(keys);
+  sort_descending<kPiece, kThreads>(keys);
   for (int i = static_cast<int>(threadIdx.x); i < kShortlistLength; i += kThreads)
     w.lists[1 - from][(row * w.pieces + blockIdx.x) * kShortlistLength + i] = keys[i];
-}
-
-__device__ float logit_of(std::uint64_t key) {
-  const auto ordered = static_cast<std::uint32_t>(key >> 32);
-  return __builtin_bit_cast(float, ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
 }
 
 __global__ void __launch_bounds__(kSumThreads) sum_kernel(const float* logits, ShortlistWork w, int from) {
@@ -94,7 +78,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_kernel(const float* logits, S
   if (chunk * kChunk >= whole) return;
   const std::int64_t end = chunk * kChunk + kChunk < whole ? chunk * kChunk + kChunk : whole;
   const std::uint32_t* mask = mask_of(w, row);
-  const float allowed_top = logit_of(w.lists[from][row * w.pieces * kShortlistLength]);
+  const float allowed_top = key_value(w.lists[from][row * w.pieces * kShortlistLength]);
   float all = 0, left = 0;
   for (std::int64_t i = chunk * kChunk + lane; i < end; i += kLanes) {
     const float x = logits[row * w.vocabulary + i];
@@ -135,13 +119,13 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const float* logits, S
   top = block_max(top);
   bad = block_max(bad);
   for (int i = static_cast<int>(threadIdx.x); i < kShortlistLength; i += kThreads) {
-    out.logits[i] = logit_of(list[i]);
-    out.ids[i] = list[i] == 0 ? -1 : static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(list[i]));
+    out.logits[i] = key_value(list[i]);
+    out.ids[i] = list[i] == 0 ? -1 : static_cast<std::int32_t>(key_number(list[i]));
   }
   double all = total_of(sums, count, staged);
   double left = mask ? total_of(sums + w.chunks * kLanes, count, staged) : 0;
   if (threadIdx.x != 0) return;
-  const float allowed_top = logit_of(list[0]);
+  const float allowed_top = key_value(list[0]);
   for (std::int64_t i = w.vocabulary / kLanes * kLanes; i < w.vocabulary; ++i) {
     const float x = logits[row * w.vocabulary + i];
     all += exp(static_cast<double>(x) - static_cast<double>(top));

@@ -1,12 +1,14 @@
 // What a GPU can do, and what Kontor's kernels beside the model take, as JSON:
 //
-//   gpu_bench roofline|sampling [--small]
+//   gpu_bench roofline|sampling|search [--small]
 //
 // The other figures are fractions of these. --small: sizes that the emulation computes in a moment.
 
 #include "inference/sampler.hpp"
+#include "memory/cuda/vector_kernels.hpp"
 #include "tests/gpu/device/device.hpp"
 
+#include "base/cuda/portable.hpp"
 #include "base/json.hpp"
 
 #include <nlohmann/json.hpp>
@@ -37,7 +39,8 @@ void need(const Result<void>& result) {
 }
 
 /// Seconds of one call: `times` of them are put onto the stream, then waited for; the best of three rounds behind a first one.
-double seconds_of(cuda::Device& device, int times, const std::function<void()>& work) {
+template <class Device>
+double seconds_of(Device& device, int times, const std::function<void()>& work) {
   double best = 0;
   for (int round = 0; round < 4; ++round) {
     const auto start = std::chrono::steady_clock::now();
@@ -120,14 +123,56 @@ Json sampling(cuda::Device& device, bool small) {
   return out;
 }
 
+/// Exact search: 10 million vectors of 768 values.
+Json search(memory::VectorDevice& device, bool small) {
+  const std::int64_t count = small ? 3000 : 10'000'000, width = 768, most = 64, blocks = memory::search_blocks(count, device.processors());
+  const auto room = [&](std::int64_t bytes) { return need(device.allocate(static_cast<std::uint64_t>(bytes))); };
+  Json out{{"vectors", count}, {"width", width}, {"rows", Json::array()}};
+  const std::int64_t piece = small ? count : 100'000;
+  std::vector<std::uint16_t> values(static_cast<std::size_t>(piece * width));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double x = 0.07 * (random_uniform(3, i) - 0.5) * (1 + static_cast<double>(i / 768 % 97) / 97);
+    values[i] = gpu::half_bits(static_cast<float>(x));
+  }
+  void* held = room(count * width * 2);
+  for (std::int64_t first = 0; first < count; first += piece)
+    device.copy_in(static_cast<std::uint16_t*>(held) + first * width, values.data(), values.size() * 2);
+  std::vector<float> queries(static_cast<std::size_t>(most * width));
+  for (std::size_t i = 0; i < queries.size(); ++i) queries[i] = static_cast<float>(0.06 * (random_uniform(4, i) - 0.5));
+  void* asked = room(most * width * 4);
+  device.copy_in(asked, queries.data(), queries.size() * 4);
+  std::uint64_t* const lists[2] = {static_cast<std::uint64_t*>(room(most * blocks * memory::kBestRows * 8)),
+                                   static_cast<std::uint64_t*>(room(most * blocks * memory::kBestRows * 8))};
+  const std::vector<float> scales(static_cast<std::size_t>(count), 1.0f);
+  auto* factors = static_cast<float*>(room(count * 4));
+  device.copy_in(factors, scales.data(), scales.size() * 4);
+  for (const bool bytes : {false, true}) {  // The same memory as codes: time does not depend on the values.
+    const memory::VectorRows rows{held, bytes ? factors : nullptr, count, width};
+    for (const std::int64_t batch : {std::int64_t{1}, std::int64_t{memory::kQueriesTogether}, most}) {
+      const double seconds = seconds_of(device, 2, [&] { (void)memory::find_rows(rows, static_cast<const float*>(asked), batch, blocks, lists, device.stream()); });
+      const std::int64_t passes = batch == 1 ? 1 : batch / memory::kQueriesTogether;
+      out["rows"].push_back({{"queries", batch}, {"type", bytes ? "int8" : "f16"}, {"milliseconds", seconds * 1e3},
+                             {"gb_per_second", static_cast<double>(passes * count * width * (bytes ? 1 : 2)) / seconds / 1e9}});
+    }
+  }
+  for (void* data : {held, asked, static_cast<void*>(lists[0]), static_cast<void*>(lists[1]), static_cast<void*>(factors)}) device.release(data);
+  return out;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   const std::string what = count > 1 ? arguments[1] : "";
   const bool small = count > 2 && std::strcmp(arguments[2], "--small") == 0;
-  if (what != "roofline" && what != "sampling") {
-    std::fprintf(stderr, "usage: gpu_bench roofline|sampling [--small]\n");
+  if (what != "roofline" && what != "sampling" && what != "search") {
+    std::fprintf(stderr, "usage: gpu_bench roofline|sampling|search [--small]\n");
     return 2;
+  }
+  if (what == "search") {
+    const auto device = test::make_vector_device();
+    if (!device) return 3;
+    std::printf("%s\n", search(*device, small).dump().c_str());
+    return 0;
   }
   const auto device = test::make_device();
   if (!device) return 3;

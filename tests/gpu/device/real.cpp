@@ -11,4 +11,9 @@ std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t) {
   return nullptr;
 }
 
+std::unique_ptr<memory::VectorDevice> make_vector_device(std::uint64_t) {
+  auto device = memory::open_vector_device();
+  return device ? std::move(*device) : nullptr;
+}
+
 }  // namespace kontor::test

@@ -5,14 +5,12 @@
 #include <cstdint>
 
 #if defined(KONTOR_CUDA_EMULATION)
-#include "inference/cuda/emulation/emulation.hpp"
+#include "base/cuda/emulation/emulation.hpp"
 #define KONTOR_HD inline
 #define KONTOR_LAUNCH(kernel, grid, block, shared, stream, ...) \
-  (static_cast<void>(stream), ::kontor::inference::cuda::emulation::run_grid(grid, block, shared, [&] { kernel(__VA_ARGS__); }))
-#define KONTOR_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(::kontor::inference::cuda::emulation::dynamic_shared())
+  (static_cast<void>(stream), ::kontor::gpu::emulation::run_grid(grid, block, shared, [&] { kernel(__VA_ARGS__); }))
+#define KONTOR_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(::kontor::gpu::emulation::dynamic_shared())
 #elif defined(__CUDACC__)
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
 #define KONTOR_HD __host__ __device__ __forceinline__
 #define KONTOR_LAUNCH(kernel, grid, block, shared, stream, ...) \
   kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
@@ -23,12 +21,14 @@
 #define KONTOR_HD inline
 #endif
 
-namespace kontor::inference::cuda {
+namespace kontor::gpu {
 
 /// IEEE binary16 bits to float, exactly.
 KONTOR_HD float half_value(std::uint16_t bits) {
 #if defined(__CUDA_ARCH__)
-  return __half2float(__ushort_as_half(bits));
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
 #else
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
   if (exponent == 31) return __builtin_bit_cast(float, sign | 0x7f800000u | fraction << 13);
@@ -43,7 +43,9 @@ KONTOR_HD float half_value(std::uint16_t bits) {
 /// Round to nearest even; too large becomes infinity.
 KONTOR_HD std::uint16_t half_bits(float value) {
 #if defined(__CUDA_ARCH__)
-  return __half_as_ushort(__float2half_rn(value));
+  std::uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
 #else
   const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
@@ -75,4 +77,4 @@ KONTOR_HD int dot4(int a, int b, int sum) {
 #endif
 }
 
-}  // namespace kontor::inference::cuda
+}  // namespace kontor::gpu

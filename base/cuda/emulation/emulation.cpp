@@ -1,4 +1,4 @@
-#include "inference/cuda/emulation/emulation.hpp"
+#include "base/cuda/emulation/emulation.hpp"
 
 #include <boost/context/fiber.hpp>
 #include <boost/context/fixedsize_stack.hpp>
@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-namespace kontor::inference::cuda::emulation {
+namespace kontor::gpu::emulation {
 namespace {
 
 namespace ctx = boost::context;
@@ -142,4 +142,4 @@ void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::f
   current = outer;
 }
 
-}  // namespace kontor::inference::cuda::emulation
+}  // namespace kontor::gpu::emulation

@@ -12,7 +12,7 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
-namespace kontor::inference::cuda::emulation {
+namespace kontor::gpu::emulation {
 
 /// Of the running fiber.
 struct Place {
@@ -33,7 +33,7 @@ inline float exchange_float(float value, unsigned lane) {
 }
 inline unsigned lane() { return place().thread.x % 32; }
 
-}  // namespace kontor::inference::cuda::emulation
+}  // namespace kontor::gpu::emulation
 
 #define __global__
 #define __device__
@@ -42,26 +42,26 @@ inline unsigned lane() { return place().thread.x % 32; }
 #define __restrict__
 #define __shared__ static
 #define __launch_bounds__(...)
-#define threadIdx (::kontor::inference::cuda::emulation::place().thread)
-#define blockIdx (::kontor::inference::cuda::emulation::place().block)
-#define blockDim (::kontor::inference::cuda::emulation::place().block_size)
-#define gridDim (::kontor::inference::cuda::emulation::place().grid)
-#define __syncthreads() ::kontor::inference::cuda::emulation::block_barrier()
-#define __syncwarp() ::kontor::inference::cuda::emulation::warp_barrier()
+#define threadIdx (::kontor::gpu::emulation::place().thread)
+#define blockIdx (::kontor::gpu::emulation::place().block)
+#define blockDim (::kontor::gpu::emulation::place().block_size)
+#define gridDim (::kontor::gpu::emulation::place().grid)
+#define __syncthreads() ::kontor::gpu::emulation::block_barrier()
+#define __syncwarp() ::kontor::gpu::emulation::warp_barrier()
 
 inline float __shfl_xor_sync(unsigned, float value, int mask) {
-  namespace e = kontor::inference::cuda::emulation;
+  namespace e = kontor::gpu::emulation;
   return e::exchange_float(value, e::lane() ^ static_cast<unsigned>(mask));
 }
 inline float __shfl_sync(unsigned, float value, int lane) {
-  return kontor::inference::cuda::emulation::exchange_float(value, static_cast<unsigned>(lane));
+  return kontor::gpu::emulation::exchange_float(value, static_cast<unsigned>(lane));
 }
 inline int __shfl_xor_sync(unsigned, int value, int mask) {
-  namespace e = kontor::inference::cuda::emulation;
+  namespace e = kontor::gpu::emulation;
   return static_cast<int>(e::exchange(static_cast<std::uint32_t>(value), e::lane() ^ static_cast<unsigned>(mask)));
 }
 inline double __shfl_xor_sync(unsigned, double value, int mask) {
-  namespace e = kontor::inference::cuda::emulation;
+  namespace e = kontor::gpu::emulation;
   const auto bits = __builtin_bit_cast(std::uint64_t, value);
   const unsigned from = e::lane() ^ static_cast<unsigned>(mask);
   const std::uint64_t low = e::exchange(static_cast<std::uint32_t>(bits), from), high = e::exchange(static_cast<std::uint32_t>(bits >> 32), from);

@@ -1,9 +1,9 @@
 #pragma once
 // Sums and maxima over the lanes of a warp, in an order that does not depend on anything else.
 
-#include "inference/cuda/portable.hpp"
+#include "base/cuda/portable.hpp"
 
-namespace kontor::inference::cuda {
+namespace kontor::gpu {
 
 inline constexpr int kWarp = 32;
 
@@ -33,18 +33,6 @@ __device__ inline float multiply_rounded(float a, float b) {
 #endif
 }
 
-/// e^(x - top) for x <= top, as inference/sampler.cpp computes it, bit for bit.
-__device__ inline float fast_exp(float x, float top) {
-  const float below = add_rounded(x, -top), z = below > -80.0f ? below : -80.0f;
-  const float y = multiply_rounded(z, 1.44269504f), rounded = add_rounded(add_rounded(y, 12582912.0f), -12582912.0f);
-  const float r = multiply_rounded(add_rounded(y, -rounded), 0.69314718f);
-  float p = 1.0f / 120;
-  const float coefficients[] = {1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
-#pragma unroll
-  for (const float c : coefficients) p = add_rounded(c, multiply_rounded(r, p));
-  return multiply_rounded(p, __builtin_bit_cast(float, (static_cast<std::int32_t>(rounded) + 127) << 23));
-}
-
 /// Over a block of up to 1024 threads; every thread gets the sum.
 __device__ inline float block_sum(float value) {
   __shared__ float parts[kWarp];
@@ -72,4 +60,4 @@ __device__ inline float block_max(float value) {
   return most;
 }
 
-}  // namespace kontor::inference::cuda
+}  // namespace kontor::gpu
