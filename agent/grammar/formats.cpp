@@ -15,12 +15,25 @@ std::string with(std::string text, const std::map<std::string, std::string>& nam
   return text;
 }
 
+std::string two_digits(int value) { return {static_cast<char>('0' + value / 10), static_cast<char>('0' + value % 10)}; }
+
+/// A leap second ends a day of UTC, so away from there it has one minute of the day for each offset. Offsets are whole
+/// quarters of an hour, as all in use are.
+std::string leap_seconds() {
+  constexpr int kDay = 24 * 60;
+  const auto clock = [](int minutes) { return two_digits(minutes / 60) + ":" + two_digits(minutes % 60); };
+  std::string out = "23:59:60(?:\\.[0-9]{1,18})?[Zz]";
+  for (int offset = 0; offset < kDay; offset += 15)
+    out += "|" + clock((offset + kDay - 1) % kDay) + ":60(?:\\.[0-9]{1,3})?(?:\\+" + clock(offset) + "|-" + clock((kDay - offset) % kDay) + ")";
+  return out;
+}
+
 std::map<std::string, std::string> make() {
   const std::string month31 = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])", month30 = "(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)";
   const std::string leap = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29";
   const std::string date = "[0-9]{4}-(?:" + month31 + "|" + month30 + "|02-(?:0[1-9]|1[0-9]|2[0-8]))|" + leap;
   const std::string hour = "[01][0-9]|2[0-3]";
-  const std::string time = with("(?:<hour>:[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,18})?(?:[Zz]|[+-]<hour>:[0-5][0-9])|23:59:60(?:\\.[0-9]{1,18})?[Zz])", {{"hour", hour}});
+  const std::string time = with("(?:<hour>:[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,18})?(?:[Zz]|[+-]<hour>:[0-5][0-9])|<leap>)", {{"hour", hour}, {"leap", leap_seconds()}});
   const std::string ipv4 = with("<o>\\.<o>\\.<o>\\.<o>", {{"o", "25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9]"}});
   const std::string ipv6 = with(
       "(?:<h>:){7}<h>|(?:<h>:){1,7}:|(?:<h>:){1,6}:<h>|(?:<h>:){1,5}(?::<h>){1,2}|(?:<h>:){1,4}(?::<h>){1,3}|(?:<h>:){1,3}(?::<h>){1,4}|"

@@ -84,34 +84,38 @@ void measure_masks(const Tokenizer& tokenizer, const std::vector<ToolSchema>& to
   auto start = now();
   const auto trie = std::make_shared<const TokenTrie>(tokenizer);
   std::printf("vocabulary %zu tokens, trie in %.1f ms (once, when a model is loaded)\n", tokenizer.size(), microseconds(start) / 1000);
-  std::vector<double> compile, first, cold, warm, accepted;
+  std::vector<double> compile, first, ready, cold, warm, ending, accepted;
   std::size_t forced = 0, sampled = 0;
   for (std::size_t i = 0; i < tools.size(); ++i) {
     start = now();
     const auto program = compile_output(request_for({tools[i]}, false), tokenizer, trie);
     compile.push_back(microseconds(start) / 1000);
     if (!program) std::fprintf(stderr, "%s\n", program.error().describe().c_str()), std::exit(1);
-    for (int round = 0; round < 4; ++round) {
+    for (int round = 0; round < 6; ++round) {
       ConstraintOptions options;
       options.think_tokens = 8;
       start = now();
       GrammarConstraint constraint(*program, options);
+      // The last two have just room enough: all of it is winding down.
+      const bool short_of_room = round >= 4;
+      if (short_of_room && !constraint.limit(constraint.shortest() + 16)) continue;
       if (round == 0) {
         (void)constraint.mask();
         first.push_back(microseconds(start) / 1000);
+        ready.push_back(compile.back() + first.back());
       }
       std::size_t count = 0;
       for (std::uint64_t step = 0; !constraint.finished() && step < 1500; ++step) {
-        const auto ready = constraint.forced();
-        if (!ready.empty()) {
-          const std::vector<TokenId> ids(ready.begin(), ready.end());
+        const auto given = constraint.forced();
+        if (!given.empty()) {
+          const std::vector<TokenId> ids(given.begin(), given.end());
           for (const TokenId id : ids) (void)constraint.accept(id);
           forced += ids.size();
           continue;
         }
         start = now();
         const auto mask = constraint.mask();
-        (round == 0 ? cold : warm).push_back(microseconds(start));
+        (short_of_room ? ending : round == 0 ? cold : warm).push_back(microseconds(start));
         // Long strings end after a while, as they do with a model that has something to say.
         TokenId id = draw(mask, i * 10 + static_cast<std::uint64_t>(round), step);
         const auto quote = tokenizer.find("\"");
@@ -132,7 +136,9 @@ void measure_masks(const Tokenizer& tokenizer, const std::vector<ToolSchema>& to
   row("mask, all", all);
   row("mask, first turn of a tool", cold);
   row("mask, later turns", warm);
+  row("mask, room runs out", ending);
   row("accept", accepted);
+  std::printf("grammar and first mask of a tool: p50 %.2f ms, p99 %.2f ms, max %.2f ms\n", percentile(ready, 0.5), percentile(ready, 0.99), percentile(ready, 1));
   std::printf("forced %zu of %zu tokens (%.1f %%)\n", forced, forced + sampled, 100.0 * static_cast<double>(forced) / static_cast<double>(forced + sampled));
 }
 
@@ -195,7 +201,7 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
   if (!engine) return std::fprintf(stderr, "random model: %s\n", engine.error().describe().c_str()), 2;
   LocalModel model(*engine);
   OutputGrammars grammars;
-  std::size_t made = 0, parsed_right = 0, valid = 0, turns = 0, cut = 0;
+  std::size_t made = 0, parsed_right = 0, valid = 0, turns = 0, cut = 0, wound_down = 0;
   std::int64_t generated = 0, forced = 0;
   const auto start = now();
   for (; made < calls; ++turns) {
@@ -208,8 +214,10 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
     GenerateRequest generate;
     generate.prompt.push_back({"<｜User｜>" + tool.name + "<｜Assistant｜><think>\n", true, {}});
     generate.sampling.temperature = 1, generate.sampling.top_p = 1, generate.sampling.seed = turns;
-    generate.max_tokens = 20'000;
-    generate.constraint = std::make_shared<GrammarConstraint>(*program, constraint);
+    generate.max_tokens = 1500;
+    const auto rules = std::make_shared<GrammarConstraint>(*program, constraint);
+    if (const auto room = rules->limit(generate.max_tokens); !room) return std::fprintf(stderr, "%s: %s\n", tool.name.c_str(), room.error().describe().c_str()), 1;
+    generate.constraint = rules;
     ParserOptions parse;
     parse.format = request.parser_format, parse.prefill = request.prefill, parse.mode = ParseMode::strict, parse.markers = MarkerPolicy::token;
     parse.tools.emplace(1, tool.name);
@@ -218,6 +226,7 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
     if (!generation) return std::fprintf(stderr, "%s\n", generation.error().describe().c_str()), 1;
     generated += generation->usage.generated, forced += generation->usage.forced;
     cut += generation->stop_reason != StopReason::end_of_turn;
+    wound_down += rules->wound_down();
     const auto result = parser.finish(generation->stop_reason == StopReason::length ? Finish::length : Finish::stop);
     made += std::max<std::size_t>(result.calls.size(), 1);
     if (!result.errors.empty() || result.calls.empty()) {
@@ -228,7 +237,7 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
     const auto schema = tools::Schema::compile(tool.parameters);
     for (const auto& call : result.calls) valid += schema->validate(call.arguments).empty();
   }
-  std::printf("%zu calls in %zu turns over %zu tools by a model with random weights: %zu parse strictly, %zu validate; %zu turns cut\n", made, turns, tools.size(), parsed_right, valid, cut);
+  std::printf("%zu calls in %zu turns over %zu tools by a model with random weights: %zu parse strictly, %zu validate; %zu turns wound down at their limit, %zu cut\n", made, turns, tools.size(), parsed_right, valid, wound_down, cut);
   std::printf("%lld tokens sampled, %lld forced, %.0f tokens/s\n", static_cast<long long>(generated), static_cast<long long>(forced),
               static_cast<double>(generated + forced) / (microseconds(start) / 1e6));
   return parsed_right == made && valid == made ? 0 : 1;

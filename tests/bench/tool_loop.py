@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""tool_loop.py ENGINE_BENCH MODEL.gguf [-t 2] [-s 10] [-r 3]
+"""tool_loop.py ENGINE_BENCH MODEL.gguf [-t 2] [-s 10] [-r 3] [--server LLAMA_SERVER]
 
 A tool loop of an agent that thinks: opening prompt of 600 tokens; each step writes 40, of which 30 are thoughts that the
 next prompt no longer has, then 150 of a tool's result follow. Kontor in the process against an HTTP server over
 llama.cpp (peer_server.mjs) that keeps its context between requests and is handed token ids, so that it never loses its
-cache to a text that is cut into other tokens. Same file, same threads, alternating runs; loading is not measured."""
-import argparse, http.client, json, os, statistics, subprocess, sys, time
+cache to a text that is cut into other tokens. With --server it is that llama-server (llama.cpp or a fork of it), with its
+prompt cache on. Same file, same threads, alternating runs; loading is not measured."""
+import argparse, http.client, json, os, socket, statistics, subprocess, sys, time
 
 OPENING, THOUGHTS, CALL, RESULT = 600, 30, 10, 150
 
@@ -16,27 +17,84 @@ def kontor(a):
     return row["seconds"], row["computed"]
 
 
+def draws():
+    state = 1
+
+    def draw(n):
+        nonlocal state
+        ids = []
+        for _ in range(n):
+            state = (state * 1103515245 + 12345) % 2147483648
+            ids.append(100 + state % 149000)
+        return ids
+    return draw
+
+
+def ask(connection, path, body):
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        sys.exit(f"the server answers {answer.status}: {text[:300]!r}")
+    return json.loads(text)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_loaded(server, port, seconds=300):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    sys.exit("the server does not start; try it by hand with the same file")
+
+
+def server_peer(a):
+    port = free_port()
+    server = subprocess.Popen([a.server, "-m", a.model, "-t", str(a.t), "-tb", str(a.t), "-c", "4096", "-np", "1", "--host", "127.0.0.1", "--port", str(port)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until_loaded(server, port)
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        draw = draws()
+        prompt, evaluated = draw(OPENING), []
+        start = time.monotonic()
+        for _ in range(a.s):
+            answer = ask(connection, "/completion", {"prompt": prompt, "n_predict": THOUGHTS + CALL, "temperature": 0, "ignore_eos": True, "cache_prompt": True})
+            if answer["timings"]["predicted_n"] != THOUGHTS + CALL:
+                sys.exit(f"the server wrote {answer['timings']['predicted_n']} tokens, not {THOUGHTS + CALL}")
+            evaluated.append(answer["timings"]["prompt_n"])
+            # The thoughts are gone, so what stands behind them is computed again, whichever tokens it is.
+            prompt = prompt + draw(CALL) + draw(RESULT)
+        return time.monotonic() - start, evaluated
+    finally:
+        server.kill()
+        server.wait()
+
+
 def peer(a):
+    if a.server:
+        return server_peer(a)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_server.mjs")
     server = subprocess.Popen(["node", script, a.model, str(a.t), "4096"], stdout=subprocess.PIPE, text=True)
     try:
         port = int(server.stdout.readline())
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        state = 1
-
-        def draw(n):
-            nonlocal state
-            ids = []
-            for _ in range(n):
-                state = (state * 1103515245 + 12345) % 2147483648
-                ids.append(100 + state % 149000)
-            return ids
-
+        draw = draws()
         prompt, evaluated = draw(OPENING), []
         start = time.monotonic()
         for _ in range(a.s):
-            connection.request("POST", "/", json.dumps({"tokens": prompt, "count": THOUGHTS + CALL}))
-            answer = json.loads(connection.getresponse().read())
+            answer = ask(connection, "/", {"tokens": prompt, "count": THOUGHTS + CALL})
             evaluated.append(answer["evaluated"])
             prompt = prompt + answer["tokens"][THOUGHTS:] + draw(RESULT)
         return time.monotonic() - start, evaluated
@@ -51,6 +109,7 @@ def main():
     parser.add_argument("model")
     for flag, default in (("-t", 2), ("-s", 10), ("-r", 3)):
         parser.add_argument(flag, type=int, default=default)
+    parser.add_argument("--server", help="a llama-server to start as the peer")
     a = parser.parse_args()
     ours, theirs = [], []
     for _ in range(a.r):
@@ -59,9 +118,10 @@ def main():
         seconds, evaluated = peer(a)
         theirs.append(seconds)
     print(f"{os.path.basename(a.model)}, {a.t} threads, {a.s} steps, {a.r} alternating runs; medians")
-    print(f"  kontor    {statistics.median(ours):7.2f} s  ({min(ours):.2f}..{max(ours):.2f})  prompt tokens computed: {computed}")
-    print(f"  llama.cpp {statistics.median(theirs):7.2f} s  ({min(theirs):.2f}..{max(theirs):.2f})  prompt tokens computed: {evaluated}")
-    print(f"  ratio     {statistics.median(ours) / statistics.median(theirs):7.2f}")
+    print(f"  {'kontor':<12} {statistics.median(ours):7.2f} s  ({min(ours):.2f}..{max(ours):.2f})  prompt tokens computed: {computed}")
+    name = os.path.basename(a.server) if a.server else "llama.cpp"
+    print(f"  {name:<12} {statistics.median(theirs):7.2f} s  ({min(theirs):.2f}..{max(theirs):.2f})  prompt tokens computed: {evaluated}")
+    print(f"  {'ratio':<12} {statistics.median(ours) / statistics.median(theirs):7.2f}")
     return 0
 
 
