@@ -256,7 +256,7 @@ class Execution {
     restore_model(name, **opened);
     const auto& info = (*opened)->info();
     context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
-                                           {"device", info.device}, {"parameters", info.parameters},
+                                           {"device", info.device}, {"parameters", info.parameters}, {"constrained", (*opened)->tokenizer() != nullptr},
                                            {"seconds", static_cast<double>(world_.clock->steady_ns() - began) / 1e9}});
     return opened;
   }
@@ -462,6 +462,7 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
     report.tokens += again.usage.generated + again.usage.forced;
     auto differs = difference(place, before, again, model);
     if (!differs) ++report.same;
+    if (!model.is_reproducible()) ++report.unpromised;
     if (world.sink) world.sink({"turn_verified", place, Json{{"same", !differs}, {"tokens", again.done.tokens.size()}}});
     if (differs && !report.first) report.first = std::move(differs);
   };

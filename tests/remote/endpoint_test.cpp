@@ -155,6 +155,11 @@ TEST_CASE("the bound of a prompt shrinks with what the server has counted", "[re
   request.prompt.push_back({"0123456789", false, {}});
   CHECK((*model)->prompt_bound(request) >= 40);
   CHECK((*model)->prompt_bound(request) < 55);
+  // A prompt that begins as a known one has no more tokens in front than all of that.
+  GenerateRequest other = hello();
+  other.prompt[2].text += std::string(200, 'x');
+  request.prompt[2].text += std::string(100, 'y');
+  CHECK((*model)->prompt_bound(other) <= 30 + 8 + 200 + 1);
   request.prompt.front().text = "<｜User｜>other";
   CHECK((*model)->prompt_bound(request) == static_cast<std::int64_t>(remote::server_text(request).size()) + 1);
 }
