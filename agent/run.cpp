@@ -228,17 +228,6 @@ class Execution {
     context_.emit("model_state", "", loaded ? Json{{"model", name}, {"restored", true}} : Json{{"model", name}, {"error", loaded.error().message}});
   }
 
-  Result<void> give_key(ModelSpec& model) const {
-    if (model.api_key_secret.empty()) return {};
-    const auto value = context_.secrets.find(model.api_key_secret);
-    if (value != context_.secrets.end() && !value->second.empty()) {
-      model.api_key = value->second;
-      return {};
-    }
-    const auto secret = std::find_if(spec_.secrets.begin(), spec_.secrets.end(), [&](const SecretSpec& candidate) { return candidate.name == model.api_key_secret; });
-    return fail(Errc::not_found, "model '" + model.name + "': its api_key, the secret " + model.api_key_secret + (secret == spec_.secrets.end() ? "" : " (" + secret->from + ")") + ", is not there", "secret");
-  }
-
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
     ModelSpec model;
     if (name == kOverrideModel) {
@@ -249,7 +238,7 @@ class Execution {
       if (found == spec_.models.end()) return fail(Errc::not_found, "there is no model '" + name + "'");
       model = *found;
     }
-    if (auto given = give_key(model); !given) return given.error();
+    if (auto given = give_key(model, spec_, context_.secrets); !given) return given.error();
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();

@@ -92,6 +92,8 @@ TEST_CASE("the example's model behind an endpoint: run, approve, resume, replay"
   CHECK(example.run({"check", (example.folder / "agent.yaml").string()}, false) == 0);
   CHECK(example.run({"explain", (example.folder / "agent.yaml").string()}, false) == 0);
   CHECK(example.output().find("api_key: \"secret:server\"") != std::string::npos);
+  CHECK(example.run({"doctor", (example.folder / "agent.yaml").string(), "--airgap"}, false) == 0);
+  CHECK(example.output().find("+ endpoint    model 'pocket' at " + server.url("/v1") + ": " + kName + ", prompts of r1-0528\n") != std::string::npos);
   const int parked = example.run({"run", example.folder.string(), "--airgap"});
   INFO(example.output());
   REQUIRE(parked == 3);
@@ -111,6 +113,8 @@ TEST_CASE("a wrong key and a server that is gone end a run with what is wrong, a
   HttpServer server([&](const std::string& request) { return tape(request); });
   const Example example(server.url("/v1"));
   example.write("server.key", "wrong");
+  CHECK(example.run({"doctor", (example.folder / "agent.yaml").string()}, false) == 0);
+  CHECK(example.output().find("- endpoint    model 'pocket': " + server.url("/v1") + "/models answers 401: no such key") != std::string::npos);
   CHECK(example.run({"run", example.folder.string()}) == 5);
   CHECK(example.output().find("/v1/models answers 401: no such key; it wants the right key") != std::string::npos);
   std::filesystem::remove(example.folder / "server.key");

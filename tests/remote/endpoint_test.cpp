@@ -333,3 +333,29 @@ TEST_CASE("a prompt that fits with less room behind it is sent with less", "[rem
   CHECK(asked == std::vector<int>{4096, 2048, 1024, 512});
   CHECK(error_of(json_reply(Json{{"error", {{"message", "exceeds the available context size"}}}}, "400 Bad Request")).kind == "context_full");
 }
+
+TEST_CASE("several turns at the same time do not mix", "[remote]") {
+  HttpServer server([](const std::string& request) {
+    if (opens(request)) return opening(request);
+    const std::string prompt = body_of(request).at("prompt").get<std::string>();
+    const std::string asked = prompt.substr(prompt.find("Hi ") + 3, 2);
+    return kStreamHead + token(asked) + token("!") + finish(static_cast<int>(prompt.size() / 4));
+  });
+  auto model = open_fast(server);
+  REQUIRE(model.has_value());
+  std::atomic<int> right{0};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 8; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int turn = 0; turn < 5; ++turn) {
+        const std::string asked = std::to_string(thread) + std::to_string(turn);
+        GenerateRequest request = hello();
+        request.prompt[1].text = "Hi " + asked;
+        const auto generated = (*model)->generate(request, kAll);
+        right += generated && generated->text == asked + "!" && (*model)->prompt_bound(request) > 0;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(right == 40);
+}
