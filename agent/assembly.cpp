@@ -203,6 +203,17 @@ Result<std::map<std::string, std::string>> load_secrets(const Spec& spec) {
   return values;
 }
 
+Result<void> give_key(ModelSpec& model, const Spec& spec, const std::map<std::string, std::string>& secrets) {
+  if (model.api_key_secret.empty()) return {};
+  if (const auto value = secrets.find(model.api_key_secret); value != secrets.end() && !value->second.empty()) {
+    model.api_key = value->second;
+    return {};
+  }
+  const auto secret = std::find_if(spec.secrets.begin(), spec.secrets.end(), [&](const SecretSpec& candidate) { return candidate.name == model.api_key_secret; });
+  const std::string from = secret == spec.secrets.end() ? "" : " (" + secret->from + ")";
+  return fail(Errc::not_found, "model '" + model.name + "': its api_key, the secret " + model.api_key_secret + from + ", is not there", "secret");
+}
+
 tools::Policy build_policy(const Spec& spec, const Json& inputs, std::shared_ptr<std::map<std::string, double>> confidence) {
   tools::Policy policy;
   policy.deny = spec.policy.deny;

@@ -38,6 +38,9 @@ Result<Json> procedure_inputs(const ProcedureSpec& procedure, const Json& with);
 /// Values of `secrets:` from the environment or from files beside the agent file. Errors: not_found.
 Result<std::map<std::string, std::string>> load_secrets(const Spec& spec);
 
+/// Fills `model.api_key` in where the model has one; for the copy it is opened with. Errors: not_found (kind secret).
+Result<void> give_key(ModelSpec& model, const Spec& spec, const std::map<std::string, std::string>& secrets);
+
 /// `inputs` must outlive the policy.
 tools::Policy build_policy(const Spec& spec, const Json& inputs, std::shared_ptr<std::map<std::string, double>> confidence);
 

@@ -229,17 +229,6 @@ class Execution {
     context_.emit("model_state", "", loaded ? Json{{"model", name}, {"restored", true}} : Json{{"model", name}, {"error", loaded.error().message}});
   }
 
-  Result<void> give_key(ModelSpec& model) const {
-    if (model.api_key_secret.empty()) return {};
-    const auto value = context_.secrets.find(model.api_key_secret);
-    if (value != context_.secrets.end() && !value->second.empty()) {
-      model.api_key = value->second;
-      return {};
-    }
-    const auto secret = std::find_if(spec_.secrets.begin(), spec_.secrets.end(), [&](const SecretSpec& candidate) { return candidate.name == model.api_key_secret; });
-    return fail(Errc::not_found, "model '" + model.name + "': its api_key, the secret " + model.api_key_secret + (secret == spec_.secrets.end() ? "" : " (" + secret->from + ")") + ", is not there", "secret");
-  }
-
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
     ModelSpec model;
     if (name == kOverrideModel) {
@@ -250,14 +239,14 @@ class Execution {
       if (found == spec_.models.end()) return fail(Errc::not_found, "there is no model '" + name + "'");
       model = *found;
     }
-    if (auto given = give_key(model); !given) return given.error();
+    if (auto given = give_key(model, spec_, context_.secrets); !given) return given.error();
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();
     restore_model(name, **opened);
     const auto& info = (*opened)->info();
     context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
-                                           {"device", info.device}, {"parameters", info.parameters},
+                                           {"device", info.device}, {"parameters", info.parameters}, {"constrained", (*opened)->tokenizer() != nullptr},
                                            {"seconds", static_cast<double>(world_.clock->steady_ns() - began) / 1e9}});
     return opened;
   }
@@ -463,6 +452,7 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
     report.tokens += again.usage.generated + again.usage.forced;
     auto differs = difference(place, before, again, model);
     if (!differs) ++report.same;
+    if (!model.is_reproducible()) ++report.unpromised;
     if (world.sink) world.sink({"turn_verified", place, Json{{"same", !differs}, {"tokens", again.done.tokens.size()}}});
     if (differs && !report.first) report.first = std::move(differs);
   };

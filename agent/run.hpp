@@ -69,6 +69,7 @@ struct VerifyReport {
   std::string id;
   std::size_t turns = 0, same = 0;            ///< Turns that were generated again, and those that came out as recorded.
   std::int64_t tokens = 0;                    ///< Of all turns that were generated again.
+  std::size_t unpromised = 0;                 ///< Turns of models that do not promise the same text (endpoints).
   bool complete = true;                       ///< False: the walk ended before the end of the journal's turns.
   std::string note;                           ///< Why it ended, when not complete.
   struct Difference {

@@ -1,6 +1,10 @@
-// `kontor doctor`: what this machine offers, what is missing, and how to get it.
+// `kontor doctor`: what this machine offers, what is missing, and how to get it; with an agent file also whether the
+// servers of its models answer.
 
+#include "agent/assembly.hpp"
 #include "agent/cli/command.hpp"
+#include "agent/cli/run_support.hpp"
+#include "agent/endpoint/endpoint.hpp"
 #include "base/json.hpp"
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/cpu/cores.hpp"
@@ -15,6 +19,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -122,8 +127,35 @@ Finding huge_pages() {
           ok ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
-int report(bool json) {
-  const std::vector<Finding> findings = {cpu(), memory(), bandwidth(), gpu(), huge_pages(), energy(), landlock(), seccomp()};
+Finding endpoint(ModelSpec model, const Spec& spec, const std::map<std::string, std::string>& secrets, bool airgap) {
+  if (auto given = give_key(model, spec, secrets); !given) return {"endpoint", false, given.error().message, "set the secret"};
+  const auto opened = open_endpoint_model(model, airgap);
+  if (!opened) return {"endpoint", false, "model '" + model.name + "': " + opened.error().message, "see docs/endpoints.md"};
+  const auto& info = (*opened)->info();
+  return {"endpoint", true, "model '" + model.name + "' at " + model.endpoint + ": " + model.endpoint_model + ", prompts of " + info.dialect +
+                                (info.context > 0 ? ", context of " + std::to_string(info.context) : std::string()), {}};
+}
+
+struct Options {
+  std::string file;
+  bool airgap = false, json = false;
+};
+
+int report(const Options& options) {
+  std::vector<Finding> findings;
+  if (!options.file.empty()) {
+    const auto file = find_agent_file(options.file);
+    if (!file) return report_error(file.error());
+    const auto spec = read_spec(*file);
+    if (!spec) return kUsage;
+    auto secrets = load_secrets(*spec);
+    if (!secrets) return report_error(secrets.error());
+    for (const auto& model : spec->models) {
+      if (!model.endpoint.empty()) findings.push_back(endpoint(model, *spec, *secrets, options.airgap));
+    }
+  }
+  for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, landlock, seccomp}) findings.push_back(find());
+  const bool json = options.json;
   if (json) {
     Json document = Json::object();
     document["version"] = KONTOR_VERSION;
@@ -145,9 +177,11 @@ int report(bool json) {
 
 const Verb verb{"doctor", "What this machine offers: devices, CPU features, energy counters, sandbox",
                 [](CLI::App& app) -> Action {
-                  auto json = std::make_shared<bool>(false);
-                  app.add_flag("--json", *json, "Print one JSON document");
-                  return [json] { return report(*json); };
+                  auto options = std::make_shared<Options>();
+                  app.add_option("FILE", options->file, "An agent file: do the servers of its models answer?");
+                  app.add_flag("--airgap", options->airgap, "Reach nothing outside of this machine");
+                  app.add_flag("--json", options->json, "Print one JSON document");
+                  return [options] { return report(*options); };
                 }};
 
 }  // namespace

@@ -188,12 +188,16 @@ int verify(const Options& options) {
   }
   const bool ok = report->complete && report->same == report->turns;
   if (options.json) {
-    Json value{{"id", report->id}, {"ok", ok}, {"turns", report->turns}, {"same", report->same}, {"tokens", report->tokens}, {"complete", report->complete}, {"note", report->note}};
+    Json value{{"id", report->id}, {"ok", ok}, {"turns", report->turns}, {"same", report->same}, {"tokens", report->tokens},
+               {"unpromised", report->unpromised}, {"complete", report->complete}, {"note", report->note}};
     if (const auto& first = report->first) value["first_difference"] = Json{{"place", first->place}, {"token", first->token}, {"recorded", first->recorded}, {"again", first->again}};
     print_json(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     return ok ? kDone : kFailed;
   }
   std::printf("%zu of %zu turns came out as recorded (%lld tokens)\n", report->same, report->turns, static_cast<long long>(report->tokens));
+  if (report->unpromised > 0) {
+    std::printf("%zu turns were written by a server: what it computes beside them can change its numbers, so a difference there proves nothing\n", report->unpromised);
+  }
   if (!report->complete) std::printf("not all turns were reached: %s\n", printable(report->note, 300).c_str());
   if (const auto& first = report->first) {
     std::printf("first difference: %s, token %zu\n  recorded  %s\n  again     %s\n", printable(first->place, 100).c_str(), first->token,

@@ -53,8 +53,12 @@ class LiveView final : public RunView {
       const char* how = replayed ? "  (replay)" : data.contains("resumed") ? "  (resumed)" : "";
       line(bold(printable(text_of(data, "name"), 60)) + "  run " + text_of(data, "id") + how);
     } else if (event.type == "model_loaded") {
-      line(dim("  model " + printable(text_of(data, "name"), 60) + "  " + text_of(data, "architecture") + " " + text_of(data, "quantization") + " on " + text_of(data, "device") +
-               ", loaded in " + fixed(number_of(data, "seconds") * 1000, 0) + " ms"));
+      const std::string quantization = text_of(data, "quantization");
+      const std::string kind = text_of(data, "architecture") + (quantization.empty() ? "" : " " + quantization);
+      // Tapes say what they say; a server could be expected to be held to the schemas.
+      const bool unchecked = text_of(data, "architecture") == "endpoint";
+      line(dim("  model " + printable(text_of(data, "name"), 60) + "  " + kind + " on " + printable(text_of(data, "device"), 60) + ", loaded in " +
+               fixed(number_of(data, "seconds") * 1000, 0) + " ms" + (unchecked ? "; its output is checked, not constrained" : "")));
     } else if (event.type == "item") {
       item_ = static_cast<std::size_t>(number_of(data, "index")) + 1;
       total_ = static_cast<std::size_t>(number_of(data, "total"));

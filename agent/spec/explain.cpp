@@ -142,6 +142,8 @@ class Writer {
       } else if (!known.fallback.empty()) {
         // A trigger's time zone means something only where there is a schedule.
         if (known.key == "tz" && !value["schedule"]) continue;
+        // What a server or a tape runs on is not ours to say.
+        if (known.key == "device" && (value["endpoint"] || value["replay"])) continue;
         key(indent, known.key);
         line(" " + std::string(known.fallback) + "  # default");
       } else if (known.type == ValueType::mapping && has_defaults(kontor::agent::rule(known.arg))) {

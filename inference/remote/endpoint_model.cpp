@@ -155,13 +155,14 @@ std::string EndpointModel::sent_text(const GenerateRequest& request) const {
   return text;
 }
 
-/// Most prompts are an earlier one with something behind it.
+/// Most prompts begin as an earlier one, and a part has no more tokens than the whole.
 std::int64_t EndpointModel::bound(const std::string& prompt) const {
   const auto bytes = static_cast<std::int64_t>(prompt.size()) + 1;
   std::int64_t best = bytes;
   const std::lock_guard lock(mutex_);
   for (const Known& known : known_) {
-    if (prompt.starts_with(known.prompt)) best = std::min(best, known.tokens + kSeam + bytes - static_cast<std::int64_t>(known.prompt.size()));
+    const auto common = std::mismatch(prompt.begin(), prompt.end(), known.prompt.begin(), known.prompt.end()).first - prompt.begin();
+    best = std::min(best, known.tokens + kSeam + bytes - common);
   }
   return best;
 }

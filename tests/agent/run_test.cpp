@@ -423,6 +423,11 @@ TEST_CASE("the confidence of an argument is that of its least likely token", "[a
   CHECK(confidence.at("lines.0.amount") == Approx(1.0));
   CHECK(confidence.at("lines.1.amount") == Approx(0.25));
   CHECK(confidence.at("ok") == Approx(1.0));
+  // What the source does not know is not made up.
+  ends[at("12")].second = inference::kUnknownProbability;
+  const auto partly = argument_confidence(raw, 10, ends);
+  CHECK(partly.size() == 3);
+  CHECK(!partly.contains("iban"));
 }
 
 TEST_CASE("the built-in prices are the table in configs", "[agent][ledger]") {

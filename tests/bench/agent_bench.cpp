@@ -2,7 +2,10 @@
 //   agent_bench parser       the incremental parser in chunks of 4 bytes and of 64 KiB
 //   agent_bench step STEPS   turns of a scripted model with one tool call each: planner, prompt, parser, argument check
 //                            and the call itself; no journal. Processor microseconds per step.
+//   agent_bench endpoint URL MODEL TOKENS TURNS   turns written by a server in a process of its own: connection, events,
+//                            JSON and pieces. Processor microseconds of this process per turn and per token.
 
+#include "agent/endpoint/endpoint.hpp"
 #include "agent/planner.hpp"
 #include "agent/turn.hpp"
 #include "base/json.hpp"
@@ -103,6 +106,28 @@ double step_cost(int steps) {
   return costs[costs.size() / 2];
 }
 
+Json endpoint_cost(const std::string& url, const std::string& name, int tokens, int turns) {
+  ModelSpec spec;
+  spec.endpoint = url, spec.endpoint_model = name;
+  auto model = open_endpoint_model(spec, false);
+  if (!model) std::fprintf(stderr, "%s\n", model.error().describe().c_str()), std::exit(1);
+  std::int64_t generated = 0, pieces = 0;
+  const double start = cpu_seconds();
+  for (int turn = 0; turn < turns; ++turn) {
+    inference::GenerateRequest request;
+    request.prompt = {{"<｜User｜>", true, {}}, {"Tell the story of invoice " + std::to_string(turn), false, {}}, {"<｜Assistant｜><think>\n", true, {}}};
+    request.max_tokens = tokens;
+    request.sampling.temperature = 1;
+    request.sampling.seed = static_cast<std::uint64_t>(turn);
+    const auto written = (*model)->generate(request, [&](const inference::Piece&) { return ++pieces, true; });
+    if (!written) std::fprintf(stderr, "%s\n", written.error().describe().c_str()), std::exit(1);
+    generated += written->usage.generated;
+  }
+  const double spent = (cpu_seconds() - start) * 1e6;
+  return Json{{"bench", "endpoint"}, {"turns", turns}, {"tokens", generated}, {"pieces", pieces}, {"microseconds_per_turn", spent / turns},
+              {"microseconds_per_token", spent / static_cast<double>(std::max<std::int64_t>(generated, 1))}};
+}
+
 Json parser_cost() {
   std::string text = "I look at the orders first, then at the vendors.\n</think>\n\n";
   while (text.size() < (8u << 20)) text += "The order of May 3 has 12 lines and fits the invoice; nothing else is open. ";
@@ -135,8 +160,10 @@ int main(int count, char** words) {
   } else if (what == "step" && count > 2) {
     const int steps = std::max(1, std::atoi(words[2]));
     std::printf("%s\n", Json{{"bench", "step"}, {"steps", steps}, {"microseconds_per_step", step_cost(steps)}}.dump().c_str());
+  } else if (what == "endpoint" && count > 5) {
+    std::printf("%s\n", endpoint_cost(words[2], words[3], std::max(1, std::atoi(words[4])), std::max(1, std::atoi(words[5]))).dump().c_str());
   } else {
-    std::fprintf(stderr, "usage: agent_bench parser | step STEPS\n");
+    std::fprintf(stderr, "usage: agent_bench parser | step STEPS | endpoint URL MODEL TOKENS TURNS\n");
     return 2;
   }
   return 0;

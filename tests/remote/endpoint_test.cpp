@@ -155,6 +155,11 @@ TEST_CASE("the bound of a prompt shrinks with what the server has counted", "[re
   request.prompt.push_back({"0123456789", false, {}});
   CHECK((*model)->prompt_bound(request) >= 40);
   CHECK((*model)->prompt_bound(request) < 55);
+  // A prompt that begins as a known one has no more tokens in front than all of that.
+  GenerateRequest other = hello();
+  other.prompt[2].text += std::string(200, 'x');
+  request.prompt[2].text += std::string(100, 'y');
+  CHECK((*model)->prompt_bound(other) <= 30 + 8 + 200 + 1);
   request.prompt.front().text = "<｜User｜>other";
   CHECK((*model)->prompt_bound(request) == static_cast<std::int64_t>(remote::server_text(request).size()) + 1);
 }
@@ -327,4 +332,30 @@ TEST_CASE("a prompt that fits with less room behind it is sent with less", "[rem
   REQUIRE((*model)->generate(request, kAll).has_value());
   CHECK(asked == std::vector<int>{4096, 2048, 1024, 512});
   CHECK(error_of(json_reply(Json{{"error", {{"message", "exceeds the available context size"}}}}, "400 Bad Request")).kind == "context_full");
+}
+
+TEST_CASE("several turns at the same time do not mix", "[remote]") {
+  HttpServer server([](const std::string& request) {
+    if (opens(request)) return opening(request);
+    const std::string prompt = body_of(request).at("prompt").get<std::string>();
+    const std::string asked = prompt.substr(prompt.find("Hi ") + 3, 2);
+    return kStreamHead + token(asked) + token("!") + finish(static_cast<int>(prompt.size() / 4));
+  });
+  auto model = open_fast(server);
+  REQUIRE(model.has_value());
+  std::atomic<int> right{0};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 8; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int turn = 0; turn < 5; ++turn) {
+        const std::string asked = std::to_string(thread) + std::to_string(turn);
+        GenerateRequest request = hello();
+        request.prompt[1].text = "Hi " + asked;
+        const auto generated = (*model)->generate(request, kAll);
+        right += generated && generated->text == asked + "!" && (*model)->prompt_bound(request) > 0;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(right == 40);
 }
