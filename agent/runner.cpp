@@ -314,7 +314,7 @@ class AgentRun {
     gate.arguments = call.arguments;
     gate.labels = labels_;
     if (early_) gate.running = early_->take(index, call.name, call.arguments);
-    if (task_.deadline_ns > 0) gate.timeout_ms = std::max<std::int64_t>(1, (task_.deadline_ns - run_.clock->steady_ns()) / 1'000'000);
+    gate.deadline_ns = task_.deadline_ns;
     if (index < last_turn_.confidence.size()) gate.confidence = last_turn_.confidence[index];
     auto result = call_through_gate(run_, gate);
     if (!result) return result.error();

@@ -33,7 +33,7 @@ ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
     std::lock_guard guard(self->mutex_);  // The waiter is either before its check or asleep, never between.
     self->changed_.notify_all();
   });
-  const auto deadline = began_ + std::chrono::milliseconds(timeout_ms);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, deadline, [&] { return done_ || stop_.stop_requested(); });
   if (done_) return result_;

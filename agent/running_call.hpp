@@ -19,9 +19,12 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   /// `context.stop` is replaced by the call's own.
   static std::shared_ptr<RunningCall> start(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context);
 
-  /// Waits for the end, within the time from the start of the call and as long as the run is not stopped. Gives the baton
+  /// Waits for the end, at most this long from now and as long as the run is not stopped. Gives the baton
   /// away meanwhile. A call without an answer is an error result of kind timeout or cancelled.
   tools::ToolResult wait(RunContext& run, std::int64_t timeout_ms);
+
+  /// Since it began.
+  std::int64_t age_ms() const { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began_).count(); }
 
   /// Asks it to stop; what it still returns is not used.
   void stop() { stop_.request_stop(); }

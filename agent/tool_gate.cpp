@@ -139,10 +139,11 @@ class Gate {
     } else if (!run_.log) {
       return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
     }
-    std::int64_t limit = spec.timeout_ms > 0 ? spec.timeout_ms : 30'000;
-    if (call_.timeout_ms > 0) limit = std::min(limit, call_.timeout_ms);
-    if (const auto left = run_.budget.seconds_left(run_.ledger)) limit = std::min(limit, std::max<std::int64_t>(1, static_cast<std::int64_t>(*left * 1000)));
     const auto running = call_.running && spec.effect == Effect::none ? call_.running : RunningCall::start(run_, call_.tool, with_secrets(run_, call_), context());
+    std::int64_t limit = std::max<std::int64_t>(1, (spec.timeout_ms > 0 ? spec.timeout_ms : 30'000) - running->age_ms());
+    // Rounded up: when the call has ended for its step's time, that time is over.
+    if (call_.deadline_ns > 0) limit = std::min(limit, std::max<std::int64_t>(1, (call_.deadline_ns - run_.clock->steady_ns() + 999'999) / 1'000'000));
+    if (const auto left = run_.budget.seconds_left(run_.ledger)) limit = std::min(limit, std::max<std::int64_t>(1, static_cast<std::int64_t>(*left * 1000)));
     ToolResult result = running->wait(run_, limit);
     executed_ = true;
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));

@@ -20,7 +20,7 @@ struct GateCall {
   tools::Labels labels;                      ///< Of everything that had influence on tool or arguments.
   std::vector<std::string> secret_pointers;  ///< JSON pointers of arguments whose author wrote {{secret:NAME}}.
   std::map<std::string, double> confidence;  ///< By dotted argument path, where the model's probabilities are known.
-  std::int64_t timeout_ms = 0;               ///< Tightens the tool's own limit; 0: only that.
+  std::int64_t deadline_ns = 0;              ///< steady_ns at which the time of the step is over; 0: only the tool's own limit.
   std::shared_ptr<RunningCall> running;      ///< The same call, where it began while the model was still writing.
 };
 

@@ -208,7 +208,7 @@ class Walker {
     call.arguments = std::move(*arguments);
     if (call.arguments.is_null()) call.arguments = Json::object();
     call.labels = scope_.labels_of(step.with);
-    if (deadline_ns_ > 0) call.timeout_ms = std::max<std::int64_t>(1, (deadline_ns_ - run_.clock->steady_ns()) / 1'000'000);
+    call.deadline_ns = deadline_ns_;
     find_handles(step.with, "", call.secret_pointers);
     auto result = call_through_gate(run_, call);
     if (!result) return result.error();
