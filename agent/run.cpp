@@ -31,7 +31,7 @@ std::string text_of(const Json& data, const char* key) {
 
 Json options_to_json(const RunOptions& options, std::uint64_t seed) {
   return Json{{"task", options.task}, {"model_path", options.model_path}, {"model_name", options.model_name}, {"device", options.device},
-              {"threads", options.threads}, {"seed", seed}, {"airgap", options.airgap}, {"shadow_folder", options.shadow_folder}};
+              {"threads", options.threads}, {"seed", seed}, {"airgap", options.airgap}, {"shadow_folder", options.shadow_folder}, {"untrusted_inputs", options.untrusted_inputs}};
 }
 
 RunOptions options_from_json(const Json& data) {
@@ -44,6 +44,7 @@ RunOptions options_from_json(const Json& data) {
   if (data.contains("threads") && data.at("threads").is_number_integer()) options.threads = data.at("threads").get<int>();
   if (data.contains("seed") && data.at("seed").is_number_integer()) options.seed = data.at("seed").get<std::uint64_t>();
   options.airgap = data.contains("airgap") && data.at("airgap") == Json(true);
+  options.untrusted_inputs = data.contains("untrusted_inputs") && data.at("untrusted_inputs") == Json(true);
   return options;
 }
 
@@ -83,6 +84,7 @@ class Execution {
       : journal_(journal), spec_(spec), options_(std::move(options)), world_(world), models_([this](const std::string& name) { return open_model(name); }) {
     context_.spec = &spec_;
     context_.inputs = inputs;
+    context_.input_labels.untrusted = options_.untrusted_inputs;
     context_.sink = world_.sink;
     context_.clock = world_.clock;
     context_.timers_park = world_.timers_park;
@@ -342,6 +344,7 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
                                  {"options", options_to_json(options, *options.seed)}});
   if (!log) return log.error();
   execution.attach(&*log, log->id(), History());
+  if (world.created) world.created(log->id());
   if (world.sink) world.sink({"run_started", "", Json{{"id", log->id()}, {"name", spec.name}, {"file", file}, {"inputs", inputs}}});
   return execution.go();
 }

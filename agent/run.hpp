@@ -21,6 +21,7 @@ struct RunOptions {
   std::optional<std::uint64_t> seed;
   bool airgap = false;
   std::string shadow_folder;                  ///< Redirects everything written (eval).
+  bool untrusted_inputs = false;              ///< The inputs came from outside (a webhook).
 };
 
 /// How a model file is opened; `spec.path`, `spec.endpoint` or `spec.replay` says which. `played`: turns a resumed run
@@ -33,6 +34,8 @@ struct RunWorld {
   ToolMaker make_tools;
   ModelOpener open_model;
   EventSink sink;
+  /// A new run is durable and has its id, and begins to work when this returns.
+  std::function<void(const std::string& id)> created;
   std::function<ApprovalAnswer(const PendingItem&)> approver;
   std::stop_token stop;
   const Clock* clock = &system_clock();

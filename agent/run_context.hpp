@@ -13,6 +13,7 @@
 #include "base/clock.hpp"
 #include "inference/text_model.hpp"
 #include "memory/store.hpp"
+#include "tools/labels.hpp"
 #include "tools/policy.hpp"
 #include "tools/registry.hpp"
 
@@ -77,6 +78,7 @@ struct Turn;
 struct RunContext {
   const Spec* spec = nullptr;
   Json inputs = Json::object();
+  tools::Labels input_labels;
   std::shared_ptr<tools::Registry> registry;
   tools::Policy policy;
   ModelPool* models = nullptr;

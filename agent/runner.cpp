@@ -6,6 +6,7 @@
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
 #include "agent/vote.hpp"
+#include "agent/workflow/scope.hpp"
 #include "base/hash.hpp"
 
 #include <algorithm>
@@ -101,7 +102,10 @@ Json shown_schema(Json schema) {
 class AgentRun {
  public:
   AgentRun(RunContext& run, const AgentTask& task, const Scope& scope, const AgentSpec& agent)
-      : run_(run), task_(task), scope_(scope), agent_(agent), labels_(task.labels) {}
+      : run_(run), task_(task), scope_(scope), agent_(agent), labels_(task.labels) {
+    // Of a sub-agent, whose author may have written `${inputs...}` where its caller has not.
+    labels_ |= StepScope(run.inputs, run.input_labels).labels_of(Json(agent.instruction));
+  }
 
   Result<AgentAnswer> go() {
     auto planner = prepare();

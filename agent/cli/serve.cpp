@@ -1,10 +1,13 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/server/webhook_server.hpp"
 #include "agent/triggers/folder_watch.hpp"
+#include "agent/triggers/posted.hpp"
 #include "agent/triggers/trigger_book.hpp"
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <filesystem>
 #include <list>
@@ -16,11 +19,12 @@ namespace {
 
 constexpr int kWatchSliceMs = 200, kQuietMs = 300;
 constexpr auto kTick = std::chrono::milliseconds(250);
+constexpr auto kSlice = std::chrono::milliseconds(100);
 constexpr std::int64_t kWakeEverySeconds = 5;
 
 struct Options {
   std::vector<std::string> files;
-  std::string runs = default_state_folder();
+  std::string runs = default_state_folder(), listen = "127.0.0.1:8787";
   RunOptions run;
   bool json = false;
 };
@@ -36,11 +40,26 @@ class Served {
     book_ = std::move(*book);
     for (std::size_t i = 0; i < spec_.triggers.size(); ++i) {
       const TriggerSpec& trigger = spec_.triggers[i];
-      if (!trigger.webhook.empty()) std::fprintf(stderr, "%s: the webhook %s is not served: this version has no HTTP server\n", spec_.path.c_str(), trigger.webhook.c_str());
       if (trigger.watch.empty()) continue;
       auto watch = FolderWatch::open(trigger.watch);
       if (!watch) return watch.error();
       threads_.emplace_back([this, i, watch = std::make_shared<FolderWatch>(std::move(*watch))] { follow(i, *watch); });
+    }
+    return {};
+  }
+
+  /// What stands behind the paths of this file; outlived by this. Errors: usage (a path that is there already).
+  Result<void> add_webhooks(std::map<std::string, Webhook>& hooks) {
+    auto secrets = load_secrets(spec_);
+    if (!secrets) return secrets.error();
+    for (std::size_t i = 0; i < spec_.triggers.size(); ++i) {
+      const TriggerSpec& trigger = spec_.triggers[i];
+      if (trigger.webhook.empty()) continue;
+      Webhook hook;
+      hook.secret = (*secrets)[trigger.secret];
+      if (hook.secret.empty()) return fail(Errc::usage, spec_.path + ": the secret '" + trigger.secret + "' of the webhook " + trigger.webhook + " has no value");
+      hook.start = [this, i](std::string_view body) { return post(i, body); };
+      if (!hooks.emplace(trigger.webhook, std::move(hook)).second) return fail(Errc::usage, spec_.path + ": another file has the webhook " + trigger.webhook);
     }
     return {};
   }
@@ -52,16 +71,11 @@ class Served {
       std::lock_guard guard(mutex_);
       due = book_->due(now);
     }
-    runs_.remove_if([](const Work& work) { return work.done.load(); });
     for (const auto trigger : due) {
-      Work& work = runs_.emplace_back();
-      work.thread = std::jthread([this, trigger, &work] {
+      begin([this, trigger] {
         start(trigger);
-        {
-          std::lock_guard guard(mutex_);
-          book_->finished(trigger);
-        }
-        work.done = true;
+        std::lock_guard guard(mutex_);
+        book_->finished(trigger);
       });
     }
     if (now - woken_ >= kWakeEverySeconds) {
@@ -75,6 +89,69 @@ class Served {
     std::atomic<bool> done = false;
     std::jthread thread;
   };
+
+  /// What a sender waits for; the run may outlive its connection.
+  struct Promise {
+    std::mutex mutex;
+    std::condition_variable kept;
+    std::optional<Result<std::string>> id;
+
+    void keep(Result<std::string> value) {
+      std::lock_guard guard(mutex);
+      if (!id) id = std::move(value);
+      kept.notify_all();
+    }
+  };
+
+  void begin(std::function<void()> job) {
+    std::lock_guard guard(works_mutex_);
+    runs_.remove_if([](const Work& work) { return work.done.load(); });
+    Work& work = runs_.emplace_back();
+    work.thread = std::jthread([job = std::move(job), &work] {
+      job();
+      work.done = true;
+    });
+  }
+
+  Result<std::string> post(std::size_t trigger, std::string_view body) {
+    if (stop_.stop_requested()) return fail(Errc::cancelled, "the server stops", "stopping");
+    auto inputs = posted_inputs(spec_, spec_.triggers[trigger], body);
+    if (!inputs) return inputs.error();
+    std::optional<std::uint64_t> place;
+    {
+      std::lock_guard guard(mutex_);
+      place = book_->posted(trigger);
+    }
+    if (!place && spec_.triggers[trigger].overlap == "queue") return fail(Errc::budget, "too many messages of this webhook wait for their turn", "queue_full");
+    if (!place) return fail(Errc::conflict, "the last run of this webhook still works", "overlap");
+    auto promise = std::make_shared<Promise>();
+    begin([this, trigger, inputs = std::move(*inputs), place = *place, promise] { work_on(trigger, inputs, place, *promise); });
+    std::unique_lock lock(promise->mutex);
+    // Also when the sender went away or we stop: whether there is a run decides if the message may come again.
+    promise->kept.wait(lock, [&] { return promise->id.has_value(); });
+    return *promise->id;
+  }
+
+  void work_on(std::size_t trigger, const Json& inputs, std::uint64_t place, Promise& promise) {
+    RunOptions run = options_.run;
+    run.untrusted_inputs = true;
+    RunWorld around = world();
+    around.created = [&](const std::string& id) {
+      promise.keep(id);
+      std::unique_lock lock(mutex_);
+      while (!book_->has_turn(trigger, place) && !stop_.stop_requested()) turns_.wait_for(lock, kSlice);
+    };
+    const auto report = start_run(journal_, spec_, inputs, run, around);
+    {
+      std::lock_guard guard(mutex_);
+      book_->left(trigger, place);
+    }
+    turns_.notify_all();
+    tell("webhook", report);
+    // A reason that is ours, not the sender's: the server's log has it.
+    promise.keep(report ? Result<std::string>(report->id) : Result<std::string>(fail(Errc::internal, report.error().message)));
+  }
+
   const ModelOpener open_model_ = make_model_opener();  ///< Runs share engines.
 
   RunWorld world() {
@@ -140,9 +217,11 @@ class Served {
   const Options& options_;
   std::stop_token stop_;
   std::mutex mutex_;
+  std::condition_variable turns_;
   std::optional<TriggerBook> book_;
   std::int64_t woken_ = 0;
   std::vector<std::jthread> threads_;  ///< One for each watched folder.
+  std::mutex works_mutex_;
   std::list<Work> runs_;
 };
 
@@ -151,6 +230,7 @@ int execute(const Options& options) {
   auto journal = Journal::open(options.runs);
   if (!journal) return report_error(journal.error());
   std::vector<std::unique_ptr<Served>> served;
+  std::map<std::string, Webhook> hooks;
   std::size_t triggers = 0;
   for (const auto& given : options.files) {
     auto file = find_agent_file(given);
@@ -161,8 +241,22 @@ int execute(const Options& options) {
     triggers += spec->triggers.size();
     served.push_back(std::make_unique<Served>(std::move(*spec), **journal, options, interrupts.token()));
     if (auto opened = served.back()->open(); !opened) return report_error(opened.error());
+    if (auto added = served.back()->add_webhooks(hooks); !added) return report_error(added.error());
   }
   if (triggers == 0) return report_error(fail(Errc::usage, "there are no triggers: in these files"));
+  std::unique_ptr<WebhookServer> server;
+  WebhookSetup setup;
+  setup.airgap = options.run.airgap;
+  if (auto read = read_listen(options.listen, setup); !read) return report_error(read.error());
+  if (!hooks.empty()) {
+    auto opened = WebhookServer::open(std::move(hooks), setup);
+    if (!opened) return report_error(opened.error());
+    server = std::move(*opened);
+    std::fprintf(stderr, "listening on http://%s:%d (not encrypted; for others put a proxy with TLS in front)\n", setup.host.c_str(), server->port());
+  }
+  std::jthread web([&] {
+    if (server) server->run(interrupts.token());
+  });
   if (!options.json) std::fprintf(stderr, "%zu triggers; Ctrl-C ends\n", triggers);
   while (!interrupts.token().stop_requested()) {
     for (const auto& file : served) file->tick();
@@ -171,16 +265,17 @@ int execute(const Options& options) {
   return kDone;
 }
 
-const Verb verb{"serve", "start runs when their triggers say so: schedules and folders", [](CLI::App& app) -> Action {
+const Verb verb{"serve", "start runs when their triggers say so: schedules, folders, webhooks", [](CLI::App& app) -> Action {
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->files, "agent files with triggers, or their folders")->required();
   app.add_option("--model", options->run.model_path, "model file for all agents");
   app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option("--runs", options->runs, "folder of the journal");
+  app.add_option("--listen", options->listen, "ADDRESS:PORT of webhooks and /health (default 127.0.0.1:8787; port 0 takes a free one)");
   app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
   app.add_flag("--json", options->json, "one JSON line for each run");
-  app.footer("In this version: schedules and watched folders. HTTP (API, web pages, webhooks) is not served yet.");
+  app.footer("HTTP is served where a file has a webhook: POST to its path, signed (docs/runs.md), and GET /health.");
   return [options] { return execute(*options); };
 }};
 

@@ -140,8 +140,8 @@ class Writer {
         key(indent, known.key);
         ruled(given, known, indent + 2);
       } else if (!known.fallback.empty()) {
-        // A trigger's time zone means something only where there is a schedule.
-        if (known.key == "tz" && !value["schedule"]) continue;
+        // These mean something only where there is a schedule.
+        if ((known.key == "tz" || known.key == "missed") && !value["schedule"]) continue;
         // What a server or a tape runs on is not ours to say.
         if (known.key == "device" && (value["endpoint"] || value["replay"])) continue;
         key(indent, known.key);

@@ -521,6 +521,7 @@ class Shape {
       if (value["webhook"] && !value["secret"] && !guessed("secret")) missing(owner, "a webhook needs a 'secret', so that not everybody can start runs");
       if (kinds == 1) {
         needs(value, "tz", "schedule");
+        needs(value, "missed", "schedule");
         needs(value, "secret", "webhook");
       }
     } else if (rule.name.substr(0, 5) == "step." && value["on_error"] && value["on_error"].is_mapping()) {

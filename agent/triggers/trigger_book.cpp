@@ -93,6 +93,17 @@ std::vector<std::size_t> TriggerBook::due(std::int64_t now_seconds) {
   return list;
 }
 
+std::optional<std::uint64_t> TriggerBook::posted(std::size_t trigger) {
+  constexpr std::size_t kWaitingMost = 16;
+  Entry& entry = entries_[trigger];
+  if (entry.line.size() > (entry.spec.overlap == "queue" ? kWaitingMost : 0)) {
+    ++entry.left_out;
+    return std::nullopt;
+  }
+  entry.line.push_back(++entry.places);
+  return entry.line.back();
+}
+
 std::optional<std::int64_t> TriggerBook::next() const {
   std::optional<std::int64_t> first;
   for (const auto& entry : entries_) {

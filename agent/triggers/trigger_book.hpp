@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,14 @@ class TriggerBook {
   /// last run still works.
   void happened(std::size_t trigger) { entries_[trigger].waiting = true; }
   void finished(std::size_t trigger) { entries_[trigger].working = false; }
+
+  /// A message for a webhook: its place in the line, because every message is a run of its own. Nothing when it is
+  /// refused: the last run still works (`skip`), or too many wait (`queue`).
+  std::optional<std::uint64_t> posted(std::size_t trigger);
+  /// The messages before it are done.
+  bool has_turn(std::size_t trigger, std::uint64_t place) const { return entries_[trigger].line.front() == place; }
+  void left(std::size_t trigger, std::uint64_t place) { std::erase(entries_[trigger].line, place); }
+
   /// When the next schedule is due.
   std::optional<std::int64_t> next() const;
   /// Times that were left out because the last run still worked.
@@ -36,6 +45,8 @@ class TriggerBook {
     std::optional<std::int64_t> next;
     std::int64_t left_out = 0;
     bool working = false, waiting = false;
+    std::deque<std::uint64_t> line;        ///< Messages whose runs work (the first) and wait.
+    std::uint64_t places = 0;
   };
   std::string key(std::size_t trigger) const;
   void load(std::int64_t now_seconds);

@@ -56,4 +56,9 @@ Result<void> WebhookGuard::remember(const std::string& signature) {
   return {};
 }
 
+void WebhookGuard::forget(const std::string& header_value) {
+  const std::lock_guard guard(mutex_);
+  seen_.erase(header_value);
+}
+
 }  // namespace kontor::agent

@@ -23,6 +23,8 @@ class WebhookGuard {
   explicit WebhookGuard(std::string secret, const Clock& clock = system_clock()) : secret_(std::move(secret)), clock_(clock) {}
   /// Errors: denied (no, wrong or old signature, repeated message). The message never says which part was wrong.
   Result<void> check(std::string_view header_name, std::string_view header_value, std::string_view body);
+  /// A message that was believed came to nothing: it may be sent again.
+  void forget(const std::string& header_value);
 
  private:
   Result<void> remember(const std::string& signature);

@@ -62,7 +62,7 @@ void find_handles(const Json& value, const std::string& pointer, std::vector<std
 
 class Walker {
  public:
-  explicit Walker(RunContext& run) : run_(run), scope_(run.inputs) {}
+  explicit Walker(RunContext& run) : run_(run), scope_(run.inputs, run.input_labels) {}
   /// For one more thread: sees what the first sees now.
   Walker(const Walker& other) = default;
 
@@ -230,6 +230,7 @@ class Walker {
     task.agent = step.target;
     task.text = task_text(*with);
     task.labels = scope_.labels_of(step.with);
+    if (const AgentSpec* agent = find_agent(*run_.spec, step.target)) task.labels |= scope_.labels_of(Json(agent->instruction));
     task.deadline_ns = deadline_ns_;
     task.attempt = attempt_;
     task.vote = step.vote;

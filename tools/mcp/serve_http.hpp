@@ -1,6 +1,7 @@
 #pragma once
 // A server behind an address: streamable HTTP, both revisions, one endpoint.
 
+#include "tools/http/connection.hpp"
 #include "tools/mcp/dispatcher.hpp"
 
 #include <cstdint>
@@ -22,16 +23,15 @@ class HttpServer {
   /// Errors: io, denied (an address that others can reach, without a token), usage.
   static Result<std::unique_ptr<HttpServer>> open(Dispatcher& dispatcher, ListenSetup setup);
   ~HttpServer();
-  std::uint16_t port() const { return port_; }
+  std::uint16_t port() const { return listener_->port(); }
   /// Serves until asked to stop.
   void run(const std::stop_token& stop);
 
  private:
   struct Shared;
-  HttpServer(std::shared_ptr<Shared> shared, int socket, std::uint16_t port) : shared_(std::move(shared)), socket_(socket), port_(port) {}
+  HttpServer(std::shared_ptr<Shared> shared, std::unique_ptr<HttpListener> listener) : shared_(std::move(shared)), listener_(std::move(listener)) {}
   std::shared_ptr<Shared> shared_;
-  int socket_ = -1;
-  std::uint16_t port_ = 0;
+  std::unique_ptr<HttpListener> listener_;
 };
 
 }  // namespace kontor::tools::mcp
