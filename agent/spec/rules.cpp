@@ -88,6 +88,20 @@ constexpr KeyRule kHttp[] = {
     {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
+constexpr KeyRule kMail[] = {
+    {"use", T::text, {}, {}, "builtin.mail", true},
+    {"from", T::text, {}, {}, "The sender: accounts@a.example, or Accounts <accounts@a.example>.", true},
+    {"recipients", T::texts, {}, {}, "Who may be written to: domains (a.example, *.a.example) and addresses; needed with 'server'."},
+    {"server", T::text, {}, {}, "Mail server, HOST or HOST:PORT; nothing is sent when left out."},
+    {"tls", T::words, "starttls|implicit|none", "starttls", "How the connection is kept secret; none is for servers on this machine, without a password."},
+    {"config", T::any_mapping, {}, {}, "user, and password as {{secret:NAME}}."},
+    {"root", T::path, {}, ".", "Folder that attachments are read from."},
+    {"write", T::path, {}, {}, "Folder of drafts; none are written when left out."},
+    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
+    {"timeout_ms", T::integer, {}, "60000", "Longest time of sending.", false, 1, 600'000},
+    {"max_bytes", T::integer, {}, "20971520", "Most bytes of texts and attachments of a message.", false, 1, 67'108'864},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
 constexpr KeyRule kText[] = {
     {"use", T::text, {}, {}, "builtin.text", true},
     {"root", T::path, {}, ".", "Folder that is read."},
@@ -282,10 +296,12 @@ constexpr MapRule kRules[] = {
     {"sampling", "Sampling.", kSampling},
     {"thinking", "Thinking.", kThinking},
     {"tool", "One group of tools.", kTool},
+    {"tool.builtin.ask_user", "Questions to a person.", kTool},
     {"tool.builtin.files", "Files below two folders.", kFiles},
     {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
     {"tool.builtin.math", "Exact arithmetic.", kTool},
     {"tool.builtin.http", "GET and POST to allowed hosts.", kHttp},
+    {"tool.builtin.mail", "Drafts of mail, and sending it.", kMail},
     {"tool.builtin.text", "Search, differences, text of PDF files.", kText},
     {"tool.builtin.shell", "Allowed programs, confined.", kShell},
     {"tool.builtin.time", "Dates and times.", kTime},
