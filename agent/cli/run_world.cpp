@@ -9,6 +9,7 @@
 #include "plugins/host/loader.hpp"
 #include "tools/builtin/builtin.hpp"
 #include "tools/builtin/confined.hpp"
+#include "tools/builtin/openapi.hpp"
 
 #include <poll.h>
 #include <signal.h>
@@ -55,6 +56,7 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
     if (!store) return store.error();
     context.memory = std::make_shared<MemoryBridge>(**store);
   }
+  if (request.entry->use == "openapi") return tools::make_openapi(request.entry->name, request.settings, context);
   return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);
 }
 
@@ -80,7 +82,7 @@ Result<ToolList> make_tools(const ToolRequest& request) {
   const std::string& use = request.entry->use;
   if (use == "plugin") return make_plugin(request);
   if (use == "mcp") return tools::mcp::make_server_tools(mcp_config(request));
-  if (use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
+  if (use == "openapi" || use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
   return fail(Errc::unsupported, "'use: " + use + "' cannot be run by this version", "use");
 }
 

@@ -59,7 +59,7 @@ constexpr KeyRule kThinking[] = {
     {"keep", T::words, "none|turn|all", "turn", "Which thoughts stay in the context."},
 };
 constexpr KeyRule kTool[] = {
-    {"use", T::text, {}, {}, "builtin.NAME, plugin or mcp.", true},
+    {"use", T::text, {}, {}, "builtin.NAME, openapi, plugin or mcp.", true},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter than the tool says."},
 };
 constexpr KeyRule kFiles[] = {
@@ -148,6 +148,21 @@ constexpr KeyRule kMcp[] = {
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kOpenApi[] = {
+    {"use", T::text, {}, {}, "openapi", true},
+    {"document", T::path, {}, {}, "OpenAPI 3.1 document, JSON or YAML.", true},
+    {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
+    {"server", T::url, {}, {}, "Address that paths are appended to; the document's first server when left out."},
+    {"only", T::plain_globs, {}, {}, "Operations that are let through."},
+    {"private", T::boolean, {}, "false", "Whether addresses of this machine and of private networks may be reached."},
+    {"plain", T::boolean, {}, "false", "Whether http is allowed beside https."},
+    {"config", T::any_mapping, {}, {}, "Headers of every request to the first host; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
+    {"timeout_ms", T::integer, {}, "30000", "Longest time of a call.", false, 1, 600'000},
+    {"max_body", T::integer, {}, "4194304", "Most bytes of an answer.", false, 1, 67'108'864},
+    {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kPolicy[] = {
@@ -308,6 +323,7 @@ constexpr MapRule kRules[] = {
     {"tool.builtin.memory", "Vector memory.", kFacts},
     {"tool.plugin", "A plugin library.", kPlugin},
     {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
+    {"tool.openapi", "Operations of an OpenAPI document.", kOpenApi},
     {"policy", "Policy.", kPolicy},
     {"ask", "One rule that asks.", kAsk},
     {"agent", "One agent.", kAgent},

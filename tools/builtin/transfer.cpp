@@ -180,6 +180,7 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
     set(CURLOPT_POST, 1L);
     set(CURLOPT_POSTFIELDS, request.body.data());
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    if (request.method != "POST") set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }
   const CURLcode code = curl_api().easy_perform(handle.curl);
   if (code != CURLE_OK) return exchange.error ? *exchange.error : described(code, detail, request);
