@@ -145,6 +145,7 @@ constexpr KeyRule kMcp[] = {
     {"use", T::text, {}, {}, "mcp", true},
     {"command", T::command, {}, {}, "Program and arguments of the server.", true},
     {"url", T::url, {}, {}, "Address of a server on the network, in place of 'command'."},
+    {"cwd", T::path, {}, {}, "Folder where 'command' starts; that of the agent file when left out."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},

@@ -519,6 +519,7 @@ class Shape {
       if (password && !handle) add(password.offset(), "unsafe-setting", "a password is written into the file; it is {{secret:NAME}}");
     } else if (rule.name == "tool.mcp") {
       exclusive(value, {"command", "url"}, "a server is a program or an address");
+      exclusive(value, {"cwd", "url"}, "'cwd' is for a server that is a program");
       if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);
     } else if (rule.name == "output") {
       if (value["schema"] && value["schema"].type() == Type::string) check_schema_file(project_, file_, value["schema"]);
