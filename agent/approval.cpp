@@ -80,6 +80,7 @@ class Question {
     Json data{{"tool", item_.tool}, {"arguments", item_.arguments}, {"rule", item_.reason}, {"binding", item_.binding},
               {"who", item_.who}, {"choices", item_.choices}, {"on_expire", item_.on_expire}};
     if (item_.expires_at_ms > 0) data["expires_at_ms"] = item_.expires_at_ms;
+    if (item_.is_question) data["question"] = true;
     if (item_.people != 1) data["people"] = item_.people;
     auto recorded = run_.record("approval_requested", item_.call, data);
     if (recorded) run_.emit("approval_requested", item_.call, data);
@@ -141,7 +142,7 @@ class Question {
   }
 
   Error waits() const {
-    return fail(Errc::denied, item_.call + " waits for approval: " + item_.reason, kParked, item_.call);
+    return fail(Errc::denied, item_.call + (item_.is_question ? " waits for an answer: " : " waits for approval: ") + item_.reason, kParked, item_.call);
   }
 
   RunContext& run_;

@@ -91,6 +91,7 @@ bool History::read_question(const std::string& place, const Json& asked, Pending
   item.reason = text_of(asked, "rule");
   item.binding = text_of(asked, "binding");
   item.on_expire = text_of(asked, "on_expire");
+  item.is_question = asked.contains("question") && asked.at("question") == Json(true);
   item.who = texts_of(asked, "who");
   item.choices = texts_of(asked, "choices");
   if (asked.contains("arguments")) item.arguments = asked.at("arguments");

@@ -25,6 +25,7 @@ struct PendingItem {
   std::int64_t people = 1;   ///< How many different people must approve.
   std::vector<std::string> approved_by;  ///< Who did so far.
   bool escalated = false;    ///< `who` is whom it went on to.
+  bool is_question = false;  ///< `reason` is a question of the run; an approval's `choice` is the answer.
   bool is_unknown = false;   ///< Waits for `runs resolve`, not for an approval.
   bool is_timer = false;     ///< Waits for `expires_at_ms`.
 };

@@ -8,6 +8,7 @@
 #include "agent/workflow/executor.hpp"
 #include "base/hash.hpp"
 #include "inference/tokenizer.hpp"
+#include "tools/builtin/confined.hpp"
 
 #include <sys/random.h>
 
@@ -297,6 +298,8 @@ Result<Recorded> read_start(const std::vector<JournalEvent>& events) {
   return recorded;
 }
 
+constexpr std::size_t kAnswerMax = 64u << 10;
+
 Result<void> check_open(const RunRow& row) {
   if (row.status == "done" || row.status == "failed" || row.status == "cancelled") return fail(Errc::conflict, "run " + row.id + " is " + row.status);
   return {};
@@ -504,6 +507,8 @@ Result<PendingItem> decide_approval(Journal& journal, const std::string& id, con
   if (std::find(item->approved_by.begin(), item->approved_by.end(), answer.by) != item->approved_by.end()) {
     return fail(Errc::conflict, answer.by + " has approved " + item->call + " already; " + std::to_string(item->people) + " different people must");
   }
+  if (item->is_question && answer.approve && answer.choice.empty()) return fail(Errc::usage, item->call + " is a question: answer it with kontor runs answer " + id + " " + item->call + " TEXT");
+  if (answer.choice.size() > kAnswerMax || tools::invalid_utf8(answer.choice)) return fail(Errc::usage, "an answer is UTF-8 text of at most " + std::to_string(kAnswerMax) + " bytes");
   if (!answer.choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), answer.choice) == item->choices.end()) {
     std::string list;
     for (const auto& word : item->choices) list += (list.empty() ? "" : ", ") + word;

@@ -91,11 +91,11 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
 struct PersonsAnswer {
   bool approve = false;
   std::string by;
-  std::string choice;                         ///< One of the step's choices, or "".
+  std::string choice;                         ///< One of the step's choices, or ""; the answer to a question.
   std::string reason;
 };
 /// Records it. `call`: "" when exactly one is pending. An expired question that went on to somebody takes only that
-/// one's answer. Errors: not_found, usage (several; the message lists them), conflict (answered already, or twice by
+/// one's answer. Errors: not_found, usage (several; the message lists them; a question without an answer), conflict (answered already, or twice by
 /// the same person where several must), timeout (expired).
 Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, const PersonsAnswer& answer,
                                     const Clock& clock = system_clock());

@@ -101,6 +101,7 @@ class Gate {
     auto refused = check_policy(tool->spec());
     if (!refused) return refused.error();
     if (*refused) return finish(std::move(**refused));
+    if (tool->spec().asks_person) return ask();
     return act(tool->spec());
   }
 
@@ -122,10 +123,27 @@ class Gate {
     item.arguments = call_.arguments;
     item.binding = binding_of(call_.tool, call_.arguments, canonical_json(spec.parameters) + "\n" + run_.policy_hash);
     if (decision.ask) item.who = decision.ask->who, item.on_expire = decision.ask->on_expire, item.people = decision.ask->people;
+    approval_asked_ = true;
     auto answer = ask_person(run_, std::move(item), decision.ask ? decision.ask->expires_ms : 0);
     if (!answer) return answer.error();
     if (answer->kind == ApprovalAnswer::Kind::approved) return std::optional<ToolResult>();
     return std::optional<ToolResult>(ToolResult::error("denied", "rejected by " + (answer->by.empty() ? std::string("a person") : answer->by) + (answer->reason.empty() ? "" : ": " + answer->reason)));
+  }
+
+  /// The question of the arguments, to a person. It waits as an approval does.
+  Result<ToolResult> ask() {
+    PendingItem item;
+    item.call = call_.place + (approval_asked_ ? "/answer" : "");  // An approval of the call has the place already.
+    item.tool = call_.tool;
+    item.reason = call_.arguments.value("question", std::string());
+    item.arguments = call_.arguments;
+    item.is_question = true;
+    if (const auto choices = call_.arguments.find("choices"); choices != call_.arguments.end()) item.choices = choices->get<std::vector<std::string>>();
+    item.binding = binding_of(call_.tool, call_.arguments, run_.policy_hash);
+    auto answer = ask_person(run_, std::move(item), 0);
+    if (!answer) return answer.error();
+    if (answer->kind == ApprovalAnswer::Kind::approved) return finish(ToolResult::ok(Json{{"answer", answer->choice}, {"by", answer->by}}));
+    return finish(ToolResult::error("declined", answer->by + " does not answer" + (answer->reason.empty() ? "" : ": " + answer->reason)));
   }
 
   /// INTENT, call, OUTCOME.
@@ -235,7 +253,7 @@ class Gate {
   RunContext& run_;
   const GateCall& call_;
   std::string rule_;
-  bool executed_ = false, recorded_intent_ = false;
+  bool executed_ = false, recorded_intent_ = false, approval_asked_ = false;
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ struct ToolSpec {
   Json result = nullptr;                  ///< JSON Schema of the result, or null when it is dynamic.
   Effect effect = Effect::none;
   bool has_probe = false;                 ///< `probe` can tell whether an interrupted call took effect.
+  bool asks_person = false;               ///< Not called: the run puts `question` (and `choices`) to a person and waits.
   bool untrusted_output = false;          ///< Results come from outside (files, web, mail).
   std::int64_t timeout_ms = 30'000;
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -129,6 +130,7 @@ tools::mcp::ServerConfig mcp_config(const ToolRequest& request) {
   config.only = texts_of(request.settings, "only");
   for (const auto& [name, value] : tools::mcp::object_at(request.settings, "config").items()) config.settings[name] = setting_text(value);
   config.folder = request.spec->folder;
+  if (const std::string cwd = tools::mcp::text_at(request.settings, "cwd"); !cwd.empty()) config.folder = (std::filesystem::path(config.folder) / cwd).string();
   config.state_folder = request.data_folder;
   config.loopback_only = request.airgap;
   config.version = KONTOR_VERSION;

@@ -85,18 +85,20 @@ std::string note_of(const RunEvent& event) {
 ApprovalAnswer ask_client(Conversation& conversation, const PendingItem& item) {
   Json choices = Json::array();
   for (const auto& choice : item.choices) choices.push_back(choice);
-  const bool chooses = !choices.empty();
+  const bool chooses = !choices.empty(), free = item.is_question && !chooses;
   if (!chooses) choices = Json::array({"approve", "reject"});
-  const std::string message = (item.tool.empty() ? "A step asks for a decision (" + item.call + "): " : "May " + item.tool + " be called? ") + item.reason + "\n" + item.arguments.dump(2, ' ', false, Json::error_handler_t::replace);
-  const Json form{{"type", "object"}, {"properties", Json{{"decision", Json{{"type", "string"}, {"enum", choices}}}}}, {"required", Json::array({"decision"})}};
+  const std::string message = item.is_question ? item.reason : (item.tool.empty() ? "A step asks for a decision (" + item.call + "): " : "May " + item.tool + " be called? ") + item.reason + "\n" + item.arguments.dump(2, ' ', false, Json::error_handler_t::replace);
+  const Json field = free ? Json{{"type", "string"}, {"minLength", 1}, {"maxLength", 10'000}} : Json{{"type", "string"}, {"enum", choices}};
+  const Json form{{"type", "object"}, {"properties", Json{{"decision", field}}}, {"required", Json::array({"decision"})}};
   const Json question{{"method", "elicitation/create"}, {"params", Json{{"mode", "form"}, {"message", message.substr(0, 8000)}, {"requestedSchema", form}}}};
   const auto answers = conversation.ask(Json{{"approval", question}});
   if (!answers) return {};  // Nobody there: the run parks.
   const Json& answer = tools::mcp::object_at(*answers, "approval");
   const std::string action = tools::mcp::text_at(answer, "action"), decision = tools::mcp::text_at(tools::mcp::object_at(answer, "content"), "decision");
-  const bool known = std::find(choices.begin(), choices.end(), Json(decision)) != choices.end();
+  const bool known = free ? !decision.empty() && decision.size() <= 10'000 : std::find(choices.begin(), choices.end(), Json(decision)) != choices.end();
   if (action == "decline") return {ApprovalAnswer::Kind::rejected, "the MCP client", {}};
   if (action != "accept" || !known) return {};
+  if (item.is_question) return {ApprovalAnswer::Kind::approved, "the MCP client", decision};
   const bool yes = decision != "reject";
   return {yes ? ApprovalAnswer::Kind::approved : ApprovalAnswer::Kind::rejected, "the MCP client", chooses ? decision : std::string()};
 }
@@ -232,7 +234,7 @@ class AgentOffer final : public tools::mcp::Offer {
     tools::Tool* tool = registry_->find(full);
     if (auto problem = registry_->check_arguments(full, arguments)) return invalid(*problem);
     // What changes something is done once, journaled and approved like everything else that does.
-    if (tool->spec().effect != tools::Effect::none) return run_tool(full, arguments, conversation);
+    if (tool->spec().effect != tools::Effect::none || tool->spec().asks_person) return run_tool(full, arguments, conversation);
     tools::Decision decision;
     {
       const std::lock_guard lock(policy_mutex_);

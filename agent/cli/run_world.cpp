@@ -9,6 +9,8 @@
 #include "inference/local_model.hpp"
 #include "plugins/host/loader.hpp"
 #include "tools/builtin/builtin.hpp"
+#include "tools/builtin/confined.hpp"
+#include "tools/builtin/openapi.hpp"
 
 #include <poll.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 namespace kontor::agent::cli {
 namespace {
@@ -54,6 +57,7 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
     if (!store) return store.error();
     context.memory = std::make_shared<MemoryBridge>(**store);
   }
+  if (request.entry->use == "openapi") return tools::make_openapi(request.entry->name, request.settings, context);
   return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);
 }
 
@@ -79,7 +83,7 @@ Result<ToolList> make_tools(const ToolRequest& request) {
   const std::string& use = request.entry->use;
   if (use == "plugin") return make_plugin(request);
   if (use == "mcp") return tools::mcp::make_server_tools(mcp_config(request));
-  if (use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
+  if (use == "openapi" || use.rfind("builtin.", 0) == 0) return make_builtin_group(request);
   return fail(Errc::unsupported, "'use: " + use + "' cannot be run by this version", "use");
 }
 
@@ -154,26 +158,53 @@ std::string person() {
   return "uid " + std::to_string(::getuid());
 }
 
+namespace {
+
+/// A line from the terminal, cut after `most` bytes; nothing at its end or when the run is stopped.
+std::optional<std::string> read_typed_line(const std::stop_token& stop, std::size_t most) {
+  std::string line;
+  for (;;) {
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (stop.stop_requested()) return std::nullopt;
+    if (::poll(&input, 1, 100) <= 0) continue;
+    char c = 0;
+    if (::read(STDIN_FILENO, &c, 1) != 1) return std::nullopt;
+    if (c == '\n') return line;
+    if (line.size() < most) line += c;
+  }
+}
+
+ApprovalAnswer ask_question(const PendingItem& item, const std::stop_token& stop) {
+  std::fprintf(stderr, "A question (%s):\n  %s\n", printable(item.tool, 80).c_str(), printable(item.reason, 4000).c_str());
+  for (std::size_t i = 0; i < item.choices.size(); ++i) std::fprintf(stderr, "  %zu  %s\n", i + 1, printable(item.choices[i], 200).c_str());
+  for (;;) {
+    std::fputs(item.choices.empty() ? "answer [nothing = later]: " : "answer [number or word, nothing = later]: ", stderr);
+    auto typed = read_typed_line(stop, 4000);
+    if (!typed || typed->empty()) return {};
+    if (tools::invalid_utf8(*typed)) continue;
+    if (item.choices.empty()) return {ApprovalAnswer::Kind::approved, person(), *typed};
+    for (std::size_t i = 0; i < item.choices.size(); ++i) {
+      if (*typed == item.choices[i] || *typed == std::to_string(i + 1)) return {ApprovalAnswer::Kind::approved, person(), item.choices[i]};
+    }
+  }
+}
+
+}  // namespace
+
 std::function<ApprovalAnswer(const PendingItem&)> make_approver(ApproveFlags flags, std::stop_token stop, std::function<void()> before_prompt) {
   const bool can_ask = !flags.park && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
   return [flags = std::move(flags), stop, can_ask, before_prompt = std::move(before_prompt)](const PendingItem& item) -> ApprovalAnswer {
     for (const auto& glob : flags.yes) {
-      if (!item.tool.empty() && tools::glob_match(glob, item.tool)) return {ApprovalAnswer::Kind::approved, person() + " (--approve)", {}};
+      if (!item.is_question && !item.tool.empty() && tools::glob_match(glob, item.tool)) return {ApprovalAnswer::Kind::approved, person() + " (--approve)", {}};
     }
     if (!can_ask) return {};
     if (before_prompt) before_prompt();
+    if (item.is_question) return ask_question(item, stop);
     std::fprintf(stderr, "%s\n  %s %s\n  %s\napprove? [y/N, l = later] ", item.tool.empty() ? "A step asks for a decision:" : "A call asks for a decision:",
                  printable(item.tool.empty() ? item.call : item.tool, 80).c_str(), printable(spaced_json(item.arguments), 600).c_str(), printable(item.reason, 300).c_str());
-    std::string line;
-    for (;;) {
-      pollfd input{STDIN_FILENO, POLLIN, 0};
-      if (stop.stop_requested()) return {};
-      if (::poll(&input, 1, 100) <= 0) continue;
-      char c = 0;
-      if (::read(STDIN_FILENO, &c, 1) != 1) return {};
-      if (c == '\n') break;
-      if (line.size() < 100) line += c;
-    }
+    const auto typed = read_typed_line(stop, 100);
+    if (!typed) return {};
+    const std::string& line = *typed;
     if (line == "y" || line == "Y" || line == "yes") return {ApprovalAnswer::Kind::approved, person(), {}};
     if (line == "l" || line == "later") return {};
     return {ApprovalAnswer::Kind::rejected, person(), {}};

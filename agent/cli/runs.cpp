@@ -237,6 +237,28 @@ int decide(Options& options, bool approve) {
   return go_on(options, *opened, false);
 }
 
+int answer(Options& options) {
+  if (options.words.empty()) return report_error(fail(Errc::usage, "say what the answer is: runs answer [ID] [CALL] TEXT"));
+  const std::string text = options.words.back();
+  if (text.empty()) return report_error(fail(Errc::usage, "an answer is not empty"));
+  options.words.pop_back();
+  auto opened = open_with_call(options);
+  if (!opened) return report_error(opened.error());
+  auto events = opened->journal->events(opened->row.id);
+  if (!events) return report_error(events.error());
+  auto pending = History(*events).pending();
+  std::erase_if(pending, [&](const PendingItem& item) { return !item.is_question || (!options.call.empty() && item.call != options.call); });
+  // Beside a question, approvals may be waiting: without a name, the only question is meant.
+  if (pending.empty()) return report_error(fail(Errc::not_found, "run " + opened->row.id + " has no question" + (options.call.empty() ? "" : " at '" + options.call + "'")));
+  if (pending.size() == 1) options.call = pending.front().call;
+  const std::string by = options.by.empty() ? person() : options.by;
+  auto item = decide_approval(*opened->journal, opened->row.id, options.call, {true, by, text, options.reason});
+  if (!item) return report_error(item.error());
+  if (!options.json) std::printf("answered: %s %s by %s\n", item->call.c_str(), printable(item->tool, 60).c_str(), printable(by, 60).c_str());
+  if (options.no_resume) return kDone;
+  return go_on(options, *opened, false);
+}
+
 int resolve(Options& options) {
   if (options.words.empty()) return report_error(fail(Errc::usage, "say what happened: runs resolve [ID] [CALL] happened|not-happened"));
   const std::string state = options.words.back();
@@ -318,6 +340,7 @@ const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Act
        [](Options& options) { return decide(options, true); });
   leaf("reject", "reject a pending call: [ID] [CALL]; then the run continues", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL]"); },
        [](Options& options) { return decide(options, false); });
+  leaf("answer", "answer a question of a run: [ID] [CALL] TEXT; then the run continues", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL] TEXT"); }, answer);
   leaf("resolve", "say whether an effect happened: [ID] [CALL] happened|not-happened", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL] happened|not-happened"); }, resolve);
   leaf("cancel", "give a run up", add_id, cancel);
   leaf("export", "all events as JSON lines", add_id, export_events);

@@ -116,7 +116,7 @@ Json report_json(const RunReport& report, int exit_code) {
   Json pending = Json::array();
   for (const auto& item : report.pending) {
     pending.push_back(Json{{"call", item.call}, {"tool", item.tool}, {"arguments", item.arguments}, {"reason", item.reason}, {"binding", item.binding},
-                           {"who", item.who}, {"choices", item.choices}, {"unknown", item.is_unknown}});
+                           {"who", item.who}, {"choices", item.choices}, {"question", item.is_question}, {"unknown", item.is_unknown}});
   }
   Json value{{"event", "result"}, {"id", report.id}, {"name", report.name}, {"status", report.status}, {"exit_code", exit_code}};
   if (!report.note.empty()) value["note"] = report.note;

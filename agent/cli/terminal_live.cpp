@@ -125,6 +125,7 @@ class LiveView final : public RunView {
       std::printf("\n  %s  %s %s\n    %s\n", bold(item.call).c_str(), printable(item.tool, 60).c_str(), printable(spaced_json(item.arguments), 400).c_str(), printable(item.reason, 300).c_str());
       const std::string name = report.id + " " + item.call;
       if (item.is_unknown) std::printf("    kontor runs resolve %s happened|not-happened%s\n", name.c_str(), hint.c_str());
+      else if (item.is_question) std::printf("    kontor runs answer %s TEXT%s\n", name.c_str(), hint.c_str());
       else std::printf("    kontor runs approve %s%s\n    kontor runs reject %s%s\n", name.c_str(), hint.c_str(), name.c_str(), hint.c_str());
     }
     if (report.status == "interrupted" || report.status == "budget" || report.status == "error") std::printf("continue with: kontor runs resume %s%s\n", report.id.c_str(), hint.c_str());

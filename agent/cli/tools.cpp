@@ -202,8 +202,10 @@ Result<std::shared_ptr<tools::Registry>> builtin_registry(const Options& options
     if (use == "builtin.memory") continue;  // Has verbs of its own.
     Json settings = Json::object();
     if (use == "builtin.files" && !options.write.empty()) settings["write"] = options.write;
-    auto made = tools::make_builtin(use, use.substr(use.find('.') + 1), settings, context);
-    if (!made) return made.error();
+    const std::string group = use.substr(use.find('.') + 1);
+    auto made = tools::make_builtin(use, group, settings, context);
+    if (!made && options.name.starts_with(group + ".")) return fail(Errc::usage, options.name + " needs settings, so it is called with --file: " + made.error().describe());
+    if (!made) continue;  // It has settings without a default.
     all.insert(all.end(), made->begin(), made->end());
   }
   return registry_of(all);

@@ -59,7 +59,7 @@ constexpr KeyRule kThinking[] = {
     {"keep", T::words, "none|turn|all", "turn", "Which thoughts stay in the context."},
 };
 constexpr KeyRule kTool[] = {
-    {"use", T::text, {}, {}, "builtin.NAME, plugin or mcp.", true},
+    {"use", T::text, {}, {}, "builtin.NAME, openapi, plugin or mcp.", true},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter than the tool says."},
 };
 constexpr KeyRule kFiles[] = {
@@ -86,6 +86,20 @@ constexpr KeyRule kHttp[] = {
     {"timeout_ms", T::integer, {}, "30000", "Longest time of a call.", false, 1, 600'000},
     {"max_body", T::integer, {}, "4194304", "Most bytes of an answer.", false, 1, 67'108'864},
     {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kMail[] = {
+    {"use", T::text, {}, {}, "builtin.mail", true},
+    {"from", T::text, {}, {}, "The sender: accounts@a.example, or Accounts <accounts@a.example>.", true},
+    {"recipients", T::texts, {}, {}, "Who may be written to: domains (a.example, *.a.example) and addresses; needed with 'server'."},
+    {"server", T::text, {}, {}, "Mail server, HOST or HOST:PORT; nothing is sent when left out."},
+    {"tls", T::words, "starttls|implicit|none", "starttls", "How the connection is kept secret; none is for servers on this machine, without a password."},
+    {"config", T::any_mapping, {}, {}, "user, and password as {{secret:NAME}}."},
+    {"root", T::path, {}, ".", "Folder that attachments are read from."},
+    {"write", T::path, {}, {}, "Folder of drafts; none are written when left out."},
+    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
+    {"timeout_ms", T::integer, {}, "60000", "Longest time of sending.", false, 1, 600'000},
+    {"max_bytes", T::integer, {}, "20971520", "Most bytes of texts and attachments of a message.", false, 1, 67'108'864},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kText[] = {
@@ -131,9 +145,25 @@ constexpr KeyRule kMcp[] = {
     {"use", T::text, {}, {}, "mcp", true},
     {"command", T::command, {}, {}, "Program and arguments of the server.", true},
     {"url", T::url, {}, {}, "Address of a server on the network, in place of 'command'."},
+    {"cwd", T::path, {}, {}, "Folder where 'command' starts; that of the agent file when left out."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+constexpr KeyRule kOpenApi[] = {
+    {"use", T::text, {}, {}, "openapi", true},
+    {"document", T::path, {}, {}, "OpenAPI 3.1 document, JSON or YAML.", true},
+    {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
+    {"server", T::url, {}, {}, "Address that paths are appended to; the document's first server when left out."},
+    {"only", T::plain_globs, {}, {}, "Operations that are let through."},
+    {"private", T::boolean, {}, "false", "Whether addresses of this machine and of private networks may be reached."},
+    {"plain", T::boolean, {}, "false", "Whether http is allowed beside https."},
+    {"config", T::any_mapping, {}, {}, "Headers of every request to the first host; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
+    {"timeout_ms", T::integer, {}, "30000", "Longest time of a call.", false, 1, 600'000},
+    {"max_body", T::integer, {}, "4194304", "Most bytes of an answer.", false, 1, 67'108'864},
+    {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kPolicy[] = {
@@ -283,16 +313,19 @@ constexpr MapRule kRules[] = {
     {"sampling", "Sampling.", kSampling},
     {"thinking", "Thinking.", kThinking},
     {"tool", "One group of tools.", kTool},
+    {"tool.builtin.ask_user", "Questions to a person.", kTool},
     {"tool.builtin.files", "Files below two folders.", kFiles},
     {"tool.builtin.table", "SQL over CSV and JSON files, read-only.", kTable},
     {"tool.builtin.math", "Exact arithmetic.", kTool},
     {"tool.builtin.http", "GET and POST to allowed hosts.", kHttp},
+    {"tool.builtin.mail", "Drafts of mail, and sending it.", kMail},
     {"tool.builtin.text", "Search, differences, text of PDF files.", kText},
     {"tool.builtin.shell", "Allowed programs, confined.", kShell},
     {"tool.builtin.time", "Dates and times.", kTime},
     {"tool.builtin.memory", "Vector memory.", kFacts},
     {"tool.plugin", "A plugin library.", kPlugin},
     {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
+    {"tool.openapi", "Operations of an OpenAPI document.", kOpenApi},
     {"policy", "Policy.", kPolicy},
     {"ask", "One rule that asks.", kAsk},
     {"agent", "One agent.", kAgent},

@@ -510,8 +510,16 @@ class Shape {
       if (isolation && isolation.text() == "in_process" && !value["sha256"]) {
         add(isolation.offset(), "unsafe-setting", "a plugin runs in the process only when 'sha256' pins its library");
       }
+    } else if (rule.name == "tool.builtin.mail") {
+      const Yaml server = value["server"], config = value["config"];
+      if (server && !value["recipients"] && !guessed("recipients")) missing(owner, "'recipients' is missing: the domains or addresses that may be written to");
+      const Yaml password = config && config.is_mapping() ? config["password"] : Yaml();
+      const std::string_view text = password && password.is_scalar() ? password.text() : "";
+      const bool handle = text.starts_with("{{") && text.ends_with("}}") && text.find("}}") == text.size() - 2;
+      if (password && !handle) add(password.offset(), "unsafe-setting", "a password is written into the file; it is {{secret:NAME}}");
     } else if (rule.name == "tool.mcp") {
       exclusive(value, {"command", "url"}, "a server is a program or an address");
+      exclusive(value, {"cwd", "url"}, "'cwd' is for a server that is a program");
       if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);
     } else if (rule.name == "output") {
       if (value["schema"] && value["schema"].type() == Type::string) check_schema_file(project_, file_, value["schema"]);

@@ -1,13 +1,14 @@
 // Messages, lines, events, headers and addresses: what the transports are made of.
 
 #include "tests/support/catch.hpp"
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/headers.hpp"
 #include "tools/mcp/http_client.hpp"
 #include "tools/mcp/oauth.hpp"
 
 using namespace kontor;
+using namespace kontor::tools;
 using namespace kontor::tools::mcp;
 
 TEST_CASE("messages are told apart, and what is none is refused", "[mcp]") {

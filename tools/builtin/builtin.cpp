@@ -15,7 +15,9 @@ struct Group {
 };
 
 constexpr std::array kGroups{
+    Group{"builtin.ask_user", describe_ask_user, make_ask_user},
     Group{"builtin.files", describe_files, make_files}, Group{"builtin.http", describe_http, make_http},
+    Group{"builtin.mail", describe_mail, make_mail},
     Group{"builtin.math", describe_math, make_math}, Group{"builtin.memory", describe_memory, make_memory}, Group{"builtin.shell", describe_shell, make_shell},
     Group{"builtin.table", describe_table, make_table}, Group{"builtin.text", describe_text, make_text},
     Group{"builtin.time", describe_time, make_time}};

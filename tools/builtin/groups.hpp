@@ -7,6 +7,9 @@ namespace kontor::tools {
 
 using Tools = std::vector<std::shared_ptr<Tool>>;
 
+std::vector<ToolSpec> describe_ask_user(const std::string& group);
+Result<Tools> make_ask_user(const std::string& group, const Json& settings, const BuiltinContext& context);
+
 std::vector<ToolSpec> describe_files(const std::string& group);
 Result<Tools> make_files(const std::string& group, const Json& settings, const BuiltinContext& context);
 
@@ -18,6 +21,9 @@ Result<Tools> make_math(const std::string& group, const Json& settings, const Bu
 
 std::vector<ToolSpec> describe_http(const std::string& group);
 Result<Tools> make_http(const std::string& group, const Json& settings, const BuiltinContext& context);
+
+std::vector<ToolSpec> describe_mail(const std::string& group);
+Result<Tools> make_mail(const std::string& group, const Json& settings, const BuiltinContext& context);
 
 std::vector<ToolSpec> describe_shell(const std::string& group);
 Result<Tools> make_shell(const std::string& group, const Json& settings, const BuiltinContext& context);

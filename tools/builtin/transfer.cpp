@@ -1,16 +1,9 @@
 #include "tools/builtin/transfer.hpp"
 
-#define CURL_DISABLE_TYPECHECK  // Its macros would stand in the way of calls through pointers.
-#include <arpa/inet.h>
-#include <curl/curl.h>
-#include <dlfcn.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "tools/builtin/transfer_api.hpp"
 
 #include <algorithm>
 #include <optional>
-#include <type_traits>
 
 namespace kontor::tools {
 namespace {
@@ -23,69 +16,16 @@ std::string lower(std::string text) {
   return text;
 }
 
-/// The functions of libcurl that are used here. It is loaded with the first request: linking it would bring twenty other
-/// libraries into every start of the program.
-struct Api {
-  bool ready = false;
-  decltype(&curl_global_init) global_init = nullptr;
-  decltype(&curl_easy_init) easy_init = nullptr;
-  decltype(&curl_easy_cleanup) easy_cleanup = nullptr;
-  decltype(&curl_easy_setopt) easy_setopt = nullptr;
-  decltype(&curl_easy_getinfo) easy_getinfo = nullptr;
-  decltype(&curl_easy_perform) easy_perform = nullptr;
-  decltype(&curl_easy_strerror) easy_strerror = nullptr;
-  decltype(&curl_slist_append) slist_append = nullptr;
-  decltype(&curl_slist_free_all) slist_free_all = nullptr;
-  decltype(&curl_url) url = nullptr;
-  decltype(&curl_url_cleanup) url_cleanup = nullptr;
-  decltype(&curl_url_get) url_get = nullptr;
-  decltype(&curl_url_set) url_set = nullptr;
-  decltype(&curl_free) free = nullptr;
-
-  Api() {
-    void* library = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return;
-    ready = true;
-    const auto find = [&](auto& function, const char* symbol) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
-      ready = ready && function != nullptr;
-    };
-    find(global_init, "curl_global_init");
-    find(easy_init, "curl_easy_init");
-    find(easy_cleanup, "curl_easy_cleanup");
-    find(easy_setopt, "curl_easy_setopt");
-    find(easy_getinfo, "curl_easy_getinfo");
-    find(easy_perform, "curl_easy_perform");
-    find(easy_strerror, "curl_easy_strerror");
-    find(slist_append, "curl_slist_append");
-    find(slist_free_all, "curl_slist_free_all");
-    find(url, "curl_url");
-    find(url_cleanup, "curl_url_cleanup");
-    find(url_get, "curl_url_get");
-    find(url_set, "curl_url_set");
-    find(free, "curl_free");
-  }
-};
-
-const Api& api() {
-  static const Api loaded;  // Never unloaded.
-  return loaded;
-}
-
-Error no_library() {
-  return fail(Errc::unsupported, "builtin.http needs libcurl (libcurl.so.4), which is not installed: apt-get install libcurl4", "missing_library");
-}
-
 struct UrlHandle {
-  CURLU* url = api().url();
-  ~UrlHandle() { api().url_cleanup(url); }
+  CURLU* url = curl_api().url();
+  ~UrlHandle() { curl_api().url_cleanup(url); }
 };
 
 std::optional<std::string> part(CURLU* url, CURLUPart which, unsigned flags = 0) {
   char* text = nullptr;
-  if (api().url_get(url, which, &text, flags) != CURLUE_OK || text == nullptr) return std::nullopt;
+  if (curl_api().url_get(url, which, &text, flags) != CURLUE_OK || text == nullptr) return std::nullopt;
   std::string out(text);
-  api().free(text);
+  curl_api().free(text);
   return out;
 }
 
@@ -100,16 +40,7 @@ struct Exchange {
 
 curl_socket_t open_socket(void* data, curlsocktype, curl_sockaddr* address) {
   auto& exchange = *static_cast<Exchange*>(data);
-  char text[INET6_ADDRSTRLEN] = {};
-  if (address->family == AF_INET) inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&address->addr)->sin_addr, text, sizeof text);
-  else if (address->family == AF_INET6) inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(&address->addr)->sin6_addr, text, sizeof text);
-  Result<void> allowed = text[0] == '\0' ? Result<void>(fail(Errc::denied, "an address that is not of the internet", "denied")) : Result<void>();
-  if (allowed && exchange.request.permit) allowed = exchange.request.permit(text);
-  if (!allowed) {
-    exchange.error = allowed.error();
-    return CURL_SOCKET_BAD;
-  }
-  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  return permitted_socket(*address, exchange.request.permit, exchange.error);
 }
 
 std::size_t take_header(char* data, std::size_t size, std::size_t count, void* user) {
@@ -145,7 +76,7 @@ int keep_going(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { ret
 
 Error described(CURLcode code, const char* detail, const WebRequest& request) {
   const std::string origin = request.address.origin();
-  const std::string what = detail[0] != '\0' ? detail : api().easy_strerror(code);
+  const std::string what = detail[0] != '\0' ? detail : curl_api().easy_strerror(code);
   switch (code) {
     case CURLE_OPERATION_TIMEDOUT: return fail(Errc::timeout, origin + " did not answer within " + std::to_string(request.timeout_ms) + " ms", "timeout");
     case CURLE_ABORTED_BY_CALLBACK: return fail(Errc::cancelled, "stopped while waiting for " + origin, "cancelled");
@@ -158,11 +89,11 @@ Error described(CURLcode code, const char* detail, const WebRequest& request) {
 }
 
 struct Handle {
-  CURL* curl = api().easy_init();
+  CURL* curl = curl_api().easy_init();
   curl_slist* headers = nullptr;
   ~Handle() {
-    api().slist_free_all(headers);
-    api().easy_cleanup(curl);
+    curl_api().slist_free_all(headers);
+    curl_api().easy_cleanup(curl);
   }
 };
 
@@ -185,20 +116,20 @@ Result<WebAddress> WebAddress::read(void* handle) {
 }
 
 Result<WebAddress> WebAddress::parse(const std::string& text) {
-  if (!api().ready) return no_library();
+  if (!curl_api().ready) return no_curl();
   UrlHandle handle;
-  if (text.find('\0') != std::string::npos || text.find("://") == std::string::npos || api().url_set(handle.url, CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
+  if (text.find('\0') != std::string::npos || text.find("://") == std::string::npos || curl_api().url_set(handle.url, CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     return fail(Errc::usage, "it is not a web address such as https://host/path", "url");
-  api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
+  curl_api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
   return read(handle.url);
 }
 
 Result<WebAddress> WebAddress::resolved(const std::string& location) const {
-  if (!api().ready) return no_library();
+  if (!curl_api().ready) return no_curl();
   UrlHandle handle;
-  if (location.find('\0') != std::string::npos || api().url_set(handle.url, CURLUPART_URL, text_.c_str(), 0) != CURLUE_OK || api().url_set(handle.url, CURLUPART_URL, location.c_str(), 0) != CURLUE_OK)
+  if (location.find('\0') != std::string::npos || curl_api().url_set(handle.url, CURLUPART_URL, text_.c_str(), 0) != CURLUE_OK || curl_api().url_set(handle.url, CURLUPART_URL, location.c_str(), 0) != CURLUE_OK)
     return fail(Errc::usage, "it is not a web address", "url");
-  api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
+  curl_api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
   return read(handle.url);
 }
 
@@ -213,14 +144,8 @@ std::string WebAnswer::header(std::string_view name) const {
 }
 
 Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
-  if (!api().ready) return no_library();
-  static const bool ready = [] {
-    // Writing to a server that no longer reads must not end this process; with CURLOPT_NOSIGNAL that is for us to see to.
-    struct sigaction now{};
-    if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
-    return api().global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-  }();
-  if (!ready) return fail(Errc::internal, "libcurl did not start", "io");
+  if (!curl_api().ready) return no_curl();
+  if (auto started = start_curl(); !started) return started.error();
   Handle handle;
   Exchange exchange{request, std::move(stop), {}, 0, {}};
   if (exchange.stop.stop_requested()) return fail(Errc::cancelled, "stopped before the request", "cancelled");
@@ -229,27 +154,18 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
     const auto odd = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
     if (name.empty() || name.find_first_of(": ;") != std::string::npos || std::any_of(name.begin(), name.end(), odd) || std::any_of(value.begin(), value.end(), odd))
       return fail(Errc::usage, "header '" + name.substr(0, 40) + "' has a line break or a strange name", "header");
-    handle.headers = api().slist_append(handle.headers, (value.empty() ? name + ";" : name + ": " + value).c_str());
+    handle.headers = curl_api().slist_append(handle.headers, (value.empty() ? name + ";" : name + ": " + value).c_str());
   }
-  handle.headers = api().slist_append(handle.headers, "Expect:");
-  const auto set = [&](CURLoption option, auto value) { api().easy_setopt(handle.curl, option, value); };
+  handle.headers = curl_api().slist_append(handle.headers, "Expect:");
+  const auto set = [&](CURLoption option, auto value) { curl_api().easy_setopt(handle.curl, option, value); };
+  set_common(handle.curl, request.ca_file, static_cast<long>(request.timeout_ms));
   set(CURLOPT_URL, request.address.text().c_str());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
   set(CURLOPT_FOLLOWLOCATION, 0L);
-  set(CURLOPT_PROXY, "");
-  set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(CURLOPT_USERAGENT, "kontor");
   set(CURLOPT_HTTPHEADER, handle.headers);
-  set(CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_ms));
-  set(CURLOPT_SSL_VERIFYPEER, 1L);
-  set(CURLOPT_SSL_VERIFYHOST, 2L);
-  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  if (!request.ca_file.empty()) {
-    set(CURLOPT_CAINFO, request.ca_file.c_str());
-    set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));
-  }
   set(CURLOPT_ERRORBUFFER, detail);
   set(CURLOPT_OPENSOCKETFUNCTION, open_socket);
   set(CURLOPT_OPENSOCKETDATA, &exchange);
@@ -264,11 +180,12 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
     set(CURLOPT_POST, 1L);
     set(CURLOPT_POSTFIELDS, request.body.data());
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    if (request.method != "POST") set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }
-  const CURLcode code = api().easy_perform(handle.curl);
+  const CURLcode code = curl_api().easy_perform(handle.curl);
   if (code != CURLE_OK) return exchange.error ? *exchange.error : described(code, detail, request);
   long status = 0;
-  api().easy_getinfo(handle.curl, CURLINFO_RESPONSE_CODE, &status);
+  curl_api().easy_getinfo(handle.curl, CURLINFO_RESPONSE_CODE, &status);
   exchange.answer.status = static_cast<int>(status);
   return std::move(exchange.answer);
 }

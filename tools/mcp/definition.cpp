@@ -1,6 +1,6 @@
 // What a server says about a tool, checked: the parts that do not depend on the connection.
 
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/headers.hpp"
 

@@ -1,6 +1,6 @@
 #include "tools/mcp/dispatcher.hpp"
 
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 
 #include <thread>
 

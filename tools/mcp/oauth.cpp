@@ -1,6 +1,6 @@
 #include "tools/mcp/oauth.hpp"
 
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 #include "tools/mcp/serve_http.hpp"
 
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/headers.hpp"
 #include "tools/mcp/http_client.hpp"

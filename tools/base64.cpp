@@ -1,4 +1,4 @@
-#include "tools/mcp/base64.hpp"
+#include "tools/base64.hpp"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace kontor::tools::mcp {
+namespace kontor::tools {
 namespace {
 
 const unsigned char* raw(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
@@ -67,4 +67,4 @@ std::string random_text(std::size_t bytes) {
   return base64_url(random);
 }
 
-}  // namespace kontor::tools::mcp
+}  // namespace kontor::tools

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::tools::mcp {
+namespace kontor::tools {
 
 std::string base64(std::string_view bytes);
 /// Without padding, '-' and '_' in place of '+' and '/'.
@@ -20,4 +20,4 @@ std::string hmac_sha256(std::string_view key, std::string_view bytes);
 /// `bytes` random bytes as base64_url text. The system's generator; there is no program without it.
 std::string random_text(std::size_t bytes);
 
-}  // namespace kontor::tools::mcp
+}  // namespace kontor::tools
