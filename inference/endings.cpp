@@ -250,7 +250,7 @@ class EndingsBuilder {
   std::vector<std::uint32_t> taken_;
 };
 
-Endings::Endings(const Grammar& grammar, const TokenTrie* trie) : grammar_(grammar) {
+Endings::Endings(const Grammar& grammar, const TokenTrie* trie) {
   const Spelling spelling(trie);
   if (trie != nullptr) {
     // A token of exactly so many characters.

@@ -75,7 +75,6 @@ class Endings {
   Cost whole(const Table& table, NodeId node, std::uint32_t count) const;
   static TokenCount sum(const Cost& cost, TokenCount copy) { return add_tokens(cost.tokens, std::uint64_t{cost.copies} * copy); }
 
-  const Grammar& grammar_;
   std::uint32_t run_ = 1;               ///< Characters of the longest token that is good in any string.
   std::vector<Loop> loops_;
   std::vector<std::uint32_t> loop_of_;  ///< By node.

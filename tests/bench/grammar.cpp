@@ -247,6 +247,7 @@ int make_calls(const char* vocabulary, const std::vector<ToolSchema>& tools, std
 
 int main(int argc, char** argv) {
   if (argc < 4) return std::fprintf(stderr, "usage: bench_grammar VOCABULARY.gguf POCKET.gguf TOOLS.jsonl [CALLS]\n"), 2;
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const auto tools = read_tools(argv[3]);
   if (argv[1][0] != '-') measure_masks(tokenizer_of(argv[1]), tools);
   return make_calls(argv[2], tools, argc > 4 ? std::strtoul(argv[4], nullptr, 10) : 10'000);

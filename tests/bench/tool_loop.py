@@ -6,7 +6,7 @@ next prompt no longer has, then 150 of a tool's result follow. Kontor in the pro
 llama.cpp (peer_server.mjs) that keeps its context between requests and is handed token ids, so that it never loses its
 cache to a text that is cut into other tokens. With --server it is that llama-server (llama.cpp or a fork of it), with its
 prompt cache on. Same file, same threads, alternating runs; loading is not measured."""
-import argparse, http.client, json, os, socket, statistics, subprocess, sys, time
+import argparse, http.client, json, os, signal, socket, statistics, subprocess, sys, time
 
 OPENING, THOUGHTS, CALL, RESULT = 600, 30, 10, 150
 
@@ -111,6 +111,7 @@ def main():
         parser.add_argument(flag, type=int, default=default)
     parser.add_argument("--server", help="a llama-server to start as the peer")
     a = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # The server ends with us.
     ours, theirs = [], []
     for _ in range(a.r):
         seconds, computed = kontor(a)

@@ -184,3 +184,22 @@ TEST_CASE("verbatim strings are copied from the conversation, whole words and wh
   CHECK(refused_at(R"({"x-verbatim": true})") == "/x-verbatim");
   CHECK(refused_at(R"({"type": "string", "x-verbatim": true, "pattern": "a"})") == "/x-verbatim");
 }
+
+TEST_CASE("leap seconds are written at every offset in use, and only where a day of UTC ends") {
+  const auto schema = test::json(R"({"type": "string", "format": "time"})");
+  const auto grammar = test::grammar_of(schema);
+  REQUIRE(grammar.has_value());
+  const auto checker = tools::Schema::compile(schema);
+  const auto two = [](int value) { return std::to_string(value / 10) + std::to_string(value % 10); };
+  int written = 0;
+  for (int minute = 0; minute < 24 * 60; minute += 1)
+    for (int offset = 0; offset < 24 * 60; offset += 15)
+      for (const char* sign : {"+", "-"}) {
+        const std::string text = two(minute / 60) + ":" + two(minute % 60) + ":60" + sign + two(offset / 60) + ":" + two(offset % 60);
+        const bool valid = checker->validate(Json(text)).empty();
+        if (test::reads(*grammar, "\"" + text + "\"") != valid) FAIL(text);
+        written += valid;
+      }
+  CHECK(written == 192);
+  CHECK(allows(R"({"type": "string", "format": "date-time"})", "\"1998-12-31T15:59:60.123-08:00\""));
+}
