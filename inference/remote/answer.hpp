@@ -42,6 +42,8 @@ class Answer {
   /// The text and what the server told of the tokens. A count it did not tell is replaced by one that is not too small:
   /// `prompt_bound` for the prompt; the bytes, but no more than were asked for, for the text. No seconds.
   Generation take(std::int64_t prompt_bound);
+  /// The server has told how many tokens the text has.
+  bool counted() const { return generated_ >= 0; }
   /// The prompt's tokens as the server told them; -1 where it did not.
   std::int64_t prompt_tokens() const { return prompt_tokens_; }
 

@@ -234,7 +234,14 @@ Result<Generation> EndpointModel::generate(const GenerateRequest& request, const
       return cut;
     }
     std::optional<Error> error = answer.error();
-    if (!error && answer.over()) return done();  // What the connection came to behind the end does not matter.
+    if (!error && answer.over()) {  // What the connection came to behind the end does not matter.
+      const bool counted = answer.counted();
+      Generation generation = done();
+      const std::int64_t generated = generation.usage.generated;
+      if (generation.stop_reason != StopReason::length || !counted || generated + 1 >= request.max_tokens) return generation;
+      // Cut by the server, not by us: only a shorter conversation helps. (Lists of models seldom tell what a server has room for.)
+      return fail(Errc::limit, address + " ended the text after " + std::to_string(generated) + " of " + std::to_string(request.max_tokens) + " tokens: its context is full", "context_full");
+    }
     if (!error && !answer.began() && (sent ? is_busy(head.status) : sent.error().kind == "refused")) {
       if (backoff.wait(request.stop)) continue;
       if (request.stop.stop_requested()) continue;  // Said above.

@@ -41,8 +41,8 @@ struct EndpointOptions {
 
 /// Asks the server for its models, and for one token to see that it completes texts and whether it begins them itself.
 /// The prompt format follows from the name of the model, or of what it was loaded from. generate() may be called by
-/// several threads at the same time. A request that the server has no room for or that does not reach it is sent again,
-/// but not once text has come.
+/// several threads at the same time. A request that does not reach the server, or that it has no time for, is sent
+/// again, but not once text has come. A text that the server ends before `max_tokens` is an error (context_full).
 /// Errors: those of the transport, not_found (kind endpoint: no such model, the message lists what there is; nothing at
 /// this address), denied (kind endpoint: the key), unsupported (kind dialect: the name tells no known family),
 /// malformed (kind endpoint), io (kind endpoint: the server's own errors).

@@ -332,6 +332,17 @@ TEST_CASE("a prompt that fits with less room behind it is sent with less", "[rem
   REQUIRE((*model)->generate(request, kAll).has_value());
   CHECK(asked == std::vector<int>{4096, 2048, 1024, 512});
   CHECK(error_of(json_reply(Json{{"error", {{"message", "exceeds the available context size"}}}}, "400 Bad Request")).kind == "context_full");
+  // A text that ends before its limit has filled the server's context.
+  const auto cut = [](int generated) {
+    return kStreamHead + token("x") + "data: " + Json{{"choices", {{{"text", ""}, {"finish_reason", "length"}}}}, {"usage", {{"prompt_tokens", 30}, {"completion_tokens", generated}}}}.dump() + "\n\n";
+  };
+  CHECK(error_of(cut(9)).kind == "context_full");
+  HttpServer limited([&](const std::string& request) { return opens(request) ? opening(request) : cut(64); });
+  auto whole = open_fast(limited);
+  REQUIRE(whole.has_value());
+  const auto generated = (*whole)->generate(hello(), kAll);
+  REQUIRE(generated.has_value());
+  CHECK(generated->stop_reason == StopReason::length);
 }
 
 TEST_CASE("several turns at the same time do not mix", "[remote]") {
