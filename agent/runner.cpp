@@ -415,7 +415,7 @@ class AgentRun {
       if (!store) return store.error();
       auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), nullptr);
       if (!hits) return fail(hits.error().code, "memory: " + hits.error().message, "memory", task_.place);
-      for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}});
+      for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}, {"secret", hit.record.secret}});
       if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}, Durable::later); !recorded) return recorded.error();
     }
     if (facts.empty()) return std::string();
@@ -444,6 +444,7 @@ class AgentRun {
     record.text = fact_text(answer);
     record.source = run_.run_id() + " " + task_.place;
     record.trusted = !labels_.untrusted;
+    record.secret = labels_.secret;
     auto id = (*store)->add(record, nullptr);  // The same fact is kept once, so a repeat after a crash does no harm.
     if (!id) return fail(id.error().code, "memory: " + id.error().message, "memory", task_.place);
     return run_.record("memory_stored", task_.place, Json{{"id", *id}, {"text", record.text}});

@@ -21,7 +21,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "vectors are stored in little-endian order");
 
 constexpr std::int32_t kApplicationId = 0x4b6f4d65;  // "KoMe"
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;  ///< 2: facts.secret
 constexpr std::size_t kTextMax = 64u << 10;
 constexpr std::size_t kSpaceMax = 200;
 constexpr std::size_t kWidthMax = 65'536;
@@ -31,7 +31,7 @@ constexpr const char* kSchema = R"sql(
 CREATE TABLE facts (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   space TEXT NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL,
-  trusted INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+  trusted INTEGER NOT NULL, created_ms INTEGER NOT NULL, secret INTEGER NOT NULL DEFAULT 0,
   UNIQUE (space, text));
 CREATE TABLE vectors (
   fact INTEGER NOT NULL REFERENCES facts(id) ON DELETE CASCADE,
@@ -83,7 +83,7 @@ class Query {
   std::span<const std::byte> blob(int column) const {
     return {static_cast<const std::byte*>(sqlite3_column_blob(statement_, column)), static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
   }
-  Record record() const { return {number(0), text(1), text(2), text(3), number(4) != 0, number(5)}; }
+  Record record() const { return {number(0), text(1), text(2), text(3), number(4) != 0, number(5), number(6) != 0}; }
 
  private:
   sqlite3* database_;
@@ -216,8 +216,9 @@ Result<void> SqliteStore::prepare() {
   if (*objects > 0 && *version == kVersion) return {};
   if (auto error = run("BEGIN IMMEDIATE")) return *error;
   const auto again = scalar("PRAGMA user_version");  // Another process may have been first.
-  if (again && *again == 0) {
-    const std::string make = std::string(kSchema) + "PRAGMA application_id=" + std::to_string(kApplicationId) + "; PRAGMA user_version=" + std::to_string(kVersion);
+  if (again && *again < kVersion) {
+    const std::string made = *again == 0 ? std::string(kSchema) + "PRAGMA application_id=" + std::to_string(kApplicationId) + ";" : "ALTER TABLE facts ADD COLUMN secret INTEGER NOT NULL DEFAULT 0;";
+    const std::string make = made + "PRAGMA user_version=" + std::to_string(kVersion);
     if (auto error = run(make.c_str())) {
       run("ROLLBACK");
       return *error;
@@ -245,12 +246,12 @@ Result<std::int64_t> SqliteStore::insert(const Record& record, const std::vector
     if (auto error = query.error()) return *error;
   }
   if (id != 0) {
-    Query query(database_, "UPDATE facts SET trusted = max(trusted, ?) WHERE id = ?");
-    query.bind(std::int64_t{record.trusted}).bind(id);
+    Query query(database_, "UPDATE facts SET trusted = max(trusted, ?), secret = max(secret, ?) WHERE id = ?");
+    query.bind(std::int64_t{record.trusted}).bind(std::int64_t{record.secret}).bind(id);
     if (auto error = query.finish()) return *error;
   } else {
-    Query query(database_, "INSERT INTO facts(space, text, source, trusted, created_ms) VALUES (?, ?, ?, ?, ?)");
-    query.bind(record.space).bind(record.text).bind(record.source).bind(std::int64_t{record.trusted}).bind(record.created_ms != 0 ? record.created_ms : clock_.unix_ms());
+    Query query(database_, "INSERT INTO facts(space, text, source, trusted, created_ms, secret) VALUES (?, ?, ?, ?, ?, ?)");
+    query.bind(record.space).bind(record.text).bind(record.source).bind(std::int64_t{record.trusted}).bind(record.created_ms != 0 ? record.created_ms : clock_.unix_ms()).bind(std::int64_t{record.secret});
     if (auto error = query.finish()) return *error;
     id = sqlite3_last_insert_rowid(database_);
     Query words(database_, "INSERT INTO words(rowid, text) VALUES (?, ?)");
@@ -365,7 +366,7 @@ Result<std::vector<Hit>> SqliteStore::search(const std::string& space, const std
   std::vector<Hit> hits;
   for (const auto& [id, score] : fuse(rankings)) {
     if (hits.size() >= limit) break;
-    Query fact(database_, "SELECT id, space, text, source, trusted, created_ms FROM facts WHERE id = ?");
+    Query fact(database_, "SELECT id, space, text, source, trusted, created_ms, secret FROM facts WHERE id = ?");
     fact.bind(id);
     if (fact.next()) hits.push_back({fact.record(), score, similarities.contains(id) ? similarities[id] : 0});
     if (auto error = fact.error()) return *error;
@@ -375,7 +376,7 @@ Result<std::vector<Hit>> SqliteStore::search(const std::string& space, const std
 
 Result<std::vector<Record>> SqliteStore::list(const std::string& space, std::size_t limit) {
   const std::lock_guard lock(mutex_);
-  Query query(database_, "SELECT id, space, text, source, trusted, created_ms FROM facts WHERE space = ? ORDER BY id DESC LIMIT ?");
+  Query query(database_, "SELECT id, space, text, source, trusted, created_ms, secret FROM facts WHERE space = ? ORDER BY id DESC LIMIT ?");
   query.bind(space).bind(static_cast<std::int64_t>(std::min<std::size_t>(limit, INT64_MAX)));
   std::vector<Record> records;
   while (query.next()) records.push_back(query.record());

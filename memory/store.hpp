@@ -21,6 +21,7 @@ struct Record {
   std::string source;       ///< Run and step, or who added it.
   bool trusted = true;
   std::int64_t created_ms = 0;
+  bool secret = false;      ///< Made from what a tool with a secret gave.
 };
 
 struct Hit {
@@ -45,7 +46,7 @@ class Store {
 
   /// Adds a fact; the same text in the same namespace is stored once (the id of the existing one is returned).
   /// `embedder` may be null: then only full-text search finds it. `created_ms` of 0 is now. A fact that is there from
-  /// an untrusted source becomes trusted when a trusted source adds it, never the reverse.
+  /// an untrusted source becomes trusted when a trusted source adds it, never the reverse; one that is secret stays so.
   /// Errors: usage (empty or over 64 KiB text, a namespace of more than 200 bytes), malformed (not UTF-8), io.
   virtual Result<std::int64_t> add(const Record& record, Embedder* embedder) = 0;
   /// The best `limit` facts: full text (BM25, any word) and exact cosine similarity, fused by reciprocal rank. Any text is

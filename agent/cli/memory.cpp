@@ -38,7 +38,7 @@ int report(const Error& error) {
 
 Json record_json(const memory::Record& record) {
   return {{"id", record.id}, {"namespace", record.space}, {"text", record.text}, {"source", record.source},
-          {"trusted", record.trusted}, {"created_ms", record.created_ms}};
+          {"trusted", record.trusted}, {"secret", record.secret}, {"created_ms", record.created_ms}};
 }
 
 std::string line(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
@@ -47,7 +47,7 @@ std::string line(const Json& value) { return value.dump(-1, ' ', false, Json::er
 void print_record(const memory::Record& record) {
   std::string text;
   for (const char c : record.text) text += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-  std::printf("%6lld  %s%s\n", static_cast<long long>(record.id), text.c_str(), record.trusted ? "" : "  (untrusted)");
+  std::printf("%6lld  %s%s\n", static_cast<long long>(record.id), text.c_str(), record.trusted ? record.secret ? "  (secret)" : "" : record.secret ? "  (untrusted, secret)" : "  (untrusted)");
 }
 
 int add(memory::Store& store, const Options& options) {
@@ -150,6 +150,8 @@ int import_all(memory::Store& store, const Options& options) {
     // A file can claim anything; only what says nothing against it and was not called untrusted is trusted.
     const auto trusted = parsed->find("trusted");
     record.trusted = !options.untrusted && (trusted == parsed->end() || (trusted->is_boolean() && trusted->get<bool>()));
+    // The safe side again: anything but a plain no.
+    if (const auto secret = parsed->find("secret"); secret != parsed->end()) record.secret = *secret != Json(false);
     if (const auto created = parsed->find("created_ms"); created != parsed->end() && created->is_number_integer()) record.created_ms = created->get<std::int64_t>();
     if (auto id = store.add(record, nullptr); !id) {
       Error error = id.error();

@@ -403,6 +403,29 @@ TEST_CASE("what an agent remembers is recalled later", "[agent][run]") {
   CHECK(recalled[0] == 0);
 }
 
+TEST_CASE("what an agent remembers of a secret source stays secret in another run", "[agent][run]") {
+  Setup setup;
+  const std::string agent = "agents:\n  clerk: {model: tape, instruction: Look., tools: [bank.*], memory: {recall: 2, store: facts, namespace: n}}\n"
+                            "workflow: [{id: look, agent: clerk, with: {account: rent}}]\n";
+  const bool from_secret = GENERATE(true, false);
+  setup.yaml = std::string(kHead) + (from_secret ? "secrets: {token: {from: env:KONTOR_TEST_NONE, allow_tools: [bank.balance]}}\n" : "") + "policy: {allow: [\"bank.*\"]}\n" + agent;
+  setup.tape = turn(call("bank.balance", "{\"amount\": 1}")) + turn("account rent: 100");
+  REQUIRE(setup.start().status == "done");
+  // This file knows of no secret; its balance is a stranger's text.
+  setup.yaml = std::string(kHead) + "policy: {allow: [\"bank.*\"], untrusted: [bank.balance]}\n" + agent;
+  setup.tape = turn(call("bank.balance", "{\"amount\": 1}")) + turn(call("bank.pay", "{\"amount\": 5}")) + turn("paid");
+  const RunReport report = setup.start();
+  INFO(report.note);
+  if (!from_secret) {
+    CHECK(report.status == "done");
+    return;
+  }
+  REQUIRE(report.status == "parked");
+  REQUIRE(report.pending.size() == 1);
+  CHECK(report.pending[0].reason.find("rule of two") != std::string::npos);
+  CHECK(setup.bank.payments.empty());
+}
+
 TEST_CASE("texts of messages and facts have their exact form", "[agent][run]") {
   CHECK(task_text(Json{{"file", "inv-001.txt"}, {"text", "A\nB\n"}}) == "file: inv-001.txt\n\ntext:\nA\nB\n");
   CHECK(task_text(Json{{"n", 5}, {"list", Json::array({1, "a"})}}) == "n: 5\n\nlist: [1, \"a\"]");

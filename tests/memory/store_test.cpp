@@ -210,6 +210,34 @@ TEST_CASE("files that are not a memory are refused and left as they are", "[memo
   }
 }
 
+TEST_CASE("a secret fact stays secret, and files of before that label are taken over", "[memory]") {
+  const Folder folder;
+  const auto path = folder.file("m.db");
+  Record record;
+  record.space = "a", record.text = "the balance is 100", record.source = "test", record.secret = true;
+  {
+    auto store = opened(path);
+    REQUIRE(store->add(record, nullptr));
+    kept(*store, "a", record.text);
+    kept(*store, "a", "the balance is open");
+    REQUIRE(store->list("a", 10)->at(0).secret == false);
+    const auto hits = store->search("a", "100", 5, nullptr);
+    REQUIRE(hits.has_value());
+    REQUIRE(hits->size() == 1);
+    REQUIRE(hits->at(0).record.secret);
+  }
+  sqlite3* database = nullptr;
+  sqlite3_open(path.c_str(), &database);
+  REQUIRE(sqlite3_exec(database, "ALTER TABLE facts DROP COLUMN secret; PRAGMA user_version=1", nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(database);
+  auto store = opened(path);
+  REQUIRE(store->verify());
+  REQUIRE(store->list("a", 10)->size() == 2);
+  REQUIRE(store->list("a", 10)->at(1).secret == false);
+  REQUIRE(store->add(record, nullptr));
+  REQUIRE(store->list("a", 10)->at(1).secret);
+}
+
 TEST_CASE("damage anywhere in the file is an error or harmless, never a crash", "[memory]") {
   const Folder folder;
   const auto path = folder.file("m.db");
