@@ -1,6 +1,6 @@
 #include "memory/vector_index.hpp"
 
-#include "base/cuda/ranking.hpp"
+#include "base/cuda/portable.hpp"
 #include "memory/cuda/vector_kernels.hpp"
 #include "memory/search.hpp"
 

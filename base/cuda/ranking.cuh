@@ -1,7 +1,7 @@
 #pragma once
 // Sorting in shared memory.
 
-#include "base/cuda/ranking.hpp"
+#include "base/cuda/portable.hpp"
 
 namespace kontor::gpu {
 

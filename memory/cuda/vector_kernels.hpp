@@ -22,7 +22,7 @@ struct VectorRows {
 /// Blocks that share the rows, on a device of so many processors.
 std::int64_t search_blocks(std::int64_t rows, int processors);
 
-/// The kBestRows rows of the largest dot product with each of `count` queries (count, width; float32): keys of base/cuda/ranking.hpp
+/// The kBestRows rows of the largest dot product with each of `count` queries (count, width; float32): keys of base/cuda/portable.hpp
 /// in descending order into the list that is returned, (count, blocks, kBestRows) of which the first list of each query is meant.
 /// `lists`: room for two times that. Sums are float32, the same for a row whatever the number of queries and blocks.
 const std::uint64_t* find_rows(const VectorRows& rows, const float* queries, std::int64_t count, std::int64_t blocks,
