@@ -46,7 +46,7 @@ std::string guess_dialect(const WeightFile& file, const Tokenizer& tokenizer) {
   }
   if (tokenizer.find("<|im_start|>")) {
     if (contains(name, "qwq")) return "qwq";
-    return tokenizer.find("<think>") || contains(raw_text(file, "general.architecture"), "qwen3") ? "qwen3" : "qwen2.5";
+    return tokenizer.find("<think>") || contains(raw_text(file, "general.architecture"), "qwen3") ? "qwen3" : "hermes";  // Qwen2.5 writes Hermes calls.
   }
   // Distillates on Llama carry the turn markers only in their template.
   if (contains(chat, "<｜User｜>")) return "r1-distill";
@@ -89,7 +89,7 @@ ModelInfo describe_model(const WeightFile& file, const ModelConfig& config, cons
   info.context = config.context;
   info.embedding_width = config.width;
   // The markers of the model's own notation: the first distillates have Qwen's <tool_call> left over, but write R1 blocks.
-  const bool hermes = contains(info.dialect, "qwen") || info.dialect == "qwq";
+  const bool hermes = contains(info.dialect, "qwen") || info.dialect == "qwq" || info.dialect == "hermes";
   const auto marker = tokenizer.find(hermes ? "<tool_call>" : "<｜tool▁calls▁begin｜>");
   info.has_call_tokens = marker && tokenizer.is_added(*marker);
   return info;

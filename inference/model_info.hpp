@@ -15,7 +15,7 @@ namespace kontor::inference {
 ModelInfo describe_model(const WeightFile& file, const ModelConfig& config, const Tokenizer& tokenizer);
 
 /// Key of the prompt format. Metadata `kontor.dialect` decides where present; else tokens of the vocabulary, the chat
-/// template and the name do: "r1", "r1-distill", "r1-0528", "r1-0528-qwen3", "v3", "v3.1", "qwen3", "qwen2.5", or
+/// template and the name do: "r1", "r1-distill", "r1-0528", "r1-0528-qwen3", "v3", "v3.1", "v3.2", "qwen3", "qwq", "hermes", or
 /// "plain" for a model without a known format.
 std::string guess_dialect(const WeightFile& file, const Tokenizer& tokenizer);
 

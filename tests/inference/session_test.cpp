@@ -286,7 +286,7 @@ TEST_CASE("the prompt format and its call markers are recognised by the vocabula
     bool call_tokens;
   } cases[] = {{"deepseek-v3", "v3", true},
                {"deepseek-r1-distill-qwen", "r1-distill", false},
-               {"qwen2.5", "qwen2.5", true},
+               {"qwen2.5", "hermes", true},
                {"llama3.1", "plain", false}};
   for (const auto& expected : cases) {
     INFO(expected.name);
