@@ -6,7 +6,7 @@ next prompt no longer has, then 150 of a tool's result follow. Kontor in the pro
 llama.cpp (peer_server.mjs) that keeps its context between requests and is handed token ids, so that it never loses its
 cache to a text that is cut into other tokens. With --server it is that llama-server (llama.cpp or a fork of it), with its
 prompt cache on. Same file, same threads, alternating runs; loading is not measured."""
-import argparse, http.client, json, os, signal, socket, statistics, subprocess, sys, time
+import argparse, http.client, json, os, signal, socket, statistics, subprocess, sys, tempfile, time
 
 OPENING, THOUGHTS, CALL, RESULT = 600, 30, 10, 150
 
@@ -61,8 +61,9 @@ def wait_until_loaded(server, port, seconds=300):
 
 def server_peer(a):
     port = free_port()
-    server = subprocess.Popen([a.server, "-m", a.model, "-t", str(a.t), "-tb", str(a.t), "-c", "4096", "-np", "1", "--host", "127.0.0.1", "--port", str(port)],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Some versions write llama.log where they start.
+    server = subprocess.Popen([os.path.abspath(a.server), "-m", os.path.abspath(a.model), "-t", str(a.t), "-tb", str(a.t), "-c", "4096", "-np", "1", "--host", "127.0.0.1", "--port", str(port)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tempfile.gettempdir())
     try:
         wait_until_loaded(server, port)
         connection = http.client.HTTPConnection("127.0.0.1", port)
