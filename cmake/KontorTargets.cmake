@@ -36,3 +36,15 @@ function(kontor_library name)
   add_library(${name} STATIC ${sources})
   target_link_libraries(${name} PUBLIC kontor_options ${arg_LIBS})
 endfunction()
+
+# kontor_kernels(NAME FOR library RUNTIME file): the .cu files in cuda/ of the calling folder as a target of their own (CMake
+# 3.25 knows no C++20 for CUDA), linked into the library, of which only RUNTIME sees the toolkit's headers.
+function(kontor_kernels name)
+  cmake_parse_arguments(arg "" "FOR;RUNTIME" "" ${ARGN})
+  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cu)
+  add_library(${name} STATIC ${kernels})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_options(${name} PRIVATE -std=c++20)
+  set_source_files_properties(${arg_RUNTIME} PROPERTIES INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
+  target_link_libraries(${arg_FOR} PUBLIC ${name} $<LINK_ONLY:CUDA::cudart_static>)
+endfunction()

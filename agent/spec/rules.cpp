@@ -1,11 +1,21 @@
 #include "agent/spec/rules.hpp"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 namespace kontor::agent {
 namespace {
 
 using T = ValueType;
+
+template <std::size_t N, std::size_t M>
+constexpr std::array<KeyRule, N + M> joined(const KeyRule (&own)[N], const KeyRule (&shared)[M]) {
+  std::array<KeyRule, N + M> keys{};
+  std::copy(std::begin(own), std::end(own), keys.begin());
+  std::copy(std::begin(shared), std::end(shared), keys.begin() + N);
+  return keys;
+}
 
 constexpr KeyRule kRoot[] = {
     {"kontor", T::version, {}, {}, "Version of the file format: 1.", true},
@@ -76,9 +86,8 @@ constexpr KeyRule kTable[] = {
     {"memory_mb", T::integer, {}, "512", "Most memory of a query.", false, 1, 65'536},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
-constexpr KeyRule kHttp[] = {
-    {"use", T::text, {}, {}, "builtin.http", true},
-    {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
+/// How far and how long requests of a group go: builtin.http and openapi.
+constexpr KeyRule kWeb[] = {
     {"private", T::boolean, {}, "false", "Whether addresses of this machine and of private networks may be reached."},
     {"plain", T::boolean, {}, "false", "Whether http is allowed beside https."},
     {"config", T::any_mapping, {}, {}, "Headers of every request to the first host; may hold {{secret:NAME}} and ${inputs.x}."},
@@ -88,6 +97,11 @@ constexpr KeyRule kHttp[] = {
     {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
+constexpr KeyRule kHttpOwn[] = {
+    {"use", T::text, {}, {}, "builtin.http", true},
+    {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
+};
+constexpr auto kHttp = joined(kHttpOwn, kWeb);
 constexpr KeyRule kMail[] = {
     {"use", T::text, {}, {}, "builtin.mail", true},
     {"from", T::text, {}, {}, "The sender: accounts@a.example, or Accounts <accounts@a.example>.", true},
@@ -151,21 +165,14 @@ constexpr KeyRule kMcp[] = {
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
-constexpr KeyRule kOpenApi[] = {
+constexpr KeyRule kOpenApiOwn[] = {
     {"use", T::text, {}, {}, "openapi", true},
     {"document", T::path, {}, {}, "OpenAPI 3.1 document, JSON or YAML.", true},
     {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
     {"server", T::url, {}, {}, "Address that paths are appended to; the document's first server when left out."},
     {"only", T::plain_globs, {}, {}, "Operations that are let through."},
-    {"private", T::boolean, {}, "false", "Whether addresses of this machine and of private networks may be reached."},
-    {"plain", T::boolean, {}, "false", "Whether http is allowed beside https."},
-    {"config", T::any_mapping, {}, {}, "Headers of every request to the first host; may hold {{secret:NAME}} and ${inputs.x}."},
-    {"ca_file", T::path, {}, {}, "Certificates of authorities in place of the system's."},
-    {"timeout_ms", T::integer, {}, "30000", "Longest time of a call.", false, 1, 600'000},
-    {"max_body", T::integer, {}, "4194304", "Most bytes of an answer.", false, 1, 67'108'864},
-    {"redirects", T::integer, {}, "5", "Most redirects of a call.", false, 1, 20},
-    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
+constexpr auto kOpenApi = joined(kOpenApiOwn, kWeb);
 constexpr KeyRule kPolicy[] = {
     {"deny", T::globs, {}, {}, "Never called."},
     {"ask", T::list, "ask", {}, "A person is asked."},

@@ -53,19 +53,25 @@ inline SSL_CTX* make_tls(const std::string& file, const std::string& names) {
   return tls;
 }
 
+/// A socket that listens on a free port of 127.0.0.1.
+inline int listen_here(int& port) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(listen(listener, 16) == 0);
+  REQUIRE(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  port = ntohs(address.sin_port);
+  return listener;
+}
+
 /// An HTTP server on 127.0.0.1 that answers each connection with what `answer` makes of the request's bytes.
 class LocalServer {
  public:
   explicit LocalServer(std::function<std::string(const std::string&)> answer, SSL_CTX* tls = nullptr) : answer_(std::move(answer)), tls_(tls) {
-    socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    REQUIRE(bind(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    REQUIRE(listen(socket_, 16) == 0);
-    REQUIRE(getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    port = ntohs(address.sin_port);
+    socket_ = listen_here(port);
     thread_ = std::jthread([this](std::stop_token stop) { serve(stop); });
   }
   ~LocalServer() {

@@ -26,15 +26,7 @@ struct Habits {
 class MailServer {
  public:
   MailServer(const std::string& certificate, Habits habits) : habits_(std::move(habits)), tls_(make_tls(certificate, "IP:127.0.0.1")) {
-    socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    REQUIRE(bind(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    REQUIRE(listen(socket_, 4) == 0);
-    REQUIRE(getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    port = ntohs(address.sin_port);
+    socket_ = listen_here(port);
     thread_ = std::jthread([this] {
       for (int client = 0; (client = accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; close(client)) serve(client);
     });
