@@ -75,7 +75,7 @@ Result<Candidate> TokenChooser::sample(const Shortlist& list) {
   // Places in the list stand for the tokens: equal logits keep their order.
   auto chosen = lists_.sample(kept_, {});
   if (!chosen) return chosen.error();
-  const Shortlist::Entry& entry = list.best[static_cast<std::size_t>(chosen->id)];
+  const Scored& entry = list.best[static_cast<std::size_t>(chosen->id)];
   chosen->id = entry.id;
   chosen->probability = std::exp(double{entry.logit} - double{list.all_top}) / list.all_total;
   return chosen;

@@ -17,11 +17,6 @@ namespace kontor::inference {
 struct Shortlist {
   static constexpr std::size_t kMost = 64;
 
-  struct Entry {
-    float logit = 0;
-    TokenId id = 0;
-  };
-
   // Asked.
   Sampling settings;
   std::span<const std::uint32_t> mask;  ///< As for Sampler; must live until the pass is done.
@@ -29,7 +24,7 @@ struct Shortlist {
   // Answered.
   bool filled = false;        ///< Else the row of logits was copied.
   bool finite = false;        ///< No NaN or infinity in the row, and the mask leaves something.
-  std::vector<Entry> best;    ///< The largest that the mask allows, at most kMost, in Sampler's order.
+  std::vector<Scored> best;   ///< The largest that the mask allows, at most kMost, in Sampler's order.
   double total = 0;           ///< Sum of e^(x - best[0]) over what the mask allows, as Sampler adds it up.
   float all_top = 0;          ///< The largest of the row, whatever the mask says,
   double all_total = 0;       ///< and the sum of e^(x - all_top) over the whole row.
