@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <map>
+
+namespace fs = std::filesystem;
 using kontor::test::ExampleCopy;
 using Json = nlohmann::json;
 
@@ -104,6 +107,32 @@ TEST_CASE("the contract review finds a good contract green and quotes it exactly
   CHECK(review.at("findings")[0].at("quote") == "It is renewed for further periods of twelve months unless notice is given 2 months before.");
   CHECK(review.at("findings")[0].at("line") == 3);
   CHECK(review.at("findings")[6].at("level") == "amber");
+}
+
+TEST_CASE("the contract review judges clauses in other words", "[examples]") {
+  // tests/corpora/contracts: the level of each rule and the line of its quote, 0 where no clause says anything.
+  const fs::path corpus = fs::path(KONTOR_SOURCE_DIR) / "tests/corpora/contracts";
+  std::map<std::string, std::string> wanted;
+  std::ifstream lines(corpus / "expected.csv");
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) wanted[line.substr(0, line.find(','))] += line.substr(line.find(',') + 1) + "\n";
+  REQUIRE(!wanted.empty());
+  for (const auto& [name, findings] : wanted) {
+    const ExampleCopy example("contract-review");
+    const std::string text = kontor::test::read_text(corpus / (name + ".txt"));
+    example.write("data/contract-A.txt", text);
+    const int code = example.run({"run", example.folder.string()});
+    INFO(name << "\n" << example.output());
+    REQUIRE(code == 0);
+    std::string found;
+    const auto review = Json::parse(example.read("out/review.json"));
+    for (const auto& finding : review.at("findings")) {
+      found += finding.at("rule").get<std::string>() + "," + finding.at("level").get<std::string>() + "," + std::to_string(finding.at("line").get<int>()) + "\n";
+      CHECK(text.find(finding.at("quote").get<std::string>()) != std::string::npos);
+    }
+    CHECK(found == findings);
+  }
 }
 
 TEST_CASE("procurement rejects what the budget no longer holds when an approval comes late", "[examples]") {
