@@ -94,6 +94,21 @@ TEST_CASE("the KPI report counts ISO weeks over the end of a year", "[examples]"
         "week,region,paid_revenue,paid_orders,refunds,target,attainment_pct\n2026-W53,North,10.40,2,0,8,130.0\n2027-W01,North,5,1,1,3,166.7\n");
 }
 
+TEST_CASE("the KPI report shows attainments as doubles are written everywhere", "[examples]") {
+  const ExampleCopy example("kpi-report");
+  // 100.25 and 100.75 are ties for one digit, 76.55 lies just below one.
+  example.write("data/orders.csv",
+                "order_id,date,region,product,qty,unit_price,status\n1,2026-10-05,A,Basic,1,401,paid\n2,2026-10-05,B,Basic,1,403,paid\n"
+                "3,2026-10-05,C,Basic,1,4593,paid\n4,2026-10-05,D,Basic,1,5,refunded\n");
+  example.write("data/targets.csv", "region,week,target_revenue\nA,2026-W41,400\nB,2026-W41,400\nC,2026-W41,6000\nD,2026-W41,6000\n");
+  const int code = example.run({"run", example.folder.string()});
+  INFO(example.output());
+  CHECK(code == 0);
+  CHECK(example.read("out/kpis.csv") ==
+        "week,region,paid_revenue,paid_orders,refunds,target,attainment_pct\n2026-W41,A,401,1,0,400,100.2\n2026-W41,B,403,1,0,400,100.8\n"
+        "2026-W41,C,4593,1,0,6000,76.5\n2026-W41,D,0,0,1,6000,0.0\n");
+}
+
 TEST_CASE("the contract review finds a good contract green and quotes it exactly", "[examples]") {
   const ExampleCopy example("contract-review");
   example.write("data/contract-A.txt",

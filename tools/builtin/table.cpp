@@ -40,7 +40,7 @@ ToolSpec query_spec(const std::string& group) {
   spec.name = group + ".query";
   spec.description = "Runs one SQL SELECT (SQLite) over CSV, TSV, JSON, JSONL, YAML or text files, read-only. A JSON or YAML mapping has the "
                      "columns key and value (JSON), a text file line and text. REGEXP, regexp_extract(text, pattern, group) and "
-                     "regexp_replace work. Columns with decimal numbers compare by value; dec_sum, dec_avg, dec_add, dec_sub, dec_mul, dec_div(a, b, places) and dec_round(x, places) are exact.";
+                     "regexp_replace work, fixed(x, places) writes a double. Columns with decimal numbers compare by value; dec_sum, dec_avg, dec_add, dec_sub, dec_mul, dec_div(a, b, places) and dec_round(x, places) are exact.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "sql":{"type":"string","minLength":1,"maxLength":100000,"description":"One SELECT; tables are the names given in files"},
     "files":{"type":"object","additionalProperties":{"type":"string"},"minProperties":1,"maxProperties":16,

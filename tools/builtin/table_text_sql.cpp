@@ -3,6 +3,8 @@
 #include <re2/re2.h>
 #include <sqlite3.h>
 
+#include <array>
+#include <charconv>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kPatternMemory = 1 << 20;
 constexpr int kGroupsMax = 16;
+constexpr int kPlacesMax = 15;
 
 std::string_view text_of(sqlite3_value* value) {
   const auto* bytes = reinterpret_cast<const char*>(sqlite3_value_text(value));
@@ -87,6 +90,19 @@ void replace_matches(sqlite3_context* context, int count, sqlite3_value** values
   give(context, text);
 }
 
+/// fixed(x, places): a double written as C's "%.*f" writes it, rounded to the nearest, ties to even, the same on every machine.
+/// SQLite's printf and round use long double, so 76.55 depends on the processor and 100.25 becomes 100.3.
+void fixed(sqlite3_context* context, int count, sqlite3_value** values) {
+  if (any_null(count, values)) return;
+  const int places = sqlite3_value_int(values[1]);
+  if (sqlite3_value_numeric_type(values[0]) == SQLITE_TEXT) return sqlite3_result_error(context, "fixed: the first argument is not a number", -1);
+  if (places < 0 || places > kPlacesMax) return sqlite3_result_error(context, "fixed: places go from 0 to 15", -1);
+  std::array<char, 400> buffer;  // the largest double has 309 digits before the point
+  const double number = sqlite3_value_double(values[0]);
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), number, std::chars_format::fixed, places);
+  give(context, {buffer.data(), static_cast<std::size_t>(end.ptr - buffer.data())});
+}
+
 }  // namespace
 
 Result<void> add_text_sql(sqlite3* database) {
@@ -95,6 +111,7 @@ Result<void> add_text_sql(sqlite3* database) {
   failed |= sqlite3_create_function_v2(database, "regexp_extract", 2, kFlags, nullptr, extract, nullptr, nullptr, nullptr);
   failed |= sqlite3_create_function_v2(database, "regexp_extract", 3, kFlags, nullptr, extract, nullptr, nullptr, nullptr);
   failed |= sqlite3_create_function_v2(database, "regexp_replace", 3, kFlags, nullptr, replace_matches, nullptr, nullptr, nullptr);
+  failed |= sqlite3_create_function_v2(database, "fixed", 2, kFlags, nullptr, fixed, nullptr, nullptr, nullptr);
   if (failed != SQLITE_OK) return fail(Errc::internal, std::string("SQLite: ") + sqlite3_errmsg(database), "sqlite");
   return {};
 }
