@@ -1,11 +1,14 @@
 #include "agent/cli/command.hpp"
 
+#include "agent/spec/text_tools.hpp"
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <string_view>
 
 namespace kontor::agent::cli {
 namespace {
@@ -31,30 +34,59 @@ std::vector<Leaf>& leaves() {
   return list;
 }
 
-/// Levenshtein distance, for suggestions on short words.
-std::size_t distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
+void print_unknown(const std::string& where, const std::string& what, const std::string& word, const std::vector<std::string>& known) {
+  print_error("'" + where + "' has no " + what + " '" + shown_text(word) + "'" + did_you_mean(nearest(word, known)));
 }
 
-void suggest_verb(const std::string& word) {
-  std::string best;
-  std::size_t best_distance = 3;
-  for (const auto& entry : entries()) {
-    if (const auto d = distance(word, entry.name); d < best_distance) best = entry.name, best_distance = d;
+/// "kontor runs show": the verb and sub-verb that the words name.
+struct Chosen {
+  CLI::App* app;
+  std::string path = "kontor";
+  int next = 1;  ///< index of the first word behind them
+};
+
+Chosen chosen(CLI::App& app, int argc, char** argv) {
+  Chosen found{&app};
+  for (; found.next < argc; ++found.next) {
+    const auto subs = found.app->get_subcommands([&](const CLI::App* sub) { return sub->get_name() == argv[found.next]; });
+    if (subs.empty()) break;
+    found.app = subs.front();
+    found.path += std::string(" ") + argv[found.next];
   }
-  std::fprintf(stderr, "kontor: error: no verb '%s'%s; 'kontor --help' lists them\n", word.c_str(),
-               best.empty() ? "" : (" (did you mean '" + best + "'?)").c_str());
+  return found;
+}
+
+/// Says what is wrong with the words, as exactly as possible: CLI11 names neither the misspelt sub-verb nor what was meant.
+void report_usage(CLI::App& app, int argc, char** argv, const CLI::ParseError& error) {
+  const Chosen at = chosen(app, argc, argv);
+  const auto help = [&] { std::fprintf(stderr, "'%s --help' lists what there is\n", at.path.c_str()); };
+  std::vector<std::string> verbs, options;
+  for (const auto* below : at.app->get_subcommands({})) verbs.push_back(below->get_name());
+  for (const auto* option : at.app->get_options({})) {
+    for (const auto& name : option->get_lnames()) options.push_back("--" + name);
+    for (const auto& name : option->get_snames()) options.push_back("-" + name);
+  }
+  if (!verbs.empty() && at.next < argc && argv[at.next][0] != '-') {
+    print_unknown(at.path, "command", argv[at.next], verbs);
+    return help();
+  }
+  if (!verbs.empty() && at.next == argc) {
+    std::string list;
+    for (const auto& verb : verbs) list += (list.empty() ? "" : ", ") + verb;
+    print_error(at.path + " needs one of: " + list);
+    return help();
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    for (int i = at.next; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+      const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+      if (word.size() < 2 || word[0] != '-' || std::find(options.begin(), options.end(), word) != options.end()) continue;
+      if (word[1] != '-' && std::find(options.begin(), options.end(), word.substr(0, 2)) != options.end()) continue;  // -n200
+      print_unknown(at.path, "option", word, options);
+      return help();
+    }
+  }
+  print_error(error.what());
+  help();
 }
 
 }  // namespace
@@ -78,7 +110,10 @@ int run(int argc, char** argv) {
   std::sort(entries().begin(), entries().end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   if (argc > 1 && argv[1][0] != '-' &&
       std::none_of(entries().begin(), entries().end(), [&](const auto& entry) { return entry.name == argv[1]; })) {
-    suggest_verb(argv[1]);
+    std::vector<std::string> verbs;
+    for (const auto& entry : entries()) verbs.push_back(entry.name);
+    print_unknown("kontor", "verb", argv[1], verbs);
+    std::fprintf(stderr, "'kontor --help' lists what there is\n");
     return kUsage;
   }
   // Only the chosen verb sets itself up: start-up does not pay for the others.
@@ -93,9 +128,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    print_error(error.what());
-    std::fprintf(stderr, "run 'kontor%s --help' for the options\n",
-                 argc > 1 && argv[1][0] != '-' ? (std::string(" ") + argv[1]).c_str() : "");
+    report_usage(app, argc, argv, error);
     return kUsage;
   }
   for (auto leaf = leaves().rbegin(); leaf != leaves().rend(); ++leaf) {
