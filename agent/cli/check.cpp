@@ -1,10 +1,10 @@
 // kontor check FILE...: everything wrong with agent files, with its place.
 
 #include "agent/cli/command.hpp"
+#include "agent/cli/run_support.hpp"
 #include "agent/spec/spec.hpp"
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 
 namespace kontor::agent::cli {
@@ -26,26 +26,21 @@ Json as_json(const std::string& file, const Checked& checked) {
 }
 
 void print_text(const std::string& file, const Checked& checked) {
-  for (const auto& diagnostic : checked.diagnostics) {
-    // Included files are named relative to the checked one.
-    const std::string shown = diagnostic.file.empty() ? file : (std::filesystem::path(file).parent_path() / diagnostic.file).string();
-    std::printf("%s:%d:%d: %s: %s\n", shown.c_str(), diagnostic.line, diagnostic.column, diagnostic.kind.c_str(), diagnostic.message.c_str());
-  }
+  print_diagnostics(stdout, file, checked.diagnostics);
   if (checked.diagnostics.empty()) std::printf("%s: ok\n", file.c_str());
 }
 
 int check(const Options& options) {
-  bool all_exist = true;
-  for (const auto& file : options.files) {
-    std::error_code error;
-    if (std::filesystem::exists(file, error)) continue;
-    print_error("there is no file " + file);
-    all_exist = false;
+  std::vector<std::string> found;
+  for (const auto& given : options.files) {
+    auto file = find_agent_file(given);
+    if (!file) report_error(file.error());
+    else found.push_back(std::move(*file));
   }
-  if (!all_exist) return kUsage;
+  if (found.size() != options.files.size()) return kUsage;
   bool good = true;
   Json files = Json::array();
-  for (const auto& file : options.files) {
+  for (const auto& file : found) {
     const Checked checked = check_file(file);
     good = good && checked.diagnostics.empty();
     if (options.json) files.push_back(as_json(file, checked));
@@ -57,7 +52,7 @@ int check(const Options& options) {
 
 const Verb verb{"check", "check agent files and say what is wrong where", [](CLI::App& app) -> Action {
                   auto options = std::make_shared<Options>();
-                  app.add_option("files", options->files, "Agent files")->required()->type_name("FILE");
+                  app.add_option("FILE", options->files, "agent files, or folders with an agent.yaml")->required();
                   app.add_flag("--json", options->json, "One JSON document: {\"files\":[{\"file\",\"ok\",\"diagnostics\"}]}");
                   return [options] { return check(*options); };
                 }};

@@ -175,7 +175,7 @@ int report(const Options& options) {
   return kDone;
 }
 
-const Verb verb{"doctor", "What this machine offers: devices, CPU features, energy counters, sandbox",
+const Verb verb{"doctor", "what this machine offers: devices, CPU features, energy counters, sandbox",
                 [](CLI::App& app) -> Action {
                   auto options = std::make_shared<Options>();
                   app.add_option("FILE", options->file, "An agent file: do the servers of its models answer?");

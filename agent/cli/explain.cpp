@@ -1,27 +1,22 @@
 // kontor explain FILE: the file with every default filled in.
 
 #include "agent/cli/command.hpp"
+#include "agent/cli/run_support.hpp"
 #include "agent/spec/explain.hpp"
 #include "agent/spec/spec.hpp"
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 
 namespace kontor::agent::cli {
 namespace {
 
-int explain(const std::string& file) {
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) {
-    print_error("there is no file " + file);
-    return kUsage;
-  }
+int explain(const std::string& given) {
+  const auto found = find_agent_file(given);
+  if (!found) return report_error(found.error());
+  const std::string& file = *found;
   const Checked checked = check_file(file);
-  for (const auto& diagnostic : checked.diagnostics) {
-    const std::string shown = diagnostic.file.empty() ? file : (std::filesystem::path(file).parent_path() / diagnostic.file).string();
-    std::fprintf(stderr, "%s:%d:%d: %s: %s\n", shown.c_str(), diagnostic.line, diagnostic.column, diagnostic.kind.c_str(), diagnostic.message.c_str());
-  }
+  print_diagnostics(stderr, file, checked.diagnostics);
   if (!checked.diagnostics.empty()) return kFailed;
   std::fputs(explained(file).c_str(), stdout);
   return kDone;
@@ -29,7 +24,7 @@ int explain(const std::string& file) {
 
 const Verb verb{"explain", "show an agent file with every default filled in", [](CLI::App& app) -> Action {
                   auto file = std::make_shared<std::string>();
-                  app.add_option("file", *file, "Agent file")->required()->type_name("FILE");
+                  app.add_option("FILE", *file, "agent file, or a folder with an agent.yaml")->required();
                   return [file] { return explain(*file); };
                 }};
 

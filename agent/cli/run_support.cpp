@@ -28,12 +28,16 @@ Result<std::string> find_agent_file(const std::string& path) {
   return found.front();
 }
 
+void print_diagnostics(std::FILE* out, const std::string& file, const std::vector<Diagnostic>& diagnostics) {
+  for (const auto& diagnostic : diagnostics) {
+    const std::string shown = diagnostic.file.empty() ? file : (fs::path(file).parent_path() / diagnostic.file).string();
+    std::fprintf(out, "%s:%d:%d: %s: %s\n", shown.c_str(), diagnostic.line, diagnostic.column, diagnostic.kind.c_str(), diagnostic.message.c_str());
+  }
+}
+
 std::optional<Spec> read_spec(const std::string& file) {
   Checked checked = check_file(file);
-  for (const auto& diagnostic : checked.diagnostics) {
-    std::fprintf(stderr, "%s:%d:%d: %s: %s\n", (diagnostic.file.empty() ? file : diagnostic.file).c_str(), diagnostic.line, diagnostic.column, diagnostic.kind.c_str(),
-                 diagnostic.message.c_str());
-  }
+  print_diagnostics(stderr, file, checked.diagnostics);
   if (!checked.diagnostics.empty()) return std::nullopt;
   return std::move(checked.spec);
 }

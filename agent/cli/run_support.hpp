@@ -6,6 +6,7 @@
 #include "agent/journal.hpp"
 #include "agent/spec/spec.hpp"
 
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,9 @@ namespace kontor::agent::cli {
 
 /// FILE as given; for a folder its agent.yaml, or the only YAML file in it. Errors: not_found, usage (several).
 Result<std::string> find_agent_file(const std::string& path);
+
+/// "file:line:column: kind: message" for each, one a line. Included files are named from where `file` is.
+void print_diagnostics(std::FILE* out, const std::string& file, const std::vector<Diagnostic>& diagnostics);
 
 /// The checked file; its diagnostics go to stderr when there are any.
 std::optional<Spec> read_spec(const std::string& file);

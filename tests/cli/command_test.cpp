@@ -30,3 +30,11 @@ TEST_CASE("a verb without its command lists what it has", "[cli]") {
   CHECK(complaint({"plugin"}).find("new") != std::string::npos);
   CHECK(complaint({"model"}).find("quantize") != std::string::npos);
 }
+
+TEST_CASE("check and explain take a folder as run does", "[cli]") {
+  const kontor::test::ExampleCopy place("kpi-report");
+  CHECK(place.run({"check", place.folder.string()}, false) == 0);
+  CHECK(place.read("stdout") == (place.folder / "agent.yaml").string() + ": ok\n");
+  CHECK(place.run({"explain", place.folder.string()}, false) == 0);
+  CHECK(complaint({"check", place.folder.string(), "nowhere.yaml"}) == "kontor: error: no such file or folder: nowhere.yaml");
+}
