@@ -51,7 +51,19 @@ void trim(ByteDfa& dfa) {
       if (!alive[from]) alive[from] = true, work.push_back(from);
   }
   if (n == 0 || !alive[0]) return dfa.states.clear();
-  for (auto& state : dfa.states) std::erase_if(state.ranges, [&](const auto& range) { return !alive[range.to]; });
+  std::vector<std::uint32_t> names(n);
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    if (!alive[i]) continue;
+    names[i] = kept;
+    if (kept != i) dfa.states[kept] = std::move(dfa.states[i]);
+    ++kept;
+  }
+  dfa.states.resize(kept);
+  for (auto& state : dfa.states) {
+    std::erase_if(state.ranges, [&](const auto& range) { return !alive[range.to]; });
+    for (auto& range : state.ranges) range.to = names[range.to];
+  }
 }
 
 Result<ByteDfa> intersect(const ByteDfa& a, const ByteDfa& b) {
