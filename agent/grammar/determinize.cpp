@@ -43,7 +43,7 @@ class Subsets {
       }
       dfa_.states[i].ranges = std::move(ranges);
     }
-    trim(dfa_);
+    reduce(dfa_);
     return std::move(dfa_);
   }
 
@@ -93,7 +93,10 @@ class Subsets {
   };
   Closed close(Set set, bool begin) {
     Closed out;
+    bool guarded = true;
     for (const bool end : {false, true}) {
+      if (!guarded) break;  // Nothing is different at the end of the text.
+      guarded = false;
       ++mark_;
       Set work = set;
       for (const auto id : work) marks_[id] = mark_;
@@ -106,7 +109,10 @@ class Subsets {
         }
         if (id == nfa_.final) (end ? out.accepts : out.anything) = true;
         if (from.assertion == NfaNode::Assert::begin && !begin) continue;
-        if (from.assertion == NfaNode::Assert::end && !end) continue;
+        if (from.assertion == NfaNode::Assert::end && !end) {
+          guarded = true;
+          continue;
+        }
         for (const std::uint32_t to : {from.a, from.b})
           if (to != kNoNfaNode && marks_[to] != mark_) marks_[to] = mark_, work.push_back(to);
       }

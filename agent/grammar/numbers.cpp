@@ -50,7 +50,7 @@ class Machine {
       }
       dfa.states[i].ranges = std::move(ranges);
     }
-    trim(dfa);
+    reduce(dfa);
     return dfa;
   }
 

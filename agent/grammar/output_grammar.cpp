@@ -289,7 +289,7 @@ Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRe
   auto end = tokenizer.find(request.dialect.eos);
   if (!end || !tokenizer.is_end(*end)) end = tokenizer.eos();
   const auto shared = std::make_shared<const Grammar>(std::move(*grammar));
-  auto endings = std::make_shared<const inference::Endings>(*shared, trie.get());
+  auto endings = std::make_shared<const inference::Endings>(shared, trie);
   return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{shared, std::move(trie), tokenizer, end.value_or(-1), std::move(endings),
                                                                                std::make_shared<inference::MaskCache>()});
 }
