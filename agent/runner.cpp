@@ -225,7 +225,7 @@ class AgentRun {
     const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
     auto model = run_.models->get(name);
     if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
-    if (run_.grammars && (*model)->tokenizer() && run_.models_checked.insert(name).second) {
+    if (run_.grammars && (*model)->tokenizer() && writes_elements((*model)->info().dialect) && run_.models_checked.insert(name).second) {
       if (auto fits = check_agent_schemas(run_, name, (*model)->info().dialect); !fits) return fits.error();
     }
     const ModelSpec* model_spec = find_model(*run_.spec, name);

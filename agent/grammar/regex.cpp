@@ -3,8 +3,11 @@
 #include "agent/grammar/determinize.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -401,8 +404,38 @@ class Compiler {
   std::vector<NfaNode> nodes_;
 };
 
+/// All of the process.
+class KnownPatterns {
+ public:
+  std::shared_ptr<const ByteDfa> find(std::string_view pattern) {
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(pattern);
+    return found == known_.end() ? nullptr : found->second;
+  }
+  void insert(std::string_view pattern, std::shared_ptr<const ByteDfa> dfa) {
+    constexpr std::size_t kStatesKeptMax = 100'000;
+    const std::lock_guard lock(mutex_);
+    if (states_ + dfa->states.size() + 1 > kStatesKeptMax) known_.clear(), states_ = 0;
+    states_ += dfa->states.size() + 1;
+    known_.emplace(pattern, std::move(dfa));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<const ByteDfa>, std::less<>> known_;
+  std::size_t states_ = 0;
+};
+
 }  // namespace
 
-Result<ByteDfa> compile_regex(std::string_view pattern) { return Compiler(pattern).run(); }
+Result<std::shared_ptr<const ByteDfa>> compile_regex(std::string_view pattern) {
+  static KnownPatterns known;
+  if (auto found = known.find(pattern)) return found;
+  auto dfa = Compiler(pattern).run();
+  if (!dfa) return dfa.error();
+  auto made = std::make_shared<const ByteDfa>(std::move(*dfa));
+  known.insert(pattern, made);
+  return std::shared_ptr<const ByteDfa>(std::move(made));
+}
 
 }  // namespace kontor::agent
