@@ -186,9 +186,14 @@ class AgentRun {
       for (const auto& bytes : *times)
         if (bytes.is_number_unsigned() || bytes.is_number_integer()) compact(planner, bytes.get<std::size_t>());
     }
+    bool fill_context = false;
     for (int times = 0;; ++times) {
-      auto turn = one_turn(planner, place);
-      if (turn || turn.error().kind != "context_full" || times >= kCompactionsMax || !run_.log) return turn;
+      auto turn = one_turn(planner, place, fill_context);
+      const bool tight = !turn && turn.error().kind == "context_tight";
+      if (turn || !(tight || turn.error().kind == "context_full") || !run_.log) return turn;
+      fill_context = tight && times >= kCompactionsMax;
+      if (fill_context) continue;
+      if (times >= kCompactionsMax) return turn;
       std::size_t size = 0;
       for (const auto& message : planner.messages()) size += message.content.size() + message.reasoning.size();
       const std::size_t bytes = std::max<std::size_t>(size / 4, 512);
@@ -198,6 +203,8 @@ class AgentRun {
         if (!part.name.empty()) entry["tool"] = part.name;
         dropped.push_back(std::move(entry));
       }
+      fill_context = dropped.empty() && tight;
+      if (fill_context) continue;
       if (dropped.empty()) return turn;
       const Json data{{"bytes", bytes}, {"dropped", std::move(dropped)}};
       if (auto recorded = run_.record("context_compacted", place, data); !recorded) return recorded.error();
@@ -210,7 +217,8 @@ class AgentRun {
     return planner.compact(bytes);
   }
 
-  Result<Turn> one_turn(const Planner& planner, const std::string& place) {
+  /// `fill_context`: as TurnRequest's.
+  Result<Turn> one_turn(const Planner& planner, const std::string& place, bool fill_context) {
     const Json* const known = run_.history.generation(place);
     if (known && !run_.verifier) {
       Turn turn = turn_from_json(*known);
@@ -225,7 +233,7 @@ class AgentRun {
     const std::string name = run_.model_override.empty() ? agent_.model : run_.model_override;
     auto model = run_.models->get(name);
     if (!model) return fail(model.error().code, model.error().describe(), kModelFailed, place);
-    if (run_.grammars && (*model)->tokenizer() && run_.models_checked.insert(name).second) {
+    if (run_.grammars && (*model)->tokenizer() && writes_elements((*model)->info().dialect) && run_.models_checked.insert(name).second) {
       if (auto fits = check_agent_schemas(run_, name, (*model)->info().dialect); !fits) return fits.error();
     }
     const ModelSpec* model_spec = find_model(*run_.spec, name);
@@ -242,13 +250,14 @@ class AgentRun {
       request.think_tokens = request.think_tokens > 0 ? std::min(request.think_tokens, model_spec->think_budget) : model_spec->think_budget;
     }
     request.max_tokens = kMaxTurnTokens;
+    request.fill_context = fill_context;
     request.grammars = run_.grammars.get();
     request.grammar_name = agent_.name;
     request.output = &agent_.output_schema;
     request.tool_parameters = &declared_;
     request.choice = planner.tool_choice();
     request.named = agent_.tool_choice;
-    if (known) return verified(planner, place, turn_from_json(*known), **model, std::move(request));
+    if (known) return verified(place, turn_from_json(*known), **model, request);
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     early_ = std::make_unique<EarlyCalls>(run_, place, labels_);
@@ -282,18 +291,26 @@ class AgentRun {
     return generate_vote(run_, model, request, branches, [&](const TurnDone& turn) { return planner.choice(turn); }, one_at_a_time);
   }
 
-  /// Lets the model write a recorded turn again; the run goes on with the recorded one.
-  Result<Turn> verified(const Planner& planner, const std::string& place, Turn recorded, inference::TextModel& model, TurnRequest request) {
-    const bool cut = recorded.done.stop == inference::StopReason::length && !recorded.done.tokens.empty();
-    request.wind_down = recorded.limit > 0;
-    if (request.wind_down) request.max_tokens = static_cast<int>(std::min<std::int64_t>(recorded.limit, kMaxTurnTokens));
-    if (cut && request.wind_down) request.cut_after = recorded.done.tokens.size();
-    else if (cut) request.max_tokens = static_cast<int>(recorded.done.tokens.size());
-    const auto again = written(planner, model, request, recorded.others.size() + 1, run_.model_override.empty() ? agent_.model : run_.model_override);
-    if (!again) return again.error();
-    for (std::size_t branch = 0; branch <= recorded.others.size(); ++branch) {
-      const std::string name = recorded.others.empty() ? place : place + ", branch " + std::to_string(branch + 1);
-      run_.verifier(name, branch_of(recorded, branch), branch_of(*again, branch), model);
+  /// Lets the model write a recorded turn again, each branch within its own limit; the run goes on with the recorded one.
+  Result<Turn> verified(const std::string& place, Turn recorded, inference::TextModel& model, const TurnRequest& request) {
+    const std::size_t branches = recorded.others.size() + 1;
+    std::vector<TurnRequest> requests;
+    for (std::size_t branch = 0; branch < branches; ++branch) {
+      const Turn& before = branch_of(recorded, branch);
+      TurnRequest& own = requests.emplace_back(branch_request(request, branch));
+      own.fill_context = true;  // The recorded turn was written there.
+      own.wind_down = before.limit > 0;
+      if (own.wind_down) own.max_tokens = static_cast<int>(std::min<std::int64_t>(before.limit, kMaxTurnTokens));
+      const std::size_t tokens = before.done.stop == inference::StopReason::length ? before.done.tokens.size() : 0;
+      if (tokens > 0 && own.wind_down) own.cut_after = tokens;
+      else if (tokens > 0) own.max_tokens = static_cast<int>(tokens);
+    }
+    auto again = write_branches(run_, model, requests, run_.models->turn_of(run_.model_override.empty() ? agent_.model : run_.model_override));
+    for (std::size_t branch = 0; branch < branches; ++branch) {
+      if (!again[branch]) continue;
+      if (!*again[branch]) return again[branch]->error();
+      const std::string name = branches == 1 ? place : place + ", branch " + std::to_string(branch + 1);
+      run_.verifier(name, branch_of(recorded, branch), **again[branch], model);
     }
     return recorded;
   }

@@ -18,6 +18,8 @@ constexpr std::size_t kLoopCheckPieces = 32;
 constexpr std::size_t kBudgetCheckPieces = 4;
 // Time and energy run on between two looks at them: stop a little early, so that a limit is never passed.
 constexpr double kBudgetShare = 0.95;
+/// Less of the context, or less than this share of it, is too little for a turn while the conversation can be shortened.
+constexpr std::int64_t kContextRoom = 256, kContextShare = 8;
 constexpr std::string_view kThinkBegin = "<think>", kThinkEnd = "</think>";
 
 const char* stop_word(StopReason reason) {
@@ -161,13 +163,21 @@ double mean_probability(const std::vector<std::pair<std::size_t, float>>& ends, 
 /// Calls of one turn to the model: reserved before, booked after.
 class Meter {
  public:
-  /// `constraint`: is told how many tokens there are; may be null.
-  Meter(RunContext& run, inference::TextModel& model, std::mutex& one_at_a_time, inference::GrammarConstraint* constraint, Turn& turn)
-      : run_(run), model_(model), one_at_a_time_(one_at_a_time), constraint_(constraint), turn_(turn) {}
+  /// `constraint`: is told how many tokens there are; may be null. `fill_context`: as TurnRequest's.
+  Meter(RunContext& run, inference::TextModel& model, std::mutex& one_at_a_time, inference::GrammarConstraint* constraint, bool fill_context, Turn& turn)
+      : run_(run), model_(model), one_at_a_time_(one_at_a_time), constraint_(constraint), fill_context_(fill_context), turn_(turn) {}
 
   /// Lowers `request.max_tokens` to what the budget leaves. `forced`: tokens at the end of the prompt that count as such.
   Result<inference::Generation> generate(inference::GenerateRequest& request, std::int64_t forced, const std::function<bool(const inference::Piece&)>& sink) {
-    const std::int64_t prompt = run_.budget.limits_tokens() ? model_.prompt_bound(request) : 0;
+    const std::int64_t context = constraint_ ? model_.info().context : 0;
+    const std::int64_t prompt = run_.budget.limits_tokens() || context > 0 ? model_.prompt_bound(request) : 0;
+    const bool filled = context > 0 && context - prompt < request.max_tokens;
+    if (filled) {
+      const std::int64_t room = context - prompt;
+      if (room < 1) return context_full(room, context, "context_full");
+      if (!fill_context_ && room < std::min(kContextRoom, context / kContextShare)) return context_full(room, context, "context_tight");
+      request.max_tokens = static_cast<int>(room);
+    }
     auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
     // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
     while (run_.budget.limits_tokens() && !run_.stop.stop_requested() && (!allowed || *allowed < request.max_tokens)) {
@@ -186,6 +196,7 @@ class Meter {
     if (constraint_) {
       if (const auto room = constraint_->limit(*allowed); !room) {
         if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+        if (filled && !limited) return context_full(*allowed, context, fill_context_ ? "context_full" : "context_tight");
         return limited ? fail(Errc::budget, room.error().message, kBudget) : Result<inference::Generation>(room.error());
       }
       turn_.limit = *allowed;
@@ -213,10 +224,15 @@ class Meter {
   }
 
  private:
+  static Error context_full(std::int64_t room, std::int64_t context, const char* kind) {
+    return fail(Errc::limit, "the prompt leaves " + std::to_string(std::max<std::int64_t>(room, 0)) + " of the context's " + std::to_string(context) + " tokens, too few for an answer", kind);
+  }
+
   RunContext& run_;
   inference::TextModel& model_;
   std::mutex& one_at_a_time_;
   inference::GrammarConstraint* const constraint_;
+  const bool fill_context_;
   Turn& turn_;
   int calls_ = 0;
 };
@@ -276,7 +292,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   generate.constraint = *constraint;
   const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
   Turn turn;
-  Meter meter(run, model, one_at_a_time, request.wind_down ? constraint->get() : nullptr, turn);
+  Meter meter(run, model, one_at_a_time, request.wind_down ? constraint->get() : nullptr, request.fill_context, turn);
   auto generation = meter.generate(generate, 0, sink);
   if (generation && !turn.over_budget && listener.budget_over() && generation->stop_reason == StopReason::stopped_by_sink) {
     // The reasoning is over its budget: close it and let the model go on from there.
@@ -303,7 +319,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   }
   if (!generation) {
     const Error& error = generation.error();
-    if (error.kind == "context_full") return fail(Errc::limit, error.message, "context_full");
+    if (error.kind == "context_full" || error.kind == "context_tight") return fail(Errc::limit, error.message, error.kind);
     if (error.kind == kBudget && turn.spent.turns == 0) return fail(Errc::budget, error.message + ", before " + request.place, kBudget, request.place);
     if (error.kind == kBudget) {
       turn.over_budget = true;
@@ -427,6 +443,7 @@ Json to_json(const Turn& turn) {
   Json others = Json::array();
   for (const Turn& other : turn.others) {
     others.push_back(Json{{"text", other.done.text}, {"tokens", other.done.tokens}, {"stop", stop_word(other.done.stop)}, {"agrees", other.agrees}});
+    if (other.limit > 0) others.back()["limit"] = other.limit;
   }
   data["vote"] = Json{{"branch", turn.branch}, {"others", std::move(others)}};
   return data;
@@ -445,8 +462,11 @@ Turn turn_from_json(const Json& data) {
     }
     done.stop = stop_reason(text(value, "stop"));
   };
+  const auto read_limit = [](const Json& value, std::int64_t& limit) {
+    if (const auto found = value.find("limit"); found != value.end() && found->is_number_integer()) limit = found->get<std::int64_t>();
+  };
   read_output(data, turn.done);
-  if (const auto limit = data.find("limit"); limit != data.end() && limit->is_number_integer()) turn.limit = limit->get<std::int64_t>();
+  read_limit(data, turn.limit);
   turn.wound_down = data.contains("wound_down") && data.at("wound_down") == true;
   turn.done.parsed.reasoning = text(data, "reasoning");
   turn.done.parsed.content = text(data, "content");
@@ -474,6 +494,8 @@ Turn turn_from_json(const Json& data) {
   for (const auto& entry : vote->value("others", Json::array())) {
     Turn& other = turn.others.emplace_back();
     read_output(entry, other.done);
+    other.limit = turn.limit;  // Of runs that recorded one for all.
+    read_limit(entry, other.limit);
     other.agrees = entry.value("agrees", false);
   }
   return turn;

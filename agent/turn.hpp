@@ -22,7 +22,8 @@ struct TurnRequest {
   std::string think_keep = "turn";         ///< none | turn | all
   std::int64_t think_tokens = 0;           ///< 0: no limit. After it the reasoning is closed by force.
   int max_tokens = 4096;
-  bool wind_down = true;                   ///< What is begun is completed within max_tokens. False: it is cut there.
+  bool wind_down = true;                   ///< What is begun is completed within max_tokens and the context. False: it is cut there.
+  bool fill_context = false;               ///< Written even where little of the context is left. False: that is an error.
   std::size_t cut_after = 0;               ///< Stop behind so many tokens; 0: do not. For turns that are generated again.
   std::int64_t deadline_ns = 0;
   /// Grammars of the run. Null: the output is not constrained. Sources without token ids (tapes, endpoints) never are.
@@ -55,7 +56,7 @@ struct Turn {
 };
 
 /// `one_at_a_time` is held while the model generates; the run's baton is not. Errors: kinds interrupted, model, budget;
-/// context_full and timeout are failures of the agent.
+/// context_full, context_tight (`fill_context` would do) and timeout are failures of the agent.
 Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time);
 
 /// Least probability of the tokens that wrote each scalar of a JSON object, by dotted path ("lines.0.amount"). A scalar
@@ -65,7 +66,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
 std::map<std::string, double> argument_confidence(const std::string& raw, std::size_t begin,
                                                   const std::vector<std::pair<std::size_t, float>>& ends);
 
-/// A turn in the journal's form, and back; of the other branches of a vote text, ids and the reason of the end.
+/// A turn in the journal's form, and back; of the other branches of a vote text, ids, limit and the reason of the end.
 Json to_json(const Turn& turn);
 Turn turn_from_json(const Json& data);
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
-#include <vector>
 
 namespace kontor::agent {
 namespace {
@@ -37,19 +35,30 @@ Election elect(std::span<const Ballot> ballots) {
   return best ? Election{best->first, best->count} : Election{0, ballots.size()};
 }
 
-Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::size_t branches,
-                           const std::function<std::string(const TurnDone&)>& choice_of, std::mutex& one_at_a_time) {
-  std::vector<std::optional<Result<Turn>>> written(branches);
-  const std::size_t threads = model.is_concurrent() ? branches : 1;
-  run_parallel(run, threads, branches, [&](std::size_t, std::size_t branch) {
-    TurnRequest own = request;
-    own.sampling.seed = seed_of(request.sampling.seed, branch);
-    own.silent = branch > 0;
-    own.early = nullptr;  // Only the elected branch calls anything.
-    if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
-    written[branch] = generate_turn(run, model, own, one_at_a_time);
+TurnRequest branch_request(const TurnRequest& request, std::size_t branch) {
+  TurnRequest own = request;
+  own.sampling.seed = seed_of(request.sampling.seed, branch);
+  own.silent = branch > 0;
+  own.early = nullptr;  // Only the elected branch calls anything.
+  if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
+  return own;
+}
+
+std::vector<std::optional<Result<Turn>>> write_branches(RunContext& run, inference::TextModel& model, std::span<const TurnRequest> requests, std::mutex& one_at_a_time) {
+  std::vector<std::optional<Result<Turn>>> written(requests.size());
+  const std::size_t threads = model.is_concurrent() ? requests.size() : 1;
+  run_parallel(run, threads, requests.size(), [&](std::size_t, std::size_t branch) {
+    written[branch] = generate_turn(run, model, requests[branch], one_at_a_time);
     return written[branch]->has_value() && !(*written[branch])->over_budget;
   });
+  return written;
+}
+
+Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::size_t branches,
+                           const std::function<std::string(const TurnDone&)>& choice_of, std::mutex& one_at_a_time) {
+  std::vector<TurnRequest> requests;
+  for (std::size_t branch = 0; branch < branches; ++branch) requests.push_back(branch_request(request, branch));
+  auto written = write_branches(run, model, requests, one_at_a_time);
   std::vector<Turn> turns;
   std::vector<Ballot> ballots;
   Ledger spent;

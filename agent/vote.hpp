@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace kontor::agent {
 
@@ -25,9 +27,16 @@ struct Election {
 /// cannot be used do not count, unless none can: then it is the first. `ballots`: not empty.
 Election elect(std::span<const Ballot> ballots);
 
-/// Writes the turn `branches` times, at the same time where the model allows it: the prompt is computed once, and the
-/// branches share its KV pages and the forward passes. The turn that was elected is returned, with the others in it and
-/// the cost of all. Branch 0 is the turn that would be written without a vote. Errors: those of generate_turn.
+/// The request of one branch of a vote on `request`. Branch 0 is the turn that would be written without a vote.
+TurnRequest branch_request(const TurnRequest& request, std::size_t branch);
+
+/// Writes one turn for each request, at the same time where the model allows it: what their prompts have in common is
+/// computed once, and they share KV pages and forward passes. Null: not begun, because one before it failed or ran into a
+/// budget.
+std::vector<std::optional<Result<Turn>>> write_branches(RunContext& run, inference::TextModel& model, std::span<const TurnRequest> requests, std::mutex& one_at_a_time);
+
+/// Writes the turn `branches` times, as write_branches does. The turn that was elected is returned, with the others in it and the
+/// cost of all. Errors: those of generate_turn.
 Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::size_t branches,
                            const std::function<std::string(const TurnDone&)>& choice_of, std::mutex& one_at_a_time);
 

@@ -6,7 +6,7 @@
 #include <queue>
 #include <string>
 #include <string_view>
-#include <tuple>
+#include <utility>
 
 namespace kontor::inference {
 namespace {
@@ -81,23 +81,25 @@ class EndingsBuilder {
     table_.ways.resize(grammar_.size());
     found_.assign(grammar_.size(), {});
     taken_.assign(grammar_.size(), kEnd);
-    using Entry = std::tuple<Key, NodeId, std::uint32_t>;
+    // Key, node, step.
+    using Entry = std::pair<std::uint64_t, std::uint64_t>;
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue;
+    const auto offer = [&](std::uint64_t key, NodeId id, std::uint32_t step) { queue.emplace(key, std::uint64_t{id} << 32 | step); };
     for (NodeId id = 0; id < grammar_.size(); ++id)
-      if (grammar_.at(id).returns) queue.emplace(Key{}, id, kEnd);
+      if (grammar_.at(id).returns) offer(0, id, kEnd);
     while (!queue.empty()) {
-      const auto [key, id, step] = queue.top();
+      const auto [key, what] = queue.top();
       queue.pop();
+      const auto id = static_cast<NodeId>(what >> 32);
       if (found_[id]) continue;
-      found_[id] = Found{flat ? key.second : key.first, flat ? key.first : key.second};
-      taken_[id] = step;
+      found_[id] = flat ? Found{key & kBytesMask, key >> kBytesBits} : Found{key >> kHeightBits, key & kHeightMask};
+      taken_[id] = static_cast<std::uint32_t>(what);
       settle(id);
       for (std::uint32_t i = into_[id]; i < into_[id + 1]; ++i) {
         const Step& from = steps_[order_[i]];
         if (found_[from.from]) continue;
         if (const auto reached = through(from)) {
-          const Key next = flat ? Key{reached->height, reached->bytes} : Key{reached->bytes, reached->height};
-          queue.emplace(next, from.from, order_[i]);
+          offer(flat ? reached->height << kBytesBits | reached->bytes : reached->bytes << kHeightBits | reached->height, from.from, order_[i]);
         }
       }
     }
@@ -115,7 +117,9 @@ class EndingsBuilder {
   }
 
  private:
-  using Key = std::pair<Bytes, Bytes>;
+  static constexpr int kBytesBits = 41, kHeightBits = 8;
+  static constexpr Bytes kBytesMask = (Bytes{1} << kBytesBits) - 1, kHeightMask = (Bytes{1} << kHeightBits) - 1;
+  static_assert(kFar <= kBytesMask && kCallDepthMax <= kHeightMask);
   static constexpr std::uint32_t kEnd = ~std::uint32_t{0};
   struct Step {
     NodeId from, to;
@@ -250,7 +254,9 @@ class EndingsBuilder {
   std::vector<std::uint32_t> taken_;
 };
 
-Endings::Endings(const Grammar& grammar, const TokenTrie* trie) {
+Endings::Endings(std::shared_ptr<const Grammar> of, std::shared_ptr<const TokenTrie> vocabulary) : grammar_(std::move(of)), trie_(std::move(vocabulary)) {
+  const Grammar& grammar = *grammar_;
+  const TokenTrie* const trie = trie_.get();
   const Spelling spelling(trie);
   if (trie != nullptr) {
     // A token of exactly so many characters.
@@ -281,9 +287,7 @@ Endings::Endings(const Grammar& grammar, const TokenTrie* trie) {
     loop_of_[id] = static_cast<std::uint32_t>(loops_.size());
     loops_.push_back(loop);
   }
-  EndingsBuilder builder(grammar, *this, spelling);
-  shortest_ = builder.build(false);
-  flattest_ = builder.build(true);
+  shortest_ = EndingsBuilder(grammar, *this, spelling).build(false);
 
   for (NodeId id = 0; id < grammar.size(); ++id) {
     const Node& node = grammar.at(id);
@@ -315,6 +319,11 @@ Endings::Endings(const Grammar& grammar, const TokenTrie* trie) {
       }
     }
   }
+}
+
+const Endings::Table& Endings::flattest() const {
+  std::call_once(flattened_, [&] { flattest_ = EndingsBuilder(*grammar_, *this, Spelling(trie_.get())).build(true); });
+  return flattest_;
 }
 
 Endings::Cost Endings::whole(const Table& table, NodeId node, std::uint32_t count) const {

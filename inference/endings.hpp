@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 namespace kontor::inference {
@@ -21,7 +23,7 @@ constexpr TokenCount add_tokens(std::uint64_t a, std::uint64_t b) { return stati
 class Endings {
  public:
   /// After grammar.finish(). `trie` null: every byte is a token.
-  Endings(const Grammar& grammar, const TokenTrie* trie);
+  Endings(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTrie> trie);
 
   /// From `node`, where the register counts `count` and `depth` calls are in progress, to the end of its call. `copy`: what
   /// one verbatim string takes.
@@ -70,15 +72,20 @@ class Endings {
   };
 
   const Table& table(NodeId node, std::uint32_t depth) const {
-    return depth + shortest_.ways[node].height <= kCallDepthMax ? shortest_ : flattest_;
+    return depth + shortest_.ways[node].height <= kCallDepthMax ? shortest_ : flattest();
   }
+  const Table& flattest() const;
   Cost whole(const Table& table, NodeId node, std::uint32_t count) const;
   static TokenCount sum(const Cost& cost, TokenCount copy) { return add_tokens(cost.tokens, std::uint64_t{cost.copies} * copy); }
 
+  std::shared_ptr<const Grammar> grammar_;
+  std::shared_ptr<const TokenTrie> trie_;
   std::uint32_t run_ = 1;               ///< Characters of the longest token that is good in any string.
   std::vector<Loop> loops_;
   std::vector<std::uint32_t> loop_of_;  ///< By node.
-  Table shortest_, flattest_;           ///< The second where the first would nest too deeply.
+  Table shortest_;
+  mutable Table flattest_;              ///< Where the first would nest too deeply: few schemas do, so it is made when it is asked for.
+  mutable std::once_flag flattened_;
   std::vector<TextEnds> text_ends_;     ///< By the text's parameters.
 };
 

@@ -87,22 +87,29 @@ void Grammar::measure() {
     NodeId node;
     std::int32_t call;  ///< Index of the call, -1 for an edge that reads or jumps.
   };
-  std::vector<std::vector<Back>> back(nodes_.size());
-  for (NodeId id = 0; id < nodes_.size(); ++id) {
-    Node& node = nodes_[id];
-    node.height = kNever;
-    for (const auto& e : node.bytes) back[e.to].push_back({id, -1});
-    for (const auto& e : node.jumps) back[e.to].push_back({id, -1});
-    for (const auto& e : node.tokens) back[e.to].push_back({id, -1});
-    if (node.next != kNoNode) back[node.next].push_back({id, -1});
-    if (node.kind == NodeKind::text)
-      for (const auto& m : texts_[node.parameters].markers)
-        if (m.to != kNoNode) back[m.to].push_back({id, -1});
-    for (std::size_t i = 0; i < node.calls.size(); ++i) {
-      back[node.calls[i].start].push_back({id, static_cast<std::int32_t>(i)});
-      back[node.calls[i].back].push_back({id, static_cast<std::int32_t>(i)});
+  const auto each = [&](const auto& use) {
+    for (NodeId id = 0; id < nodes_.size(); ++id) {
+      const Node& node = nodes_[id];
+      for (const auto& e : node.bytes) use(e.to, Back{id, -1});
+      for (const auto& e : node.jumps) use(e.to, Back{id, -1});
+      for (const auto& e : node.tokens) use(e.to, Back{id, -1});
+      if (node.next != kNoNode) use(node.next, Back{id, -1});
+      if (node.kind == NodeKind::text)
+        for (const auto& m : texts_[node.parameters].markers)
+          if (m.to != kNoNode) use(m.to, Back{id, -1});
+      for (std::size_t i = 0; i < node.calls.size(); ++i) {
+        use(node.calls[i].start, Back{id, static_cast<std::int32_t>(i)});
+        use(node.calls[i].back, Back{id, static_cast<std::int32_t>(i)});
+      }
     }
-  }
+  };
+  std::vector<std::uint32_t> first(nodes_.size() + 1);
+  each([&](NodeId to, Back) { ++first[to + 1]; });
+  for (std::size_t i = 1; i < first.size(); ++i) first[i] += first[i - 1];
+  std::vector<Back> back(first.back());
+  std::vector<std::uint32_t> at(first.begin(), first.end() - 1);
+  each([&](NodeId to, Back from) { back[at[to]++] = from; });
+  for (Node& node : nodes_) node.height = kNever;
   std::array<std::vector<NodeId>, kCallDepthMax + 1> ready;
   for (NodeId id = 0; id < nodes_.size(); ++id)
     if (nodes_[id].returns) ready[0].push_back(id);
@@ -113,7 +120,8 @@ void Grammar::measure() {
       if (settled[id]) continue;
       settled[id] = true;
       nodes_[id].height = height;
-      for (const Back& from : back[id]) {
+      for (auto b = first[id]; b < first[id + 1]; ++b) {
+        const Back& from = back[b];
         if (settled[from.node]) continue;
         std::uint32_t value = height;
         if (from.call >= 0) {

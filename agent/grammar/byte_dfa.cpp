@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
 #include <utility>
 
 namespace kontor::agent {
@@ -33,25 +34,95 @@ class Product {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs_;
 };
 
-}  // namespace
+constexpr std::uint32_t kUnseen = ~std::uint32_t{0};
 
-void trim(ByteDfa& dfa) {
+/// Removes the ways to states from which nothing is accepted; where that is all, the states, too.
+void remove_dead(ByteDfa& dfa) {
   const std::size_t n = dfa.states.size();
-  std::vector<std::vector<std::uint32_t>> back(n);
-  std::vector<std::uint32_t> work;
+  std::vector<std::uint32_t> first(n + 1), work;
+  for (const auto& state : dfa.states)
+    for (const auto& range : state.ranges) ++first[range.to + 1];
+  for (std::size_t i = 1; i <= n; ++i) first[i] += first[i - 1];
+  std::vector<std::uint32_t> back(first.back()), at(first.begin(), first.end() - 1);
   std::vector<bool> alive(n);
   for (std::uint32_t i = 0; i < n; ++i) {
-    for (const auto& range : dfa.states[i].ranges) back[range.to].push_back(i);
+    for (const auto& range : dfa.states[i].ranges) back[at[range.to]++] = i;
     if (dfa.states[i].accepts) alive[i] = true, work.push_back(i);
   }
   while (!work.empty()) {
-    const std::uint32_t at = work.back();
+    const std::uint32_t to = work.back();
     work.pop_back();
-    for (const std::uint32_t from : back[at])
-      if (!alive[from]) alive[from] = true, work.push_back(from);
+    for (auto i = first[to]; i < first[to + 1]; ++i)
+      if (!alive[back[i]]) alive[back[i]] = true, work.push_back(back[i]);
   }
   if (n == 0 || !alive[0]) return dfa.states.clear();
   for (auto& state : dfa.states) std::erase_if(state.ranges, [&](const auto& range) { return !alive[range.to]; });
+}
+
+/// For each state one that accepts the same; the same one for all that are found equal from their ends backwards, which
+/// is all of them where nothing repeats without end.
+std::vector<std::uint32_t> find_equal(const ByteDfa& dfa) {
+  std::vector<std::uint32_t> same(dfa.states.size(), kUnseen), path;
+  std::vector<std::size_t> next(dfa.states.size());
+  std::unordered_multimap<std::uint64_t, std::uint32_t> known;
+  const auto target = [&](std::uint32_t state) { return same[state] == kUnseen ? state : same[state]; };
+  const auto equal = [&](const ByteDfa::State& a, const ByteDfa::State& b) {
+    return a.accepts == b.accepts && std::equal(a.ranges.begin(), a.ranges.end(), b.ranges.begin(), b.ranges.end(), [&](const auto& x, const auto& y) {
+             return x.low == y.low && x.high == y.high && target(x.to) == target(y.to);
+           });
+  };
+  const auto settle = [&](std::uint32_t id) {
+    const ByteDfa::State& state = dfa.states[id];
+    std::uint64_t hash = state.accepts ? 3 : 5;
+    for (const auto& range : state.ranges) {
+      hash = (hash ^ (std::uint64_t{range.low} << 40 ^ std::uint64_t{range.high} << 32 ^ target(range.to))) * 0x9E3779B97F4A7C15u;
+      hash ^= hash >> 29;
+    }
+    const auto [from, to] = known.equal_range(hash);
+    for (auto it = from; it != to; ++it)
+      if (equal(dfa.states[it->second], state)) return it->second;
+    known.emplace(hash, id);
+    return id;
+  };
+  // Depth first, without recursion: a state is settled behind all that it leads to, but for those that lead back to it.
+  std::vector<bool> seen(dfa.states.size());
+  path.push_back(0);
+  seen[0] = true;
+  while (!path.empty()) {
+    const std::uint32_t id = path.back();
+    const auto& ranges = dfa.states[id].ranges;
+    if (next[id] < ranges.size()) {
+      const std::uint32_t to = ranges[next[id]++].to;
+      if (!seen[to]) seen[to] = true, path.push_back(to);
+      continue;
+    }
+    same[id] = settle(id);
+    path.pop_back();
+  }
+  return same;
+}
+
+}  // namespace
+
+void reduce(ByteDfa& dfa) {
+  remove_dead(dfa);
+  if (dfa.empty()) return;
+  const std::vector<std::uint32_t> same = find_equal(dfa);
+  // Numbered again in the order in which they are reached.
+  std::vector<std::uint32_t> names(dfa.states.size(), kUnseen), order;
+  const auto name = [&](std::uint32_t state) {
+    state = same[state];
+    if (names[state] == kUnseen) names[state] = static_cast<std::uint32_t>(order.size()), order.push_back(state);
+    return names[state];
+  };
+  ByteDfa out;
+  out.states.reserve(dfa.states.size());
+  name(0);
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    out.states.push_back(std::move(dfa.states[order[i]]));
+    for (auto& range : out.states.back().ranges) range.to = name(range.to);
+  }
+  dfa = std::move(out);
 }
 
 Result<ByteDfa> intersect(const ByteDfa& a, const ByteDfa& b) {
@@ -70,7 +141,7 @@ Result<ByteDfa> intersect(const ByteDfa& a, const ByteDfa& b) {
       }
     product.out.states[i].ranges = std::move(ranges);
   }
-  trim(product.out);
+  reduce(product.out);
   return std::move(product.out);
 }
 
@@ -96,7 +167,7 @@ Result<ByteDfa> with_length(const ByteDfa& dfa, std::uint32_t least, std::uint32
     }
     product.out.states[i].ranges = std::move(ranges);
   }
-  trim(product.out);
+  reduce(product.out);
   return std::move(product.out);
 }
 

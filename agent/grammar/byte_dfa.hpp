@@ -12,7 +12,7 @@ namespace kontor::agent {
 
 inline constexpr std::size_t kDfaStatesMax = 20'000;
 
-/// State 0 is the first one. Every state can reach an accepting one (after trim); ranges are sorted and disjoint.
+/// State 0 is the first one. Every state can reach an accepting one (after reduce); ranges are sorted and disjoint.
 struct ByteDfa {
   struct Range {
     std::uint8_t low = 0, high = 0;
@@ -27,8 +27,8 @@ struct ByteDfa {
   bool empty() const { return states.empty(); }
 };
 
-/// Removes what cannot be finished; an automaton that accepts nothing becomes empty().
-void trim(ByteDfa& dfa);
+/// Removes what cannot be finished, and what is there twice; an automaton that accepts nothing becomes empty().
+void reduce(ByteDfa& dfa);
 
 /// Both at once. Errors: limit (kind dfa_size).
 Result<ByteDfa> intersect(const ByteDfa& a, const ByteDfa& b);

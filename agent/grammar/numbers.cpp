@@ -50,7 +50,7 @@ class Machine {
       }
       dfa.states[i].ranges = std::move(ranges);
     }
-    trim(dfa);
+    reduce(dfa);
     return dfa;
   }
 
@@ -74,6 +74,8 @@ class Machine {
       tighten(upper, false);
       upper.push_back({largest, false});
       tighten(upper, false);
+      for (const Side& side : lower) sides_[negative].emplace_back(&side, true);
+      for (const Side& side : upper) sides_[negative].emplace_back(&side, false);
     }
     restricted_ = range_.integer || !range_.lower.empty() || !range_.upper.empty() || !range_.multiples.empty();
     if (range_.multiples.size() > 1) return fail(Errc::unsupported, "more than one multipleOf", "number_range");
@@ -106,12 +108,7 @@ class Machine {
   }
 
   /// Bounds of the sign, in a fixed order: the lower one, if any, then the upper one.
-  std::vector<std::pair<const Side*, bool>> sides(bool negative) const {
-    std::vector<std::pair<const Side*, bool>> out;
-    for (const Side& side : lower_[negative]) out.emplace_back(&side, true);
-    for (const Side& side : upper_[negative]) out.emplace_back(&side, false);
-    return out;
-  }
+  const std::vector<std::pair<const Side*, bool>>& sides(bool negative) const { return sides_[negative]; }
 
   /// Order of the number in `state`, complete as it stands, and the bound.
   static int order(const State& state, const Side& side, int compared) {
@@ -127,7 +124,7 @@ class Machine {
   bool accepts(const State& state) const {
     if (state.phase == kExponentDigit || state.phase == kExponentDone) return true;
     if (state.phase != kZero && state.phase != kInteger && state.phase != kFraction) return false;
-    const auto bounds = sides(state.negative);
+    const auto& bounds = sides(state.negative);
     for (std::size_t i = 0; i < bounds.size(); ++i) {
       const auto [side, lower] = bounds[i];
       const int result = order(state, *side, state.compared[i]);
@@ -155,12 +152,11 @@ class Machine {
         [[fallthrough]];
       case kZero:
         if (c == '.' && !range_.integer && state.digits < kDoubleDigits && (modulus_ == 0 || places_ > 0)) {
-          const auto bounds = sides(state.negative);
+          const auto& bounds = sides(state.negative);
           for (std::size_t i = 0; i < bounds.size(); ++i) {
             const int length = static_cast<int>(bounds[i].first->value.digits.size());
             if (state.digits != length) state.compared[i] = state.digits < length ? -1 : 1;
           }
-          state.digits = static_cast<std::uint8_t>(state.digits);
           return state.phase = kPoint, true;
         }
         if (c == 'e' && !restricted_ && !(state.phase == kZero && state.negative)) return exponent(state);
@@ -186,7 +182,7 @@ class Machine {
   }
 
   bool read_front(State& state, char c) const {
-    const auto bounds = sides(state.negative);
+    const auto& bounds = sides(state.negative);
     for (std::size_t i = 0; i < bounds.size(); ++i) {
       const std::string& digits = bounds[i].first->value.digits;
       if (state.compared[i] != 0 || state.digits >= digits.size()) continue;
@@ -201,7 +197,7 @@ class Machine {
 
   bool read_behind(State& state, char c) const {
     if (state.digits + state.behind >= kDoubleDigits || (modulus_ != 0 && state.behind >= places_)) return false;
-    const auto bounds = sides(state.negative);
+    const auto& bounds = sides(state.negative);
     for (std::size_t i = 0; i < bounds.size(); ++i) {
       if (state.compared[i] != 0) continue;
       const std::string& fraction = bounds[i].first->value.fraction;
@@ -225,6 +221,7 @@ class Machine {
 
   const NumberRange& range_;
   std::vector<Side> lower_[2], upper_[2];
+  std::vector<std::pair<const Side*, bool>> sides_[2];
   bool allowed_[2] = {true, true};
   bool restricted_ = false;
   int modulus_ = 0, places_ = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 namespace kontor::agent {
 namespace {
@@ -33,8 +34,7 @@ Notation notation_of(const std::string& format) {
   return Notation::native;
 }
 
-/// The spellings of a marker that the forgiving parser takes for it: bars and blanks have ASCII look-alikes.
-std::vector<std::string> look_alikes(std::string_view marker) {
+std::vector<std::string> spellings_of(std::string_view marker) {
   std::vector<std::string> out{""};
   for (std::size_t at = 0; at < marker.size();) {
     std::vector<std::string> choices;
@@ -49,6 +49,17 @@ std::vector<std::string> look_alikes(std::string_view marker) {
     at += length;
   }
   return out;
+}
+
+/// The spellings of a marker that the forgiving parser takes for it: bars and blanks have ASCII look-alikes. `marker`: a
+/// constant of this file.
+const std::vector<std::string>& look_alikes(std::string_view marker) {
+  static std::mutex mutex;
+  static std::map<std::string_view, std::vector<std::string>> known;
+  const std::lock_guard lock(mutex);
+  const auto [it, fresh] = known.try_emplace(marker);
+  if (fresh) it->second = spellings_of(marker);
+  return it->second;
 }
 
 class Writer {
@@ -120,7 +131,7 @@ class Writer {
     FreeText text;
     constexpr std::string_view kClose = "</｜DSML｜parameter>";
     if (!control(kDsmlSign))
-      for (auto& spelling : look_alikes(kClose)) text.markers.push_back({spelling, spelling == kClose ? behind : kNoNode, false});
+      for (const auto& spelling : look_alikes(kClose)) text.markers.push_back({spelling, spelling == kClose ? behind : kNoNode, false});
     const NodeId value = grammar_.text(std::move(text));
     if (control(kDsmlSign)) {
       const NodeId close = grammar_.add();
@@ -149,28 +160,26 @@ class Writer {
     FreeText text;
     text.visible = !thinking;
     std::vector<std::pair<inference::TokenId, NodeId>> tokens;
-    std::vector<std::string> known;
-    const auto add = [&](std::string bytes, NodeId to, bool literal_in_code) {
-      if (std::find(known.begin(), known.end(), bytes) != known.end()) return;
-      known.push_back(bytes);
-      text.markers.push_back({std::move(bytes), to, literal_in_code});
+    std::unordered_set<std::string> known;
+    const auto add = [&](const std::string& bytes, NodeId to, bool literal_in_code) {
+      if (known.insert(bytes).second) text.markers.push_back({bytes, to, literal_in_code});
     };
     for (const auto& [bytes, to] : opens) {
       if (const auto id = control(bytes)) tokens.emplace_back(*id, to);
       else if (thinking) add(std::string(bytes), to, false);
       else
-        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), to, true);
+        for (const auto& spelling : look_alikes(bytes)) add(spelling, to, true);
     }
     if (!request_.call_tokens) {
       // Where text counts as markup, what would be read as such is not written.
       for (const auto bytes : kTurnMarkers) add(std::string(bytes), kNoNode, false);
       for (const auto bytes : {kThinkOpen, kThinkClose}) add(std::string(bytes), kNoNode, false);
       for (const auto bytes : {kCallsBegin, kCallsEnd, kCallBegin, kCallEnd, kSep, kToolCall, kToolCallEnd})
-        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), kNoNode, !thinking);
+        for (const auto& spelling : look_alikes(bytes)) add(spelling, kNoNode, !thinking);
     }
     if (notation_ == Notation::dsml && !control(kDsmlSign))
       for (const auto bytes : {kDsmlCalls, kDsmlCalls4, kDsmlInvoke})
-        for (auto& spelling : look_alikes(bytes)) add(std::move(spelling), kNoNode, !thinking);
+        for (const auto& spelling : look_alikes(bytes)) add(spelling, kNoNode, !thinking);
     const NodeId id = grammar_.text(std::move(text));
     grammar_.at(id).thinking = thinking;
     for (const auto& [token, to] : tokens) grammar_.token(id, token, to);
@@ -289,13 +298,15 @@ Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRe
   auto end = tokenizer.find(request.dialect.eos);
   if (!end || !tokenizer.is_end(*end)) end = tokenizer.eos();
   const auto shared = std::make_shared<const Grammar>(std::move(*grammar));
-  auto endings = std::make_shared<const inference::Endings>(*shared, trie.get());
+  auto endings = std::make_shared<const inference::Endings>(shared, trie);
   return std::make_shared<inference::GrammarProgram>(inference::GrammarProgram{shared, std::move(trie), tokenizer, end.value_or(-1), std::move(endings),
                                                                                std::make_shared<inference::MaskCache>()});
 }
 
+bool writes_elements(std::string_view dialect) { return dialect == "v3.2" || dialect == "v4"; }
+
 Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output, std::string_view dialect) {
-  const bool elements = dialect == "v3.2" || dialect == "v4";
+  const bool elements = writes_elements(dialect);
   for (const auto& tool : tools) {
     if (const auto fits = check_schema_grammar(tool.parameters, elements ? ValueNotation::elements : ValueNotation::object); !fits)
       return fail(fits.error().code, "parameters of the tool '" + tool.name + "': " + fits.error().message, fits.error().kind, fits.error().where);

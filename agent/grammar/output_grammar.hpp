@@ -41,6 +41,9 @@ Result<std::shared_ptr<inference::GrammarProgram>> compile_output(const OutputRe
 /// the model's, where that is known; DSML (V3.2 and V4) has rules of its own. Errors: as compile_output.
 Result<void> check_output_schemas(const std::vector<ToolSchema>& tools, const std::optional<Json>& output, std::string_view dialect = {});
 
+/// Whether a dialect writes an element for each argument (DSML), whose rules check_output_schemas only knows with it.
+bool writes_elements(std::string_view dialect);
+
 /// Texts of users and tools of a conversation, which verbatim values are copied from; the newest kBytesMax of them.
 std::shared_ptr<const inference::VerbatimText> verbatim_text(const std::vector<Message>& messages);
 

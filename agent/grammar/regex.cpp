@@ -1,16 +1,20 @@
 #include "agent/grammar/regex.hpp"
 
+#include "agent/grammar/determinize.hpp"
+
 #include <algorithm>
+#include <functional>
 #include <map>
-#include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
 
 namespace kontor::agent {
 namespace {
 
 constexpr std::size_t kPatternBytesMax = 8192, kNfaMax = 60'000, kNestingMax = 200;
-constexpr std::uint32_t kNone = ~std::uint32_t{0};
 constexpr std::uint32_t kLastCode = 0x10FFFF;
 
 using Code = std::uint32_t;
@@ -42,13 +46,6 @@ const Ranges kWord{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const Ranges kSpace{{9, 13}, {' ', ' '}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 const Ranges kLineEnd{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
-/// Nodes of a Thompson automaton: a byte range, or jumps.
-struct NfaNode {
-  std::uint8_t low = 1, high = 0;      ///< low <= high: reads one byte of the range, on to `a`.
-  std::uint32_t a = kNone, b = kNone;
-  enum class Assert : std::uint8_t { none, begin, end } assertion = Assert::none;
-};
-
 struct Part {
   std::uint32_t start, end;
 };
@@ -66,10 +63,8 @@ class Compiler {
     const Part before = star(charset({{0, kLastCode}})), after = star(charset({{0, kLastCode}}));
     join(before.end, part.start);
     join(part.end, after.start);
-    start_ = before.start;
-    final_ = after.end;
     if (error_) return *error_;
-    return determine();
+    return determinize({std::move(nodes_), before.start, after.start, after.end});
   }
 
  private:
@@ -103,8 +98,8 @@ class Compiler {
   /// A jump from the end of one part.
   void join(std::uint32_t from, std::uint32_t to) {
     if (error_) return;
-    if (nodes_[from].a == kNone) nodes_[from].a = to;
-    else if (nodes_[from].b == kNone) nodes_[from].b = to;
+    if (nodes_[from].a == kNoNfaNode) nodes_[from].a = to;
+    else if (nodes_[from].b == kNoNfaNode) nodes_[from].b = to;
     else {
       const auto extra = node({1, 0, nodes_[from].b, to});
       nodes_[from].b = extra;
@@ -128,13 +123,10 @@ class Compiler {
     join(part.end, end);
     return {start, end};
   }
-  Part bytes(std::uint8_t low, std::uint8_t high) {
-    const auto end = node();
-    return {node({low, high, end}), end};
-  }
+  using Bytes = std::vector<std::pair<std::uint8_t, std::uint8_t>>;
 
   // Code points to UTF-8: a range is cut where the length changes, then at the borders of aligned blocks.
-  void utf8(Code low, Code high, std::vector<Part>& out) {
+  void utf8(Code low, Code high, std::vector<Bytes>& out) {
     constexpr Code kBorders[] = {0x7F, 0x7FF, 0xFFFF, kLastCode};
     for (const Code border : kBorders)
       if (low <= border && high > border) return utf8(low, border, out), utf8(border + 1, high, out);
@@ -157,18 +149,25 @@ class Compiler {
       constexpr std::uint8_t kLead[] = {0, 0, 0xC0, 0xE0, 0xF0};
       return static_cast<std::uint8_t>(kLead[length] | code >> shift);
     };
-    Part part = bytes(byte_of(low, 0), byte_of(high, 0));
-    for (int i = 1; i < length; ++i) part = sequence(part, bytes(byte_of(low, i), byte_of(high, i)));
-    out.push_back(part);
+    Bytes& bytes = out.emplace_back();
+    for (int i = 0; i < length; ++i) bytes.emplace_back(byte_of(low, i), byte_of(high, i));
   }
 
+  /// What characters have in common at their ends is there once.
   Part charset(Ranges ranges) {
-    std::vector<Part> parts;
-    for (const auto& [low, high] : normalized(std::move(ranges))) utf8(low, high, parts);
+    std::vector<Bytes> characters;
+    for (const auto& [low, high] : normalized(std::move(ranges))) utf8(low, high, characters);
     const auto start = node(), end = node();
-    for (const Part& part : parts) {
-      join(start, part.start);
-      join(part.end, end);
+    std::map<std::tuple<std::uint8_t, std::uint8_t, std::uint32_t>, std::uint32_t> known;
+    for (const Bytes& bytes : characters) {
+      std::uint32_t at = end;
+      for (std::size_t i = bytes.size(); i-- > 0;) {
+        const auto [low, high] = bytes[i];
+        const auto [it, fresh] = known.try_emplace({low, high, at}, 0);
+        if (fresh) it->second = node({low, high, at});
+        if (fresh && i == 0) join(start, it->second);
+        at = it->second;
+      }
     }
     return {start, end};
   }
@@ -206,8 +205,8 @@ class Compiler {
     for (bool again = true; again && more();) {
       again = false;
       std::uint32_t least = 0, most = 0;
-      if (take("*")) least = 0, most = kNone;
-      else if (take("+")) least = 1, most = kNone;
+      if (take("*")) least = 0, most = kNoNfaNode;
+      else if (take("+")) least = 1, most = kNoNfaNode;
       else if (take("?")) least = 0, most = 1;
       else if (!braces(least, most)) break;
       take("?");  // Lazy or greedy: the same texts.
@@ -230,11 +229,11 @@ class Compiler {
     most = least;
     if (at < text_.size() && text_[at] == ',') {
       ++at;
-      if (!number(most)) most = kNone;
+      if (!number(most)) most = kNoNfaNode;
     }
     if (at >= text_.size() || text_[at] != '}') return false;
     at_ = at + 1;
-    if (most != kNone && most < least) stop(Errc::malformed, "a repeat of more than it may have");
+    if (most != kNoNfaNode && most < least) stop(Errc::malformed, "a repeat of more than it may have");
     return true;
   }
 
@@ -253,7 +252,7 @@ class Compiler {
     };
     Part all = empty();
     for (std::uint32_t i = 0; i < least && !error_; ++i) all = sequence(all, copy());
-    if (most == kNone) {
+    if (most == kNoNfaNode) {
       all = sequence(all, star(copy()));
     } else {
       // Nested options: skipping one skips the rest.
@@ -399,82 +398,44 @@ class Compiler {
     return charset(negated ? complement(std::move(set)) : std::move(set));
   }
 
-  /// Adds what is reached without reading. `begin`, `end`: whether the assertion holds here.
-  void close(std::vector<std::uint32_t>& set, bool begin, bool end) {
-    if (marks_.size() != nodes_.size()) marks_.assign(nodes_.size(), 0);
-    ++mark_;
-    for (const auto id : set) marks_[id] = mark_;
-    for (std::size_t i = 0; i < set.size(); ++i) {
-      const NfaNode& from = nodes_[set[i]];
-      if (from.low <= from.high) continue;
-      if (from.assertion == NfaNode::Assert::begin && !begin) continue;
-      if (from.assertion == NfaNode::Assert::end && !end) continue;
-      for (const std::uint32_t to : {from.a, from.b})
-        if (to != kNone && marks_[to] != mark_) marks_[to] = mark_, set.push_back(to);
-    }
-    // Only nodes that read, or that an assertion guards, tell states apart.
-    std::sort(set.begin(), set.end());
-  }
-
-  Result<ByteDfa> determine() {
-    ByteDfa dfa;
-    std::map<std::pair<bool, std::vector<std::uint32_t>>, std::uint32_t> ids;
-    std::vector<std::pair<std::vector<std::uint32_t>, bool>> sets;
-    std::size_t work = 0;
-    const auto intern = [&](std::vector<std::uint32_t> set, bool begin) {
-      close(set, begin, false);
-      work += set.size();
-      const auto [it, fresh] = ids.try_emplace({begin, set}, static_cast<std::uint32_t>(sets.size()));
-      if (fresh) {
-        sets.emplace_back(std::move(set), begin);
-        dfa.states.emplace_back();
-      }
-      return it->second;
-    };
-    intern({start_}, true);
-    constexpr std::size_t kWorkMax = 20'000'000;
-    for (std::size_t i = 0; i < sets.size(); ++i) {
-      if (i >= kDfaStatesMax || work > kWorkMax) return fail(Errc::limit, "the pattern needs too many states", "dfa_size");
-      std::vector<std::uint32_t> ending = sets[i].first;
-      close(ending, sets[i].second, true);
-      dfa.states[i].accepts = std::binary_search(ending.begin(), ending.end(), final_);
-      // Borders at which the set of targets changes.
-      std::vector<int> borders;
-      const std::vector<std::uint32_t> here = sets[i].first;
-      for (const auto id : here)
-        if (nodes_[id].low <= nodes_[id].high) borders.push_back(nodes_[id].low), borders.push_back(nodes_[id].high + 1);
-      std::sort(borders.begin(), borders.end());
-      borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-      std::vector<ByteDfa::Range> ranges;
-      for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
-        std::vector<std::uint32_t> targets;
-        for (const auto id : here)
-          if (nodes_[id].low <= borders[b] && borders[b] <= nodes_[id].high) targets.push_back(nodes_[id].a);
-        if (targets.empty()) continue;
-        std::sort(targets.begin(), targets.end());
-        targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
-        const std::uint32_t to = intern(std::move(targets), false);
-        const auto low = static_cast<std::uint8_t>(borders[b]), high = static_cast<std::uint8_t>(borders[b + 1] - 1);
-        if (!ranges.empty() && ranges.back().to == to && ranges.back().high + 1 == low) ranges.back().high = high;
-        else ranges.push_back({low, high, to});
-      }
-      dfa.states[i].ranges = std::move(ranges);
-    }
-    trim(dfa);
-    return dfa;
-  }
-
   std::string_view text_;
   std::size_t at_ = 0;
   std::optional<Error> error_;
   std::vector<NfaNode> nodes_;
-  std::vector<std::uint32_t> marks_;
-  std::uint32_t mark_ = 0;
-  std::uint32_t start_ = 0, final_ = 0;
+};
+
+/// All of the process.
+class KnownPatterns {
+ public:
+  std::shared_ptr<const ByteDfa> find(std::string_view pattern) {
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(pattern);
+    return found == known_.end() ? nullptr : found->second;
+  }
+  void insert(std::string_view pattern, std::shared_ptr<const ByteDfa> dfa) {
+    constexpr std::size_t kStatesKeptMax = 100'000;
+    const std::lock_guard lock(mutex_);
+    if (states_ + dfa->states.size() + 1 > kStatesKeptMax) known_.clear(), states_ = 0;
+    states_ += dfa->states.size() + 1;
+    known_.emplace(pattern, std::move(dfa));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<const ByteDfa>, std::less<>> known_;
+  std::size_t states_ = 0;
 };
 
 }  // namespace
 
-Result<ByteDfa> compile_regex(std::string_view pattern) { return Compiler(pattern).run(); }
+Result<std::shared_ptr<const ByteDfa>> compile_regex(std::string_view pattern) {
+  static KnownPatterns known;
+  if (auto found = known.find(pattern)) return found;
+  auto dfa = Compiler(pattern).run();
+  if (!dfa) return dfa.error();
+  auto made = std::make_shared<const ByteDfa>(std::move(*dfa));
+  known.insert(pattern, made);
+  return std::shared_ptr<const ByteDfa>(std::move(made));
+}
 
 }  // namespace kontor::agent

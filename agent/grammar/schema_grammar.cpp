@@ -37,6 +37,12 @@ Json plain_numbers(Json value) {
   return value;
 }
 
+Result<std::shared_ptr<const ByteDfa>> both(const ByteDfa& a, const ByteDfa& b) {
+  auto dfa = intersect(a, b);
+  if (!dfa) return dfa.error();
+  return std::make_shared<const ByteDfa>(std::move(*dfa));
+}
+
 std::uint32_t clamp32(std::uint64_t value) { return value >= kNoLimit ? kNoLimit : static_cast<std::uint32_t>(value); }
 
 }  // namespace
@@ -232,13 +238,14 @@ class SchemaWriter {
     if (shape.verbatim) return grammar_.verbatim({shape.least_length == 0}, end);
     if (shape.least_length > shape.most_length) return grammar_.add();  // Nothing: pruned.
     if (patterns.empty()) return grammar_.string_body({clamp32(shape.least_length), clamp32(shape.most_length)}, end);
-    std::optional<ByteDfa> all;
+    std::shared_ptr<const ByteDfa> all;
     for (std::size_t i = 0; i < patterns.size(); ++i) {
       auto dfa = compile_regex(patterns[i]);
-      if (dfa && all) dfa = intersect(*all, *dfa);
+      if (dfa && all) dfa = both(*all, **dfa);
       if (!dfa) return refuse(sources[std::min(i, sources.size() - 1)].first, sources[std::min(i, sources.size() - 1)].second, dfa.error());
       all = std::move(*dfa);
     }
+    if (shape.least_length == 0 && shape.most_length == ~std::uint64_t{0}) return add_string(grammar_, *all, end);
     auto limited = with_length(*all, clamp32(shape.least_length), clamp32(shape.most_length));
     if (!limited) return refuse(sources.front().first, sources.front().second, fail(limited.error().code, "with these lengths " + limited.error().message));
     return add_string(grammar_, *limited, end);
@@ -396,13 +403,14 @@ class SchemaWriter {
     auto dfa = compile_regex(kNoClosingTag);
     const auto restrict = [&](std::string_view pattern) {
       auto more = compile_regex(pattern);
-      dfa = dfa && more ? intersect(*dfa, *more) : more ? std::move(dfa) : std::move(more);
+      dfa = dfa && more ? both(**dfa, **more) : more ? std::move(dfa) : std::move(more);
     };
     for (const Json* schema : shape.patterns) restrict(schema->at("pattern").get_ref<const std::string&>());
     for (const Json* schema : shape.formats) restrict(format_pattern(schema->at("format").get_ref<const std::string&>()));
-    if (dfa && !any_length) dfa = with_length(*dfa, clamp32(shape.least_length), clamp32(shape.most_length));
-    if (!dfa || dfa->empty()) return false;
-    grammar_.call(raw, add_plain(grammar_, *dfa), closing);
+    if (!dfa || (*dfa)->empty()) return false;
+    const auto limited = with_length(**dfa, clamp32(shape.least_length), clamp32(shape.most_length));
+    if (!limited || limited->empty()) return false;
+    grammar_.call(raw, add_plain(grammar_, *limited), closing);
     return true;
   }
 

@@ -488,13 +488,13 @@ bool ShapeReader::disjoint(const Shape& a, const Shape& b, int depth) {
   }
   if (common & kShapeString) {
     const bool lengths = a.most_length < b.least_length || b.most_length < a.least_length;
-    const auto language = [](const Shape& shape) -> std::optional<ByteDfa> {
-      std::optional<ByteDfa> out;
+    const auto language = [](const Shape& shape) {
+      std::shared_ptr<const ByteDfa> out;
       const auto add = [&](std::string_view pattern) {
         auto dfa = compile_regex(pattern);
         if (!dfa) return;
         if (!out) out = std::move(*dfa);
-        else if (auto both = intersect(*out, *dfa)) out = std::move(*both);
+        else if (auto both = intersect(*out, **dfa)) out = std::make_shared<const ByteDfa>(std::move(*both));
       };
       for (const Json* s : shape.patterns) add(s->at("pattern").get_ref<const std::string&>());
       for (const Json* s : shape.formats)

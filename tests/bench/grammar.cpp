@@ -17,6 +17,9 @@
 #include <ctime>
 #include <fstream>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace kontor;
 using namespace kontor::agent;
 using namespace kontor::inference;
@@ -65,6 +68,53 @@ OutputRequest request_for(std::vector<ToolSchema> tools, bool call_tokens) {
   return out;
 }
 
+/// From an agent's schemas to the first token that its model may write, each agent in a process of its own: nothing is
+/// known of patterns that other agents have, too. `checked`: the schemas were checked before, as a run does when it starts.
+struct Start {
+  double grammar = 0, mask = 0;
+};
+Start start_alone(const Tokenizer& tokenizer, const std::shared_ptr<const TokenTrie>& trie, const std::vector<ToolSchema>& tools, bool checked) {
+  Start out;
+  int ends[2];
+  if (pipe(ends) != 0) std::perror("pipe"), std::exit(1);
+  const pid_t child = fork();
+  if (child < 0) std::perror("fork"), std::exit(1);
+  if (child == 0) {
+    if (checked && !check_output_schemas(tools, {})) _exit(1);
+    auto start = now();
+    const auto program = compile_output(request_for(tools, false), tokenizer, trie);
+    out.grammar = microseconds(start) / 1000;
+    if (!program) std::fprintf(stderr, "%s\n", program.error().describe().c_str()), _exit(1);
+    start = now();
+    GrammarConstraint constraint(*program, {});
+    (void)constraint.mask();
+    out.mask = microseconds(start) / 1000;
+    _exit(write(ends[1], &out, sizeof out) == sizeof out ? 0 : 1);
+  }
+  close(ends[1]);
+  const bool told = read(ends[0], &out, sizeof out) == sizeof out;
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (!told || status != 0) std::fprintf(stderr, "the grammar of an agent with '%s' failed\n", tools.front().name.c_str()), std::exit(1);
+  return out;
+}
+
+/// Worst and median over agents of `size` tools.
+void measure_start(const Tokenizer& tokenizer, const std::shared_ptr<const TokenTrie>& trie, const std::vector<ToolSchema>& tools, std::size_t size, bool checked) {
+  std::vector<double> grammar, mask, both;
+  std::string slowest;
+  for (std::size_t from = 0; from + size <= tools.size(); from += (size + 1) / 2) {
+    const std::vector<ToolSchema> some(tools.begin() + static_cast<std::ptrdiff_t>(from), tools.begin() + static_cast<std::ptrdiff_t>(from + size));
+    const Start start = start_alone(tokenizer, trie, some, checked);
+    grammar.push_back(start.grammar), mask.push_back(start.mask), both.push_back(start.grammar + start.mask);
+    if (both.back() >= *std::max_element(both.begin(), both.end())) slowest = some.front().name;
+  }
+  std::printf("%3zu agents of %2zu tools, %s: grammar p50 %.2f ms, max %.2f ms; first mask p50 %.3f ms, max %.3f ms; both p50 %.2f ms, p99 %.2f ms, max %.2f ms ('%s')\n", both.size(), size,
+              checked ? "schemas checked before" : "nothing known before", percentile(grammar, 0.5), percentile(grammar, 1), percentile(mask, 0.5), percentile(mask, 1),
+              percentile(both, 0.5), percentile(both, 0.99), percentile(both, 1), slowest.c_str());
+}
+
 /// A token of the mask, at random.
 TokenId draw(std::span<const std::uint32_t> mask, std::uint64_t seed, std::uint64_t index) {
   std::size_t count = 0;
@@ -84,26 +134,20 @@ void measure_masks(const Tokenizer& tokenizer, const std::vector<ToolSchema>& to
   auto start = now();
   const auto trie = std::make_shared<const TokenTrie>(tokenizer);
   std::printf("vocabulary %zu tokens, trie in %.1f ms (once, when a model is loaded)\n", tokenizer.size(), microseconds(start) / 1000);
-  std::vector<double> compile, first, ready, cold, warm, ending, accepted;
+  for (const bool checked : {false, true})
+    for (const std::size_t size : {1, 5, 20}) measure_start(tokenizer, trie, tools, size, checked);
+  std::vector<double> cold, warm, ending, accepted;
   std::size_t forced = 0, sampled = 0;
   for (std::size_t i = 0; i < tools.size(); ++i) {
-    start = now();
     const auto program = compile_output(request_for({tools[i]}, false), tokenizer, trie);
-    compile.push_back(microseconds(start) / 1000);
     if (!program) std::fprintf(stderr, "%s\n", program.error().describe().c_str()), std::exit(1);
     for (int round = 0; round < 6; ++round) {
       ConstraintOptions options;
       options.think_tokens = 8;
-      start = now();
       GrammarConstraint constraint(*program, options);
       // The last two have just room enough: all of it is winding down.
       const bool short_of_room = round >= 4;
       if (short_of_room && !constraint.limit(constraint.shortest() + 16)) continue;
-      if (round == 0) {
-        (void)constraint.mask();
-        first.push_back(microseconds(start) / 1000);
-        ready.push_back(compile.back() + first.back());
-      }
       std::size_t count = 0;
       for (std::uint64_t step = 0; !constraint.finished() && step < 1500; ++step) {
         const auto given = constraint.forced();
@@ -129,7 +173,6 @@ void measure_masks(const Tokenizer& tokenizer, const std::vector<ToolSchema>& to
   }
   std::vector<double> all = cold;
   all.insert(all.end(), warm.begin(), warm.end());
-  std::printf("grammar of one tool: p50 %.2f ms, max %.2f ms; first mask: p50 %.3f ms, max %.3f ms\n", percentile(compile, 0.5), percentile(compile, 1), percentile(first, 0.5), percentile(first, 1));
   const auto row = [](const char* name, std::vector<double>& values) {
     std::printf("%-28s %8zu  p50 %7.1f us  p90 %7.1f us  p99 %7.1f us  max %7.1f us\n", name, values.size(), percentile(values, 0.5), percentile(values, 0.9), percentile(values, 0.99), percentile(values, 1));
   };
@@ -138,7 +181,6 @@ void measure_masks(const Tokenizer& tokenizer, const std::vector<ToolSchema>& to
   row("mask, later turns", warm);
   row("mask, room runs out", ending);
   row("accept", accepted);
-  std::printf("grammar and first mask of a tool: p50 %.2f ms, p99 %.2f ms, max %.2f ms\n", percentile(ready, 0.5), percentile(ready, 0.99), percentile(ready, 1));
   std::printf("forced %zu of %zu tokens (%.1f %%)\n", forced, forced + sampled, 100.0 * static_cast<double>(forced) / static_cast<double>(forced + sampled));
 }
 

@@ -16,7 +16,7 @@ namespace {
 /// Always takes the byte behind which least is left; the text, or nothing when that does not come down each time.
 std::optional<std::string> shortest(const std::shared_ptr<const inference::Grammar>& grammar, std::string_view begin = {},
                                     const std::shared_ptr<const inference::VerbatimText>& verbatim = nullptr) {
-  inference::Automaton automaton(grammar, verbatim, std::make_shared<const inference::Endings>(*grammar, nullptr));
+  inference::Automaton automaton(grammar, verbatim, std::make_shared<const inference::Endings>(grammar, nullptr));
   auto state = automaton.step_all(automaton.start(), begin);
   std::string text(begin);
   while (automaton.left(state) != 1) {
