@@ -248,6 +248,24 @@ tools::Policy build_policy(const Spec& spec, const Json& inputs, std::shared_ptr
   return policy;
 }
 
+Result<tools::Egress> build_egress(const PolicySpec& policy, bool airgap, tools::Egress::Listener listener) {
+  tools::EgressRules rules;
+  rules.loopback_only = airgap;
+  const auto read = [](const std::vector<std::string>& texts, std::vector<tools::HostPattern>& patterns) -> Result<void> {
+    for (const auto& text : texts) {
+      auto pattern = tools::HostPattern::parse(text);
+      if (!pattern) return pattern.error();
+      patterns.push_back(std::move(*pattern));
+    }
+    return {};
+  };
+  if (auto done = read(policy.egress_deny, rules.deny); !done) return done.error();
+  if (policy.egress_allow) {
+    if (auto done = read(*policy.egress_allow, rules.allow.emplace()); !done) return done.error();
+  }
+  return tools::Egress(std::move(rules), std::move(listener));
+}
+
 Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const Json& inputs, const std::map<std::string, std::string>& secrets,
                                                         const RegistryOptions& options) {
   auto registry = std::make_shared<tools::Registry>();
@@ -264,7 +282,7 @@ Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const 
     request.read_roots = read_roots;
     request.memory = options.memory;
     request.clock = options.clock;
-    request.airgap = options.airgap;
+    request.egress = options.egress.named("tools." + entry.name);
     request.base_folder = options.shadow_folder.empty() ? spec.folder : options.shadow_folder;
     request.data_folder = options.state_folder + "/plugins/" + spec.name + "/" + entry.name;
     if (request.settings.contains("config")) {

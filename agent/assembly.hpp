@@ -21,7 +21,7 @@ struct ToolRequest {
   std::vector<std::string> read_roots;       ///< Inputs of type file and dir: readable beside `root`.
   std::function<Result<memory::Store*>()> memory;
   const Clock* clock = nullptr;              ///< The run's clock; outlives the tools.
-  bool airgap = false;                       ///< Nothing outside of this machine may be reached.
+  tools::Egress egress;                      ///< What the group may reach.
 };
 using ToolMaker = std::function<Result<std::vector<std::shared_ptr<tools::Tool>>>(const ToolRequest&)>;
 
@@ -44,13 +44,16 @@ Result<void> give_key(ModelSpec& model, const Spec& spec, const std::map<std::st
 /// `inputs` must outlive the policy.
 tools::Policy build_policy(const Spec& spec, const Json& inputs, std::shared_ptr<std::map<std::string, double>> confidence);
 
+/// `policy.egress` and --airgap. Errors: usage for what is no host (a checked file has none).
+Result<tools::Egress> build_egress(const PolicySpec& policy, bool airgap, tools::Egress::Listener listener = {});
+
 struct RegistryOptions {
   std::string shadow_folder;                 ///< Not empty: everything written goes there instead of beside the file.
   std::string state_folder;                  ///< Plugins keep their data below.
   ToolMaker make_tools;
   std::function<Result<memory::Store*>()> memory;
   const Clock* clock = nullptr;
-  bool airgap = false;
+  tools::Egress egress;                      ///< From build_egress.
 };
 /// Errors: those of the maker, conflict for two tools of one name, usage for a loosened effect.
 Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const Json& inputs, const std::map<std::string, std::string>& secrets,

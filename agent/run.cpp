@@ -56,6 +56,8 @@ std::string policy_hash(const PolicySpec& policy) {
     rules["ask"].push_back(Json{{"tool", ask.tool}, {"when", ask.when ? ask.when->text() : ""}, {"who", ask.who}, {"people", ask.people},
                                 {"expires", ask.expires_ms}, {"on_expire", ask.on_expire}});
   }
+  if (policy.egress_allow) rules["egress_allow"] = *policy.egress_allow;
+  if (!policy.egress_deny.empty()) rules["egress_deny"] = policy.egress_deny;
   return sha256_hex(rules.dump());
 }
 
@@ -112,6 +114,9 @@ class Execution {
       const bool given = entry.settings.contains("config") && entry.settings.at("config").dump().find("{{secret:") != std::string::npos;
       if (given) context_.secret_groups.insert(entry.name);
     }
+    auto egress = build_egress(spec_.policy, options_.airgap, [book = context_.egress_book](const tools::EgressDecision& decision) { book->add(decision); });
+    if (!egress) return egress.error();
+    context_.egress = std::move(*egress);
     auto budget = Budget::create(spec_.budget);
     if (!budget) return budget.error();
     context_.budget = std::move(*budget);
@@ -127,7 +132,7 @@ class Execution {
     registry.make_tools = world_.make_tools;
     registry.memory = context_.memory;
     registry.clock = world_.clock;
-    registry.airgap = options_.airgap;
+    registry.egress = context_.egress;
     auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
     if (!built) return built.error();
     context_.registry = std::move(*built);
@@ -194,6 +199,8 @@ class Execution {
     const Ledger spent = context_.book();
     report.ledger = context_.ledger;
     if (!context_.log) return;
+    // When this cannot be written, neither can what follows, and that says so.
+    (void)context_.record_egress("");
     const bool over = report.status == "done" || report.status == "failed";
     Json data{{"status", report.status}, {"note", report.note}, {"where", report.where}, {"result", report.result},
               {"failed_items", report.failed_items}, {"ledger", to_json(report.ledger)}, {"spent", to_json(spent)}};
@@ -243,6 +250,7 @@ class Execution {
       model = *found;
     }
     if (auto given = give_key(model, spec_, context_.secrets); !given) return given.error();
+    model.egress = context_.egress.named("models." + name);
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();

@@ -35,9 +35,18 @@ void RunContext::emit(const std::string& type, const std::string& step, Json dat
 
 Result<void> RunContext::record(const std::string& type, const std::string& step, const Json& data, Durable durable) {
   if (!log) return fail(Errc::not_found, "the journal ends here", kEndOfLog, step);
+  if (auto told = record_egress(step); !told) return told;
   Pause others_may_work(*this);
   auto written = log->append(type, step, redactor ? redactor->seal(data) : data, {}, {}, durable);
   if (!written) return fail(Errc::io, written.error().message + "; the run stopped", kJournalFailed);
+  return {};
+}
+
+Result<void> RunContext::record_egress(const std::string& step) {
+  for (const auto& decision : egress_book->take()) {
+    auto written = log->append("egress", step, redactor ? redactor->seal(decision) : decision, {}, {}, Durable::later);
+    if (!written) return fail(Errc::io, written.error().message + "; the run stopped", kJournalFailed);
+  }
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include "agent/budget.hpp"
 #include "agent/call_threads.hpp"
+#include "agent/egress_book.hpp"
 #include "agent/events.hpp"
 #include "agent/history.hpp"
 #include "agent/journal.hpp"
@@ -97,6 +98,8 @@ struct RunContext {
   /// A pending timer parks the run instead of being waited for: whoever drives the run wakes it.
   bool timers_park = false;
   std::set<std::string> secret_groups;           ///< Groups of tools that were given a secret.
+  tools::Egress egress;                          ///< What may be reached.
+  std::shared_ptr<EgressBook> egress_book = std::make_shared<EgressBook>();  ///< What was, for the journal.
   std::string policy_hash;                       ///< Part of what an approval is bound to.
   Redactor* redactor = nullptr;                  ///< Null where nothing is redacted.
   int loop_threads = 0;                          ///< Threads of parallel loops that exist now.
@@ -125,6 +128,8 @@ struct RunContext {
   /// Appends to the journal; an error of kind "journal" (or "end_of_log" while replaying) ends the run. Gives the baton
   /// away meanwhile.
   Result<void> record(const std::string& type, const std::string& step, const Json& data, Durable durable = Durable::now);
+  /// What was reached since the last time goes to the journal, at `step`; record() does it by itself.
+  Result<void> record_egress(const std::string& step);
   /// Waits until `until_ms` of the clock, as long as the run is not stopped. Errors: interrupted.
   Result<void> sleep_until(std::int64_t until_ms);
   /// Time and energy since the last booking, as a ledger to put into an event ("spent"); already added to `ledger`.

@@ -127,9 +127,10 @@ Finding huge_pages() {
           ok ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
-Finding endpoint(ModelSpec model, const Spec& spec, const std::map<std::string, std::string>& secrets, bool airgap) {
+Finding endpoint(ModelSpec model, const Spec& spec, const std::map<std::string, std::string>& secrets, const tools::Egress& egress) {
   if (auto given = give_key(model, spec, secrets); !given) return {"endpoint", false, given.error().message, "set the secret"};
-  const auto opened = open_endpoint_model(model, airgap);
+  model.egress = egress.named("models." + model.name);
+  const auto opened = open_endpoint_model(model);
   if (!opened) return {"endpoint", false, "model '" + model.name + "': " + opened.error().message, "see docs/endpoints.md"};
   const auto& info = (*opened)->info();
   return {"endpoint", true, "model '" + model.name + "' at " + model.endpoint + ": " + model.endpoint_model + ", prompts of " + info.dialect +
@@ -150,8 +151,10 @@ int report(const Options& options) {
     if (!spec) return kUsage;
     auto secrets = load_secrets(*spec);
     if (!secrets) return report_error(secrets.error());
+    const auto egress = build_egress(spec->policy, options.airgap);
+    if (!egress) return report_error(egress.error());
     for (const auto& model : spec->models) {
-      if (!model.endpoint.empty()) findings.push_back(endpoint(model, *spec, *secrets, options.airgap));
+      if (!model.endpoint.empty()) findings.push_back(endpoint(model, *spec, *secrets, *egress));
     }
   }
   for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, landlock, seccomp}) findings.push_back(find());

@@ -150,7 +150,7 @@ class Fetch {
       limits.deadline = std::chrono::steady_clock::now() + kLongest;
       limits.idle = kIdle;
       limits.body_bytes = std::numeric_limits<std::uint64_t>::max();
-      limits.loopback_only = options_.airgap;
+      if (options_.airgap) limits.egress = tools::Egress::airgap();
       std::optional<Url> next;
       Result<void> outcome;
       total_ = 0;

@@ -132,7 +132,7 @@ tools::mcp::ServerConfig mcp_config(const ToolRequest& request) {
   config.folder = request.spec->folder;
   if (const std::string cwd = tools::mcp::text_at(request.settings, "cwd"); !cwd.empty()) config.folder = (std::filesystem::path(config.folder) / cwd).string();
   config.state_folder = request.data_folder;
-  config.loopback_only = request.airgap;
+  config.egress = request.egress;
   config.version = KONTOR_VERSION;
   return config;
 }

@@ -180,7 +180,9 @@ class AgentOffer final : public tools::mcp::Offer {
     inputs_ = inputs ? *inputs : Json::object();
     RegistryOptions options;
     options.state_folder = setup_.runs;
-    options.airgap = setup_.run.airgap;
+    auto egress = build_egress(setup_.spec.policy, setup_.run.airgap);
+    if (!egress) return egress.error();
+    options.egress = std::move(*egress);
     options.make_tools = [this](const ToolRequest& request) { return make(request); };
     options.memory = []() -> Result<memory::Store*> { return fail(Errc::unsupported, "memory is used through agents"); };
     Spec wanted = setup_.spec;

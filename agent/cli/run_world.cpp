@@ -46,7 +46,7 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
   tools::BuiltinContext context;
   context.folder = request.base_folder;
   context.read_roots = request.read_roots;
-  context.airgap = request.airgap;
+  context.egress = request.egress;
   for (const auto& secret : request.spec->secrets) {
     if (secret.from.rfind("file:", 0) == 0) context.hidden.push_back(request.spec->folder + "/" + secret.from.substr(5));
   }
@@ -76,6 +76,7 @@ Result<plugins::LoadedPlugin> load_plugin_of(const ToolRequest& request) {
   options->effects = request.entry->effects;
   options->base_dir = request.base_folder;
   options->data_dir = request.data_folder;
+  options->egress = request.egress;
   return plugins::load_plugin(*options);
 }
 
@@ -96,7 +97,7 @@ Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, 
     for (const auto& text : played) (*tape)->skip(text);
     return std::unique_ptr<inference::TextModel>(std::move(*tape));
   }
-  if (!spec.endpoint.empty()) return open_endpoint_model(spec, options.airgap);
+  if (!spec.endpoint.empty()) return open_endpoint_model(spec);
   inference::LocalModelOptions local;
   local.device = options.device != "auto" || spec.device.empty() ? options.device : spec.device;
   local.threads = options.threads;

@@ -87,6 +87,10 @@ std::string summary(const JournalEvent& event) {
   if (event.type == "timer_started") return "until " + when(event.data.value("until_ms", std::int64_t{0}));
   if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
   if (event.type == "call_resolved") return text("state") + ", says " + text("by");
+  if (event.type == "egress") {
+    return text("who") + (event.data.value("allowed", Json(false)) == Json(true) ? " may reach " : " may not reach ") + text("host") + ":" + std::to_string(event.data.value("port", 0)) +
+           (text("address").empty() || text("address") == text("host") ? "" : " at " + text("address")) + " (" + text("rule") + ")";
+  }
   if (event.type == "memory_stored") return text("text");
   if (event.type == "run_finished" || event.type == "run_stopped") return text("status") + (text("note").empty() ? "" : ": " + text("note"));
   return {};

@@ -113,7 +113,9 @@ Result<std::shared_ptr<tools::Registry>> open_entry(const Options& options, Spec
   RegistryOptions registry;
   registry.state_folder = options.runs;
   registry.make_tools = maker;
-  registry.airgap = options.airgap;
+  auto egress = build_egress(spec.policy, options.airgap);
+  if (!egress) return egress.error();
+  registry.egress = std::move(*egress);
   auto store = std::make_shared<std::unique_ptr<memory::Store>>();
   registry.memory = [store, folder = options.runs]() -> Result<memory::Store*> {
     auto opened = memory::Store::open(folder + "/memory.db", system_clock());

@@ -34,7 +34,7 @@ inference::remote::Transport make_transport(EndpointConnection connection) {
     limits.deadline = std::chrono::steady_clock::now() + kLongest;
     limits.stop = exchange.stop;
     limits.body_bytes = kAnswerBytesMax;
-    limits.loopback_only = connection.airgap;
+    limits.egress = connection.egress;
     limits.idle = connection.silence;
     const auto head = tools::mcp::http_stream(
         request, limits, [&](const tools::mcp::HttpHead& came) { return on_head({came.status, came.header("Content-Type")}); }, on_piece);
@@ -43,13 +43,13 @@ inference::remote::Transport make_transport(EndpointConnection connection) {
   };
 }
 
-Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpec& spec, bool airgap) {
+Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpec& spec) {
   auto url = tools::mcp::parse_url(spec.endpoint);
   if (!url) return url.error();
   EndpointConnection connection;
   connection.url = *url;
   connection.key = spec.api_key;
-  connection.airgap = airgap;
+  connection.egress = spec.egress;
   inference::remote::EndpointOptions options;
   options.address = spec.endpoint;
   while (options.address.ends_with('/')) options.address.pop_back();

@@ -16,7 +16,7 @@ namespace kontor::agent {
 struct EndpointConnection {
   tools::mcp::Url url;                     ///< The address below which the API is; a query is kept.
   std::string key;                         ///< Sent as bearer token; "" sends none.
-  bool airgap = false;                     ///< Refuse what is not on this machine.
+  tools::Egress egress;                    ///< What may be reached.
   /// Longest silence of a server: a long prompt is computed before the first token comes.
   std::chrono::milliseconds silence = std::chrono::minutes(10);
 };
@@ -24,7 +24,7 @@ struct EndpointConnection {
 /// HTTP or TLS; each exchange has a connection of its own. Redirections are not followed, so the key goes nowhere else.
 inference::remote::Transport make_transport(EndpointConnection connection);
 
-/// `spec.api_key` is the key itself. Errors: usage (kind url), those of open_endpoint and of the connection.
-Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpec& spec, bool airgap);
+/// `spec.api_key` is the key itself, `spec.egress` what may be reached. Errors: usage (kind url), those of open_endpoint and of the connection.
+Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpec& spec);
 
 }  // namespace kontor::agent

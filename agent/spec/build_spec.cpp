@@ -201,13 +201,17 @@ ProcedureSpec procedure(const Named& entry) {
 }
 
 void policy(PolicySpec& spec, const Yaml& value) {
-  const auto append = [&](std::vector<std::string>& list, const char* key) {
-    for (auto& text : texts_of(value[key])) list.push_back(std::move(text));
+  const auto append = [](std::vector<std::string>& list, const Yaml& given) {
+    for (auto& text : texts_of(given)) list.push_back(std::move(text));
   };
-  append(spec.deny, "deny");
-  append(spec.allow, "allow");
-  append(spec.untrusted, "untrusted");
-  append(spec.trusted_only, "trusted_only");
+  append(spec.deny, value["deny"]);
+  append(spec.allow, value["allow"]);
+  append(spec.untrusted, value["untrusted"]);
+  append(spec.trusted_only, value["trusted_only"]);
+  if (const Yaml egress = value["egress"]) {
+    append(spec.egress_deny, egress["deny"]);
+    if (egress["allow"]) append(spec.egress_allow ? *spec.egress_allow : spec.egress_allow.emplace(), egress["allow"]);
+  }
   const Yaml asks = value["ask"];
   if (!asks) return;
   for (const auto& item : asks.items()) {

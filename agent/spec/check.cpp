@@ -1,6 +1,7 @@
 // The checker from outside: one file in, diagnostics or a Spec out.
 
 #include "agent/spec/build_spec.hpp"
+#include "agent/spec/egress_check.hpp"
 #include "agent/spec/flow_check.hpp"
 #include "agent/spec/names.hpp"
 #include "agent/spec/shape.hpp"
@@ -29,6 +30,7 @@ void check_all(Project& project) {
   if (!project.includes_complete) return;
   const ToolTable tools(project);
   check_names(project, tools);
+  check_egress(project);
   check_secrets(project, tools);
   check_expressions(project, tools);
 }

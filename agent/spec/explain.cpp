@@ -104,30 +104,40 @@ class Writer {
         out += "\n";
         for (const auto& part : parts) entries(part.value, known.arg, 2);
       } else {
-        merged(parts, rule(known.arg));
+        std::vector<Yaml> values;
+        for (const auto& part : parts) values.push_back(part.value);
+        merged(values, rule(known.arg), 2);
       }
     }
   }
   /// Rules of several files: their lists one behind the other.
-  void merged(const std::vector<Section>& parts, const MapRule& rule) {
+  void merged(const std::vector<Yaml>& parts, const MapRule& rule, int indent) {
     out += "\n";
     for (const auto& known : rule.keys) {
-      bool first = true;
+      std::vector<Yaml> given;
       for (const auto& part : parts) {
-        const Yaml given = part.value[known.key];
-        if (!given) continue;
-        if (first) {
-          key(2, known.key);
-          out += "\n";
-        }
-        first = false;
+        if (const Yaml value = part[known.key]) given.push_back(value);
+      }
+      if (given.empty()) continue;
+      key(indent, known.key);
+      if (known.type == ValueType::mapping) {
+        merged(given, kontor::agent::rule(known.arg), indent + 2);
+        continue;
+      }
+      const auto none = [](const Yaml& list) { return list.size() == 0; };
+      if (std::all_of(given.begin(), given.end(), none)) {  // `allow: []` allows nothing: it has to stay a list.
+        line(" []");
+        continue;
+      }
+      out += "\n";
+      for (const auto& list : given) {
         if (known.type == ValueType::list) {
-          entries(given, known.arg, 4);
-        } else {
-          for (const auto& item : given.items()) {
-            dash(4);
-            value(item, 6, false);
-          }
+          entries(list, known.arg, indent + 2);
+          continue;
+        }
+        for (const auto& item : list.items()) {
+          dash(indent + 2);
+          value(item, indent + 4, false);
         }
       }
     }

@@ -180,6 +180,11 @@ constexpr KeyRule kPolicy[] = {
     {"allow", T::globs, {}, {}, "Called without asking."},
     {"untrusted", T::globs, {}, {}, "Tools whose results are untrusted."},
     {"trusted_only", T::globs, {}, {}, "Refused when influenced by untrusted text."},
+    {"egress", T::mapping, "egress", {}, "Hosts that tools, plugins, MCP servers and models may be reached at."},
+};
+constexpr KeyRule kEgress[] = {
+    {"deny", T::hosts, {}, {}, "Never reached: a.example, *.a.example, 10.0.0.0/8, each with :PORT for that port alone."},
+    {"allow", T::hosts, {}, {}, "Nothing else is reached; every host that is not denied when left out."},
 };
 constexpr KeyRule kAsk[] = {
     {"tool", T::text, {}, {}, "Tool or glob.", true},
@@ -335,6 +340,7 @@ constexpr MapRule kRules[] = {
     {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
     {"tool.openapi", "Operations of an OpenAPI document.", kOpenApi},
     {"policy", "Policy.", kPolicy},
+    {"egress", "Hosts that may be reached.", kEgress},
     {"ask", "One rule that asks.", kAsk},
     {"agent", "One agent.", kAgent},
     {"memory", "Memory of an agent.", kMemory},

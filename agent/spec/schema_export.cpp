@@ -67,6 +67,7 @@ Json value_schema(const KeyRule& key) {
     case ValueType::condition:
     case ValueType::check: return Json{{"type", Json::array({"string", "boolean"})}};
     case ValueType::texts:
+    case ValueType::hosts:
     case ValueType::names:
     case ValueType::globs:
     case ValueType::plain_globs: return texts();

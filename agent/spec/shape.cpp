@@ -3,6 +3,7 @@
 #include "agent/spec/formats.hpp"
 #include "agent/spec/rules.hpp"
 #include "agent/spec/text_tools.hpp"
+#include "tools/egress.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -165,6 +166,7 @@ class Shape {
       case ValueType::globs:
       case ValueType::plain_globs:
       case ValueType::command: return texts(name, value, owner, rule.type == ValueType::command);
+      case ValueType::hosts: return hosts(name, value, owner);
       case ValueType::include: return include(value, owner);
       case ValueType::mapping:
         if (!value.is_mapping()) wrong_type(name, value, owner, "a mapping");
@@ -349,6 +351,15 @@ class Shape {
       } else if (item.text().empty()) {
         add(item.offset(), "bad-format", "an entry of '" + std::string(key) + "' is empty");
       }
+    }
+  }
+
+  void hosts(std::string_view key, const Yaml& value, std::size_t owner) {
+    texts(key, value, owner, false);
+    if (!value.is_sequence()) return;
+    for (const auto& item : value.items()) {
+      if (item.type() != Type::string || item.text().empty()) continue;
+      if (const auto pattern = tools::HostPattern::parse(item.text()); !pattern) add(item.offset(), "bad-format", shown_text(pattern.error().message));
     }
   }
 

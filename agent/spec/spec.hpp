@@ -4,6 +4,7 @@
 #include "agent/spec/diagnostic.hpp"
 #include "agent/spec/expression.hpp"
 #include "base/json.hpp"
+#include "tools/egress.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -34,6 +35,7 @@ struct ModelSpec {
   std::string path;                        ///< Resolved against the file's folder.
   std::string endpoint, endpoint_model, api_key_secret;
   std::string api_key;                     ///< The secret's value: only in the copy that a model is opened with.
+  tools::Egress egress;                    ///< What the endpoint may be: only in that copy, too.
   std::string replay;                      ///< Tape, resolved.
   std::string device = "auto";
   std::string kv = "f16";  ///< Type of the KV cache.
@@ -64,6 +66,8 @@ struct AskSpec {
 struct PolicySpec {
   std::vector<std::string> deny, allow, untrusted, trusted_only;
   std::vector<AskSpec> ask;
+  std::vector<std::string> egress_deny;    ///< Hosts, checked.
+  std::optional<std::vector<std::string>> egress_allow;
 };
 
 struct AgentSpec {

@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "plugins/abi/kontor_plugin.h"
 #include "plugins/host/declaration.hpp"
+#include "tools/egress.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +59,7 @@ struct InstanceSetup {
   /// A connected socket or a negative errno, as connect_declared; empty for plugins without network.
   std::function<int(const std::string& name, std::uint16_t port, std::int64_t timeout_ms)> connect;
   bool declare_only = false;     ///< Of a host process: read the declaration, create nothing, run no function.
+  tools::Egress egress;          ///< Which of the declared hosts may be reached.
 };
 
 /// An instance in this process. Errors: as read_declaration; usage (kind refused) with the plugin's reason.

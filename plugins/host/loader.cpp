@@ -75,7 +75,7 @@ Result<void> tighten(std::vector<tools::ToolSpec>& specs, const std::string& gro
 }
 
 Result<std::shared_ptr<Instance>> start(LibraryImage image, const PluginOptions& options) {
-  InstanceSetup setup{options.config.dump(-1, ' ', false, Json::error_handler_t::replace), options.data_dir, options.base_dir, options.log_path, {}, false};
+  InstanceSetup setup{options.config.dump(-1, ' ', false, Json::error_handler_t::replace), options.data_dir, options.base_dir, options.log_path, {}, false, options.egress};
   if (!options.data_dir.empty()) {
     std::error_code status;
     std::filesystem::create_directories(options.data_dir, status);
@@ -94,7 +94,7 @@ Result<std::shared_ptr<Instance>> start(LibraryImage image, const PluginOptions&
   const auto rules = resolve_permissions(declared->permissions, setup.config, setup.base_dir, setup.data_dir);
   if (!rules) return rules.error();
   if (!rules->hosts.empty()) {
-    setup.connect = [hosts = rules->hosts](const std::string& name, std::uint16_t port, std::int64_t timeout_ms) { return connect_declared(hosts, name, port, timeout_ms); };
+    setup.connect = [hosts = rules->hosts, egress = options.egress](const std::string& name, std::uint16_t port, std::int64_t timeout_ms) { return connect_declared(hosts, egress, name, port, timeout_ms); };
   }
   auto instance = create_instance(**entry, setup);
   if (!instance) return instance.error();

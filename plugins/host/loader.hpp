@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "base/json.hpp"
 #include "plugins/host/process.hpp"
+#include "tools/egress.hpp"
 #include "tools/tool.hpp"
 
 #include <map>
@@ -28,6 +29,7 @@ struct PluginOptions {
   std::string base_dir;                         ///< What relative paths in `config` are relative to: the YAML's folder.
   std::string data_dir;                         ///< Created when it does not exist; "" gives the plugin none.
   std::string log_path;                         ///< Prints and log lines of the plugin; "": data_dir/plugin.log, or none.
+  tools::Egress egress;                         ///< Which of the declared hosts may be reached.
   ProcessOptions process;
 };
 

@@ -50,6 +50,11 @@ int connect_to(const addrinfo& address, SteadyClock::time_point deadline) {
   return socket;
 }
 
+std::string numeric(const addrinfo& address) {
+  char text[NI_MAXHOST] = {};
+  return ::getnameinfo(address.ai_addr, address.ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0 ? text : "";
+}
+
 /// A whole number and, when there is one, a descriptor.
 bool send_answer(int socket, int status, int descriptor) {
   iovec data{&status, sizeof status};
@@ -76,15 +81,15 @@ bool is_declared_host(const std::vector<std::string>& hosts, std::string_view na
   return !name.empty() && std::any_of(hosts.begin(), hosts.end(), [&](const auto& host) { return same(host, name) || same(host, with_port); });
 }
 
-int connect_declared(const std::vector<std::string>& hosts, const std::string& name, std::uint16_t port, std::int64_t timeout_ms) {
-  if (!is_declared_host(hosts, name, port)) return -EACCES;
+int connect_declared(const std::vector<std::string>& hosts, const tools::Egress& egress, const std::string& name, std::uint16_t port, std::int64_t timeout_ms) {
+  if (!is_declared_host(hosts, name, port) || !egress.permit_name(name, name, port)) return -EACCES;
   const auto deadline = SteadyClock::now() + std::chrono::milliseconds(std::clamp<std::int64_t>(timeout_ms, 1, kTimeoutMsMax));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   if (::getaddrinfo(name.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return -EHOSTUNREACH;
   int result = -EHOSTUNREACH;
-  for (const addrinfo* one = found; one != nullptr && result < 0; one = one->ai_next) result = connect_to(*one, deadline);
+  for (const addrinfo* one = found; one != nullptr && result < 0; one = one->ai_next) result = egress.permit_address(name, name, numeric(*one), port) ? connect_to(*one, deadline) : -EACCES;
   ::freeaddrinfo(found);
   return result;
 }
@@ -112,7 +117,8 @@ int ask_for_connection(int socket, const std::string& name, std::uint16_t port, 
   return descriptor;
 }
 
-NetworkProxy::NetworkProxy(int socket, std::vector<std::string> hosts) : socket_(socket), hosts_(std::move(hosts)), thread_([this] { serve(); }) {}
+NetworkProxy::NetworkProxy(int socket, std::vector<std::string> hosts, tools::Egress egress)
+    : socket_(socket), hosts_(std::move(hosts)), egress_(std::move(egress)), thread_([this] { serve(); }) {}
 
 NetworkProxy::~NetworkProxy() {
   ::shutdown(socket_, SHUT_RDWR);
@@ -134,7 +140,7 @@ void NetworkProxy::serve() const {
     if (first != std::string_view::npos && second != std::string_view::npos) {
       std::from_chars(text.data(), text.data() + first, port);
       std::from_chars(text.data() + first + 1, text.data() + second, timeout_ms);
-      result = connect_declared(hosts_, std::string(text.substr(second + 1)), port, timeout_ms);
+      result = connect_declared(hosts_, egress_, std::string(text.substr(second + 1)), port, timeout_ms);
     }
     const bool sent = send_answer(socket_, result < 0 ? result : 0, result);
     if (result >= 0) ::close(result);

@@ -3,6 +3,7 @@
 // and is handed the connected socket.
 
 #include "base/error.hpp"
+#include "tools/egress.hpp"
 
 #include <cstdint>
 #include <string>
@@ -17,9 +18,10 @@ constexpr int kNetworkDescriptor = 5;  ///< In the host process: where it asks.
 /// Is the host among the declared ones ("erp.example", or "erp.example:8443" for one port)? Case does not count.
 bool is_declared_host(const std::vector<std::string>& hosts, std::string_view name, std::uint16_t port);
 
-/// A connected TCP socket (close-on-exec), or a negative errno: -EACCES for hosts that are not declared, -ETIMEDOUT,
+/// A connected TCP socket (close-on-exec), or a negative errno: -EACCES for hosts that are not declared or refused by
+/// `egress`, -ETIMEDOUT,
 /// -ECONNREFUSED, -EHOSTUNREACH (no address), ... Blocks.
-int connect_declared(const std::vector<std::string>& hosts, const std::string& name, std::uint16_t port, std::int64_t timeout_ms);
+int connect_declared(const std::vector<std::string>& hosts, const tools::Egress& egress, const std::string& name, std::uint16_t port, std::int64_t timeout_ms);
 
 /// The asking side: one question over the socket at kNetworkDescriptor. Not thread-safe.
 int ask_for_connection(int socket, const std::string& name, std::uint16_t port, std::int64_t timeout_ms);
@@ -28,13 +30,14 @@ int ask_for_connection(int socket, const std::string& name, std::uint16_t port, 
 class NetworkProxy {
  public:
   /// Owns the socket.
-  NetworkProxy(int socket, std::vector<std::string> hosts);
+  NetworkProxy(int socket, std::vector<std::string> hosts, tools::Egress egress);
   ~NetworkProxy();
 
  private:
   void serve() const;
   const int socket_;
   const std::vector<std::string> hosts_;
+  const tools::Egress egress_;
   std::thread thread_;
 };
 

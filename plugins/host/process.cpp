@@ -386,7 +386,7 @@ Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup,
   if (!pid) return pid.error();
   auto served = std::make_shared<Served>();
   served->process = std::make_unique<HostProcess>(*pid, ours.release(), image.path(), options);
-  if (our_network.number >= 0) served->proxy = std::make_unique<NetworkProxy>(our_network.release(), rules.hosts);
+  if (our_network.number >= 0) served->proxy = std::make_unique<NetworkProxy>(our_network.release(), rules.hosts, setup.egress);
   const std::shared_ptr<HostProcess> process(served, served->process.get());
   ::close(theirs.release());
   auto declaration = process->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),

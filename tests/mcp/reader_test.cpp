@@ -89,7 +89,7 @@ TEST_CASE("without network not even a name server is asked", "[mcp]") {
   for (const char* address : {"http://models.example/", "http://192.0.2.1/", "http://[2001:db8::1]/"}) {
     HttpLimits limits;
     limits.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    limits.loopback_only = true;
+    limits.egress = kontor::tools::Egress::airgap();
     const auto answer = http_fetch({"GET", *parse_url(address), {}, {}}, limits);
     REQUIRE(!answer);
     CHECK(answer.error().kind == "airgap");

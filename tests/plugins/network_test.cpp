@@ -71,12 +71,37 @@ TEST_CASE("hosts are compared by name and, where one is declared, by port", "[ne
   for (const char* other : {"", "erp.example.evil", "xerp.example", "127.0.0.1", "erp.example:80"}) CHECK_FALSE(is_declared_host(hosts, other, 80));
 }
 
+TEST_CASE("a declared host that the agent file or --airgap refuses is not connected to", "[network]") {
+  Page page;
+  const auto port = static_cast<std::uint16_t>(page.port);
+  const auto connect = [&](tools::EgressRules rules, const std::string& host) {
+    const int socket = connect_declared({"127.0.0.1", "localhost", "192.0.2.1", "erp.example"}, tools::Egress(std::move(rules)), host, port, 2000);
+    if (socket >= 0) ::close(socket);
+    return socket < 0 ? socket : 0;
+  };
+  const auto pattern = [](const std::string& text) { return std::vector<tools::HostPattern>{tools::HostPattern::parse(text).value()}; };
+  CHECK(connect({}, "127.0.0.1") == 0);
+  CHECK(connect({{}, pattern("127.0.0.1:" + std::to_string(port)), false}, "127.0.0.1") == 0);
+  CHECK(connect({{}, pattern("127.0.0.1:1"), false}, "127.0.0.1") == -EACCES);
+  // The name is not denied, the address that it leads to is.
+  CHECK(connect({pattern("127.0.0.0/8"), {}, false}, "localhost") != 0);
+  CHECK(connect({{}, {}, true}, "127.0.0.1") == 0);
+  for (const char* away : {"192.0.2.1", "erp.example"}) CHECK(connect({{}, {}, true}, away) == -EACCES);
+
+  PluginOptions options;
+  options.path = std::string(KONTOR_BINARY_DIR) + "/plugins/libhttp_get.so";
+  options.config = Json{{"host", "127.0.0.1"}, {"port", page.port}};
+  options.egress = tools::Egress({pattern("127.0.0.1"), {}, false});
+  const auto plugin = load_plugin(options).value();
+  CHECK(plugin.tools[0]->call(Json{{"path", "/"}}, {}).is_error);
+}
+
 TEST_CASE("the proxy connects to what is declared and refuses the rest", "[network]") {
   Page page;
   int pair[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
   {
-    NetworkProxy proxy(pair[0], {"127.0.0.1"});
+    NetworkProxy proxy(pair[0], {"127.0.0.1"}, {});
     const int socket = ask_for_connection(pair[1], "127.0.0.1", static_cast<std::uint16_t>(page.port), 2000);
     CHECK(socket >= 0);
     ::close(socket);

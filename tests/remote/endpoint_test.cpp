@@ -54,7 +54,8 @@ Result<std::unique_ptr<TextModel>> open(const HttpServer& server, const std::str
   spec.endpoint = server.url("/v1/");
   spec.endpoint_model = kName;
   spec.api_key = key;
-  return agent::open_endpoint_model(spec, airgap);
+  if (airgap) spec.egress = tools::Egress::airgap();
+  return agent::open_endpoint_model(spec);
 }
 
 /// With short waits.

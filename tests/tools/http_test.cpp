@@ -110,7 +110,7 @@ TEST_CASE("a name or a redirect that leads to a private address is refused", "[b
   world.use("both", both);
   CHECK(world.call("both.get", {{"url", hop.url("/away")}}).value["text"] == "inside");
   CHECK(inside.seen().back().find("secret") == std::string::npos);  // headers stay with the first host
-  world.context.airgap = true;
+  world.context.egress = Egress::airgap();
   world.use("air", {{"hosts", {"1.1.1.1"}}, {"plain", true}});
   CHECK(world.error("air.get", {{"url", "http://1.1.1.1/"}}) == "denied");
   world.use("named", {{"hosts", {"models.example"}}});

@@ -326,7 +326,7 @@ TEST_CASE("the settings of mail are checked", "[builtin]") {
   CHECK(refused({{"tls", "maybe"}}));
   CHECK(refused({{"config", {{"user", "x"}}}}));
   CHECK(refused({{"config", {{"user", "x"}, {"password", "y"}}}, {"tls", "none"}}));
-  context.airgap = true;
+  context.egress = Egress::airgap();
   const auto made = make_builtin("builtin.mail", "mail", {{"from", "a@b.example"}, {"server", "mail.example"}, {"recipients", {"b.example"}}}, context);
   REQUIRE(made.has_value());
   const auto denied = (*made)[1]->call(letter("a@b.example"), {});

@@ -3,6 +3,7 @@
 
 #include "base/clock.hpp"
 #include "tools/builtin/memory_tool.hpp"
+#include "tools/egress.hpp"
 #include "tools/tool.hpp"
 
 #include <functional>
@@ -23,7 +24,7 @@ struct BuiltinContext {
   std::vector<std::string> hidden;       ///< Absolute: files that are never opened (secrets).
   std::shared_ptr<MemoryAccess> memory;  ///< Needed by builtin.memory only.
   YamlReader read_yaml;                  ///< May be empty: then no YAML is read.
-  bool airgap = false;                   ///< Nothing outside of this machine may be reached.
+  Egress egress;                         ///< What may be reached beside what the settings say.
   const Clock* clock = nullptr;          ///< Null: the machine's clock. Outlives the tools.
 };
 

@@ -37,9 +37,7 @@ bool allows(const std::string& pattern, const WebAddress& url) {
 
 Result<void> judge(const Web& web, const WebAddress& url) {
   if (!url.secure() && !web.plain) return fail(Errc::denied, url.origin() + ": only https is allowed (setting `plain: true` allows http)", "denied");
-  // Asking a name server would already leave this machine.
-  if (web.loopback_only && url.host() != "localhost" && !is_loopback_address(url.host()))
-    return fail(Errc::denied, "--airgap refuses " + url.origin() + ": it is not on this machine", "airgap");
+  if (auto permitted = web.egress.permit_name(url.origin(), url.host(), url.port()); !permitted) return permitted.error();
   if (std::any_of(web.hosts.begin(), web.hosts.end(), [&](const auto& pattern) { return allows(pattern, url); })) return {};
   std::string list;
   for (const auto& host : web.hosts) list += (list.empty() ? "" : ", ") + host;
@@ -76,8 +74,8 @@ ToolResult web_result(const WebAddress& url, WebAnswer answer) {
 Result<GuardedAnswer> guarded_transfer(const Web& web, WebRequest wanted, std::stop_token stop) {
   wanted.body_bytes = web.body_bytes;
   wanted.ca_file = web.ca_file;
-  wanted.permit = [&web](const std::string& address) -> Result<void> {
-    if (web.loopback_only && !is_loopback_address(address)) return fail(Errc::denied, "--airgap refuses " + address + ": it is not on this machine", "airgap");
+  wanted.permit = [&web, &wanted](const std::string& address) -> Result<void> {
+    if (auto permitted = web.egress.permit_address(wanted.address.origin(), wanted.address.host(), address, wanted.address.port()); !permitted) return permitted.error();
     if (web.allow_private || !is_private_address(address)) return {};
     return fail(Errc::denied, address + " is a private address (setting `private: true` allows them)", "denied");
   };
@@ -140,7 +138,7 @@ Result<std::shared_ptr<Web>> read_web(const std::string& group, const Json& sett
   web->timeout_ms = *timeout;
   web->body_bytes = static_cast<std::size_t>(*body);
   web->redirects = *redirects;
-  web->loopback_only = context.airgap;
+  web->egress = context.egress;
   return web;
 }
 

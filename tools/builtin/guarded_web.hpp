@@ -20,7 +20,8 @@ struct Web {
   std::vector<std::string> hosts;    ///< "api.example.com", "*.example.com", either with ":8443"
   std::vector<std::pair<std::string, std::string>> headers;
   std::string ca_file;
-  bool allow_private = false, plain = false, loopback_only = false;
+  bool allow_private = false, plain = false;
+  Egress egress;
   std::int64_t timeout_ms = 30'000;
   std::size_t body_bytes = 4u << 20;
   std::int64_t redirects = 5;

@@ -26,7 +26,7 @@ struct Post {
   Root draft_folder;
   MailTransfer server;                  ///< Host "": none is set.
   std::size_t max_bytes = 0;
-  bool loopback_only = false;
+  Egress egress;
   const Clock* clock = nullptr;
 };
 
@@ -134,11 +134,10 @@ ToolResult send(const Post& post, const Json& arguments, const CallContext& cont
   mail.message = std::move(*text);
   mail.from = post.from.address;
   mail.greeting = post.from.domain();
-  if (post.loopback_only && mail.host != "localhost" && !is_loopback_address(mail.host)) return ToolResult::error("denied", "--airgap refuses " + mail.host + ": it is not on this machine");
+  if (auto permitted = post.egress.permit_name(mail.host, mail.host, mail.port); !permitted) return error_result(permitted.error());
   mail.permit = [&](const std::string& address) -> Result<void> {
-    if (is_loopback_address(address)) return {};
-    if (post.loopback_only) return fail(Errc::denied, "--airgap refuses " + address + ": it is not on this machine", "airgap");
-    if (mail.tls == MailTls::none) return fail(Errc::denied, address + " is not on this machine: `tls: none` is for servers that are", "denied");
+    if (auto permitted = post.egress.permit_address(mail.host, mail.host, address, mail.port); !permitted) return permitted.error();
+    if (mail.tls == MailTls::none && !is_loopback_address(address)) return fail(Errc::denied, address + " is not on this machine: `tls: none` is for servers that are", "denied");
     return {};
   };
   auto sent = send_mail(mail, context.stop);
@@ -264,7 +263,7 @@ Result<Tools> make_mail(const std::string& group, const Json& settings, const Bu
     post->roots.push_back(post->draft_folder);
   }
   post->hidden = context.hidden;
-  post->loopback_only = context.airgap;
+  post->egress = context.egress;
   post->clock = context.clock != nullptr ? context.clock : &system_clock();
   Tools tools;
   for (const bool sends : {false, true})

@@ -138,7 +138,8 @@ Result<Tools> make_shell(const std::string& group, const Json& settings, const B
         return wrong(group, "root: a program could read the secret in " + secret + " below " + path + "; choose another folder, or keep the secret elsewhere");
   if (const auto found = settings.find("network"); found != settings.end()) {
     if (!found->is_boolean()) return wrong(group, "network is true or false");
-    shell->network = found->get<bool>();
+    // Sockets of its own are beyond what `policy.egress` and --airgap can judge.
+    shell->network = found->get<bool>() && !context.egress.restricted();
   }
   const auto names = texts_setting(settings, group, "environment");
   if (!names) return names.error();

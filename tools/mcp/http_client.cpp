@@ -34,8 +34,6 @@ constexpr std::size_t kReadBytes = 64u << 10;
 Error too_late(const Url& url) { return fail(Errc::timeout, url.origin() + " did not answer in time", "timeout"); }
 Error stopped() { return fail(Errc::cancelled, "the request was cancelled", "cancelled"); }
 
-Error refused_by_airgap(const Url& url) { return fail(Errc::denied, "--airgap refuses " + url.origin() + ": it is not on this machine", "airgap"); }
-
 /// When the present step has to be over.
 SteadyClock::time_point end_of_step(const HttpLimits& limits) {
   return limits.idle.count() > 0 ? std::min(limits.deadline, SteadyClock::now() + limits.idle) : limits.deadline;
@@ -51,13 +49,9 @@ struct Lookup {
 };
 
 Result<std::vector<tcp::endpoint>> resolve(const Url& url, const HttpLimits& limits) {
+  if (auto permitted = limits.egress.permit_name(url.origin(), url.host, url.port); !permitted) return permitted.error();
   error_code code;
-  if (const auto address = asio::ip::make_address(url.host, code); !code) {
-    if (limits.loopback_only && !address.is_loopback()) return refused_by_airgap(url);
-    return std::vector<tcp::endpoint>{{address, url.port}};
-  }
-  // Asking a name server would already leave this machine.
-  if (limits.loopback_only && url.host != "localhost") return refused_by_airgap(url);
+  if (const auto address = asio::ip::make_address(url.host, code); !code) return std::vector<tcp::endpoint>{{address, url.port}};
   auto lookup = std::make_shared<Lookup>();
   std::thread([lookup, host = url.host, port = url.port] {
     addrinfo hints{};
@@ -101,7 +95,7 @@ class Connection {
     if (!endpoints) return endpoints.error();
     Error last = fail(Errc::io, "no address could be reached", "refused");
     for (const auto& endpoint : *endpoints) {
-      if (limits_.loopback_only && !endpoint.address().is_loopback()) return refused_by_airgap(url_);
+      if (auto permitted = limits_.egress.permit_address(url_.origin(), url_.host, endpoint.address().to_string(), url_.port); !permitted) return permitted.error();
       error_code ignored;
       socket_.close(ignored);
       const auto connected = step([&](auto done) { socket_.async_connect(endpoint, done); });

@@ -3,6 +3,7 @@
 // back. Redirects are answers like others.
 
 #include "base/error.hpp"
+#include "tools/egress.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -57,13 +58,13 @@ struct HttpLimits {
   std::chrono::steady_clock::time_point deadline;
   std::stop_token stop;
   std::uint64_t body_bytes = 16u << 20;
-  bool loopback_only = false;          ///< Nothing but this machine is contacted, not even a name server.
+  Egress egress;                       ///< Asked before a name is looked up and before each connection.
   std::chrono::milliseconds idle{0};   ///< Longest wait for a step or a piece of the body; 0: only the deadline.
 };
 
 /// Sends the request; `head` sees the status and may return false to end there; `body` gets what follows, piece by
 /// piece, and returns false when it has seen enough.
-/// Errors: timeout, cancelled, denied (kind airgap), not_found (kind host), io (kind refused: nothing was sent; kind
+/// Errors: timeout, cancelled, denied (kind airgap, egress), not_found (kind host), io (kind refused: nothing was sent; kind
 /// closed: the answer did not come whole), malformed, limit.
 Result<HttpHead> http_stream(const HttpRequest& request, const HttpLimits& limits, const std::function<bool(const HttpHead&)>& head,
                              const std::function<bool(std::string_view)>& body);

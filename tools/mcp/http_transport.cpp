@@ -126,7 +126,7 @@ class HttpTransport final : public Transport {
 
   static bool lacks_scope(const HttpHead& head) { return head.status == 403 && read_challenge(head.all("WWW-Authenticate")).error == "insufficient_scope"; }
 
-  HttpLimits limits_of(const Patience& patience) const { return {patience.deadline, patience.stop, setup_.message_bytes, setup_.loopback_only}; }
+  HttpLimits limits_of(const Patience& patience) const { return {patience.deadline, patience.stop, setup_.message_bytes, setup_.egress}; }
 
   /// One request and its answer, as far as it comes.
   Result<HttpHead> run(const HttpRequest& request, const Patience& patience, std::optional<std::int64_t> id, Answer& answer) {
@@ -297,7 +297,7 @@ class HttpTransport final : public Transport {
     if (session().empty()) return;
     HttpRequest request = get_request();
     request.method = "DELETE";
-    http_fetch(request, {SteadyClock::now() + milliseconds(1'000), {}, 64u << 10, setup_.loopback_only});
+    http_fetch(request, {SteadyClock::now() + milliseconds(1'000), {}, 64u << 10, setup_.egress});
   }
 
   const HttpSetup setup_;
@@ -321,7 +321,6 @@ Result<std::unique_ptr<Transport>> make_http_transport(HttpSetup setup) {
   if (!url) return url.error();
   OAuthSetup oauth;
   oauth.token_file = setup.token_file;
-  oauth.loopback_only = setup.loopback_only;
   oauth.open_page = setup.open_page;
   Headers kept;
   for (auto& [name, value] : setup.headers) {

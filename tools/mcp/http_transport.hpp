@@ -10,7 +10,7 @@ namespace kontor::tools::mcp {
 struct HttpSetup {
   std::string url;
   Headers headers;                         ///< Of every request. Names that begin with "oauth_" set `oauth` instead.
-  bool loopback_only = false;
+  Egress egress;
   std::string token_file;
   std::function<void(const std::string& url)> open_page;  ///< As in OAuthSetup.
   std::size_t message_bytes = kMessageBytesMax;

@@ -19,7 +19,6 @@ struct OAuthSetup {
   std::string metadata_url;              ///< A client id metadata document of ours.
   std::string scope;                     ///< Asked for in place of what the server names.
   std::string token_file;                ///< Keeps tokens and registrations, by server and issuer; "" forgets them.
-  bool loopback_only = false;
   /// Shows a person the page to allow the access on. Empty: nobody is there, and what needs a person fails.
   std::function<void(const std::string& url)> open_page;
   std::int64_t person_timeout_ms = 300'000;

@@ -86,7 +86,7 @@ Result<std::shared_ptr<Client>> Server::connect() {
   if (!config_.url.empty()) {
     HttpSetup setup;
     setup.url = config_.url;
-    setup.loopback_only = config_.loopback_only;
+    setup.egress = config_.egress;
     setup.open_page = config_.open_page;
     setup.token_file = config_.state_folder.empty() ? std::string() : config_.state_folder + "/tokens.json";
     for (const auto& [name, value] : config_.settings) setup.headers.emplace_back(name, value);

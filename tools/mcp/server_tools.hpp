@@ -5,6 +5,7 @@
 // reviewed it (the pin file of the agent file), definitions that changed since they were pinned are refused, and its
 // questions are answered only when the caller has someone to ask.
 
+#include "tools/egress.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/pins.hpp"
 #include "tools/tool.hpp"
@@ -25,7 +26,7 @@ struct ServerConfig {
   std::string pin_path;                            ///< Reviewed definitions; "" for none.
   std::string state_folder;                        ///< Keeps what is pinned on first use, the log, OAuth tokens.
   std::vector<std::string> only;                   ///< Globs of names that are let through; empty: all.
-  bool loopback_only = false;                      ///< --airgap
+  Egress egress;                                   ///< For servers at an address; programs have sockets of their own.
   std::function<void(const std::string& url)> open_page;  ///< Shows a person a page to allow access on; empty: nobody.
   ClientHooks hooks;                               ///< Who answers questions of the server; nobody by default.
   std::string revision;                            ///< "" finds out.
