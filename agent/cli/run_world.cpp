@@ -51,7 +51,7 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
     if (secret.from.rfind("file:", 0) == 0) context.hidden.push_back(request.spec->folder + "/" + secret.from.substr(5));
   }
   context.clock = request.clock;
-  context.read_yaml = [](const std::string& text) { return yaml_as_json(text); };
+  context.read_yaml = [](const std::string& text) { return yaml_as_json(text, kDataLimits); };
   if (request.entry->use == "builtin.memory") {
     auto store = request.memory();
     if (!store) return store.error();

@@ -223,7 +223,7 @@ class Reader {
       add(group + ".run");
       draft_.to_set("tools." + group, "it may run anything through `sh` in this folder, without network; every call asks; name single commands where you can");
     } else if (type == "mcp") {
-      mcp(item, fields, add);
+      mcp(item, fields, add, instruction);
     } else if (type == "memory") {
       fields.leave_out("path", "memories lie in Kontor's own store");
       add(draft_.group("memory", Json{{"use", "builtin.memory"}, {"namespace", draft_.name}}) + ".*");
@@ -232,16 +232,27 @@ class Reader {
       const std::string group = draft_.group("fetch", Json{{"use", "builtin.http"}, {"hosts", {"set-the-hosts.example"}}});
       add(group + ".get");
       draft_.to_set("tools." + group + ".hosts", "the hosts that may be read");
+    } else if (type == "user_prompt") {
+      add(draft_.group("person", Json{{"use", "builtin.ask_user"}}) + ".ask");
     } else if (type == "think") {
       fields.leave_out("shared", "belongs to 'think'");
       draft_.left_out(file_, item.offset(), "the toolset 'think': R1 models think on their own");
       return fields.finish();
     } else {
-      draft_.unsupported(file_, item.offset(), "the toolset '" + shown_text(type) + "' has no counterpart here");
+      draft_.unsupported(file_, item.offset(), "the toolset '" + shown_text(type) + "' has no counterpart here" + advice_on(type));
       return;
     }
     if (more) add_instruction(*more, instruction);
     fields.finish();
+  }
+
+  static std::string advice_on(std::string_view type) {
+    if (type == "openapi") return "; save the document as a file, and write a group with `use: openapi` and `document: FILE`";
+    if (type == "api") return "; describe the request in an OpenAPI document (`use: openapi`), or let the agent use builtin.http";
+    if (type == "script") return "; put the commands into a program, and name it in `commands:` of builtin.shell";
+    if (type == "todo") return "; steps that have to be kept in order are a `workflow:`";
+    if (type == "background_agents") return "; `sub_agents` are called and waited for, `for_each` with `max_parallel` runs agents side by side";
+    return {};
   }
 
   /// What a toolset says about its tools goes into the agent's instruction. Tools here describe themselves, so the place
@@ -268,7 +279,7 @@ class Reader {
   }
 
   template <class Add>
-  void mcp(const Yaml& item, Fields& fields, const Add& add) {
+  void mcp(const Yaml& item, Fields& fields, const Add& add, std::string& instruction) {
     McpEntry entry;
     server(fields, entry);
     const Yaml ref = fields.take("ref");
@@ -281,6 +292,7 @@ class Reader {
       } else if (shared && shared.is_mapping()) {
         Fields other(draft_, file_, shared, "the server '" + shown_text(name) + "'");
         other.take("type");
+        if (const auto shared_words = other.text("instruction"); shared_words && !fields.has("instruction")) add_instruction(*shared_words, instruction);
         server(other, entry);
         const Yaml inner = other.take("ref");
         if (inner && inner.is_scalar() && inner.text().starts_with("docker:")) gateway(inner, entry);

@@ -66,12 +66,14 @@ void Draft::to_set(const std::string& place, const std::string& what) {
 }
 
 std::string Draft::model(std::string_view name, const std::string& was, Json more) {
+  std::string& known = models_made_[std::string(name) + "\n" + was + "\n" + more.dump(-1, ' ', false, Json::error_handler_t::replace)];
+  if (!known.empty()) return known;
   const std::string id = unique(proper_name(name, "model"), models_);
   Json entry{{"path", "models/SET-THIS-MODEL.gguf"}};
   entry.update(more);
   models_[id] = std::move(entry);
   to_set("models." + id + ".path", "a model of the R1 family" + (was.empty() ? std::string() : " in place of " + shown_text(was)) + ", or `endpoint:` with `model:`");
-  return id;
+  return known = id;
 }
 
 std::string Draft::endpoint(std::string_view name, const std::string& url, const std::string& model, const std::string& key_variable, Json more) {
@@ -127,13 +129,15 @@ Imported Draft::finish(const std::string& from) {
   std::string head = comment("Made by `kontor import` from " + from + ".");
   if (!result.to_set.empty()) head += "# Set before the first run:\n";
   for (const auto& line : result.to_set) head += comment("  " + line);
+  // "a.yaml, line 7" where there is more than one file.
+  const bool several = std::any_of(result.findings.begin(), result.findings.end(), [&](const auto& finding) { return finding.file != result.findings.front().file; });
   for (const bool unsupported : {true, false}) {
     bool first = true;
     for (const auto& finding : result.findings) {
       if (finding.unsupported != unsupported) continue;
       if (first) head += unsupported ? "# Not supported, the agent works differently without it:\n" : "# Left out:\n";
       first = false;
-      head += comment("  line " + std::to_string(finding.line) + ": " + finding.message);
+      head += comment("  " + (several ? finding.file.substr(finding.file.rfind('/') + 1) + ", " : "") + "line " + std::to_string(finding.line) + ": " + finding.message);
     }
   }
 

@@ -7,7 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -30,6 +32,8 @@ class Draft {
   std::string name, description;
   Json inputs = Json::object(), agents = Json::object(), workflow = Json::array();
   std::vector<ImportedFile> files;
+  /// Reads a file that the imported one names, below the folder of that one. Null when there is no folder.
+  std::function<Result<std::shared_ptr<const ForeignFile>>(const std::string& path)> neighbour;
 
   // ---- findings -----------------------------------------------------------------------------------------------------
   /// `offset`: a byte of the file.
@@ -39,7 +43,8 @@ class Draft {
   void to_set(const std::string& place, const std::string& what);
 
   // ---- parts --------------------------------------------------------------------------------------------------------
-  /// A model to be set by a person in place of `was`. The name under which it now is.
+  /// A model to be set by a person in place of `was`; asked for again in the same way, the same one. The name under which
+  /// it now is.
   std::string model(std::string_view name, const std::string& was, Json more = Json::object());
   /// A model behind an address. `key_variable`: environment variable with the key, or "".
   std::string endpoint(std::string_view name, const std::string& url, const std::string& model, const std::string& key_variable, Json more);
@@ -60,7 +65,8 @@ class Draft {
   std::string secret_name(const std::string& variable);
 
   Json secrets_ = Json::object(), models_ = Json::object(), tools_ = Json::object();
-  std::map<std::string, std::string> variables_;  // of environment to secret
+  std::map<std::string, std::string> variables_;    // of environment to secret
+  std::map<std::string, std::string> models_made_;  // from what was asked for
   std::vector<std::pair<std::pair<std::string, std::size_t>, ImportFinding>> findings_;
   std::vector<std::string> to_set_;
 };

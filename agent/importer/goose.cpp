@@ -1,4 +1,4 @@
-// Recipes of goose: one agent with extensions, parameters and a first prompt.
+// Recipes of goose: one agent with extensions, parameters and a first prompt, and sub-recipes as its sub-agents.
 
 #include "agent/importer/formats.hpp"
 #include "agent/importer/jinja_text.hpp"
@@ -7,28 +7,44 @@
 #include "agent/spec/text_tools.hpp"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 namespace kontor::agent {
 namespace {
 
+constexpr std::size_t kSubRecipesMax = 50;
+
+/// How a recipe is called by another one.
+struct SubRecipe {
+  std::string agent;                             ///< Name of the agent that it becomes.
+  std::string model;                             ///< The caller's, for a recipe that names none.
+  std::string description;                       ///< As the caller describes it.
+  std::map<std::string, std::string> fixed;      ///< Parameters that the caller sets.
+  JinjaInputs passed;                            ///< Parameters that are one of the caller's.
+};
+
 class Reader {
  public:
-  Reader(Draft& draft, const ForeignFile& file) : draft_(draft), file_(file) {}
+  Reader(Draft& draft, const ForeignFile& file, const SubRecipe* called = nullptr) : draft_(draft), file_(file), called_(called) {}
 
   Result<void> read() {
     Yaml root = file_.root();
     if (const Yaml inner = root["recipe"]; inner && inner.is_mapping()) root = inner;  // older files put it one level down
-    Fields fields(draft_, file_, root, "the recipe");
+    Fields fields(draft_, file_, root, called_ ? "the sub-recipe '" + shown_text(called_->agent) + "'" : "the recipe");
     if (!fields.has("instructions") && !fields.has("prompt")) return fail(Errc::usage, "there are neither 'instructions' nor a 'prompt' in it", "foreign_file", file_.name + ":1:1");
     fields.take("version");
     const std::string title = fields.text("title").value_or("recipe"), description = fields.text("description").value_or("");
-    draft_.name = proper_name(title, "recipe");
-    draft_.description = description.empty() ? title : description;
+    name_ = called_ ? called_->agent : proper_name(title, "recipe");
+    if (!called_) {
+      draft_.name = name_;
+      draft_.description = description.empty() ? title : description;
+    }
     parameters(fields);
-    Json agent{{"model", nullptr}, {"role", title}};
+    Json agent{{"model", nullptr}, {"role", called_ ? role_of_called(title, description) : title}};
     settings(fields, agent);
     agent["instruction"] = text(fields, "instructions");
-    if (agent["instruction"].get<std::string>().empty()) agent["instruction"] = literal_text(draft_.description);
+    if (agent["instruction"].get<std::string>().empty()) agent["instruction"] = literal_text(description.empty() ? title : description);
     Json tools = Json::array();
     extensions(fields, tools);
     if (reads_files_) {
@@ -38,16 +54,80 @@ class Reader {
     if (!tools.empty()) agent["tools"] = std::move(tools);
     response(fields, agent);
     const std::string prompt = text(fields, "prompt");
-    if (!prompt.empty()) draft_.workflow.push_back(Json{{"id", "run"}, {"agent", draft_.name}, {"with", {{"task", prompt}}}});
+    if (!prompt.empty() && called_) agent["instruction"] = agent["instruction"].get<std::string>() + "\n\n" + prompt;
+    else if (!prompt.empty()) draft_.workflow.push_back(Json{{"id", "run"}, {"agent", name_}, {"with", {{"task", prompt}}}});
     for (const char* key : {"author", "activities", "context"}) fields.leave_out(key, "for the recipe's page and the chat window");
-    fields.refuse("sub_recipes", "import each, and name its agent in `sub_agents`");
     fields.refuse("retry", "write the check as `check:` and `retry:` of the workflow step");
+    const std::string model = agent["model"].get<std::string>();
+    draft_.agents[name_] = std::move(agent);  // `kontor run --task` starts the first
+    sub_recipes(fields, model);
     fields.finish();
-    draft_.agents[draft_.name] = std::move(agent);
     return {};
   }
 
  private:
+  // ---- sub-recipes --------------------------------------------------------------------------------------------------
+  void sub_recipes(Fields& recipe, const std::string& model) {
+    const Yaml list = recipe.take("sub_recipes");
+    if (!list) return;
+    if (called_) return draft_.unsupported(file_, recipe.offset_of("sub_recipes"), "'sub_recipes' of " + recipe.place() + ": a sub-recipe has none of its own");
+    if (!list.is_sequence()) return draft_.unsupported(file_, list.offset(), "'sub_recipes' is not a list");
+    const auto items = list.items();
+    if (items.size() > kSubRecipesMax) return draft_.unsupported(file_, list.offset(), "more than " + std::to_string(kSubRecipesMax) + " sub-recipes");
+    for (const auto& item : items) {
+      if (item.is_mapping()) sub_recipe(item, model);
+      else draft_.unsupported(file_, item.offset(), "a sub-recipe is not a mapping");
+    }
+  }
+
+  void sub_recipe(const Yaml& item, const std::string& model) {
+    Fields fields(draft_, file_, item, "a sub-recipe");
+    const std::string name = fields.text("name").value_or(""), path = fields.text("path").value_or("");
+    SubRecipe called;
+    called.agent = proper_name(name, "sub-recipe");
+    called.model = model;
+    called.description = fields.text("description").value_or("");
+    fields.leave_out("sequential_when_repeated", "sub-agents work one after the other");
+    for (const auto& value : fields.entries("values")) fixed_value(called, value);
+    fields.finish();
+    if (path.empty()) return draft_.unsupported(file_, item.offset(), "the sub-recipe '" + shown_text(name) + "' has no path");
+    if (draft_.agents.contains(called.agent)) return draft_.unsupported(file_, item.offset(), "two agents would be named '" + called.agent + "'");
+    const std::size_t at = fields.offset_of("path");
+    if (!draft_.neighbour) return draft_.unsupported(file_, at, "the sub-recipe '" + shown_text(path) + "': only a recipe in a file has others beside it");
+    const auto other = draft_.neighbour(path);
+    if (!other) return draft_.unsupported(file_, at, "the sub-recipe '" + shown_text(path) + "' cannot be read: " + other.error().describe());
+    if (auto read = Reader(draft_, **other, &called).read(); !read) return draft_.unsupported(file_, at, "the sub-recipe '" + shown_text(path) + "': " + read.error().describe());
+    draft_.agents[name_]["sub_agents"].push_back(called.agent);
+  }
+
+  /// A value that the caller sets: a text, or one of its own parameters.
+  void fixed_value(SubRecipe& called, const Yaml::Entry& value) {
+    const std::string key(value.key.text());
+    if (!value.value.is_scalar()) return draft_.unsupported(file_, value.value.offset(), "the value of '" + shown_text(key) + "' is not a text");
+    std::string_view text = value.value.text();
+    if (text.find("{{") == std::string_view::npos && text.find("{%") == std::string_view::npos) {
+      called.fixed[key] = text;
+      return;
+    }
+    std::string_view inside = text.starts_with("{{") && text.ends_with("}}") ? text.substr(2, text.size() - 4) : std::string_view{};
+    while (inside.starts_with(' ')) inside.remove_prefix(1);
+    while (inside.ends_with(' ')) inside.remove_suffix(1);
+    const auto known = declared_.find(inside);
+    if (known == declared_.end()) return draft_.unsupported(file_, value.value.offset(), "the value of '" + shown_text(key) + "': a text or one {{ parameter }} of the recipe is carried over");
+    called.passed.emplace(key, known->second);
+  }
+
+  /// What the caller is told about the agent, with the parameters that its task has to name.
+  std::string role_of_called(const std::string& title, const std::string& description) const {
+    std::string role = title;
+    const auto add = [&](const std::string& sentence) { role += (role.ends_with('.') || role.ends_with('\n') ? " " : ". ") + sentence; };
+    for (const auto& more : {called_->description, description}) {
+      if (!more.empty() && role.find(more) == std::string::npos) add(more);
+    }
+    if (!asked_.empty()) add("The task has to say: " + asked_);
+    return role;
+  }
+
   // ---- parameters ---------------------------------------------------------------------------------------------------
   void parameters(Fields& recipe) {
     const Yaml list = recipe.take("parameters");
@@ -80,16 +160,48 @@ class Reader {
     const Yaml fallback = fields.take("default");
     if (requirement == "optional" || fallback) entry["default"] = default_of(entry["type"], fallback, key);
     else entry["required"] = true;
-    if (requirement == "user_prompt") draft_.to_set("inputs." + proper_id(key, "input"), "give it with --input; a run does not stop to ask for it");
-    else if (requirement != "required" && requirement != "optional") draft_.unsupported(file_, fields.offset_of("requirement"), "the requirement '" + shown_text(requirement) + "' is not known");
+    if (requirement == "user_prompt" && !called_) draft_.to_set("inputs." + proper_id(key, "input"), "give it with --input; a run does not stop to ask for it");
+    else if (requirement != "required" && requirement != "optional" && requirement != "user_prompt") draft_.unsupported(file_, fields.offset_of("requirement"), "the requirement '" + shown_text(requirement) + "' is not known");
     if (!description.empty()) entry["description"] = description;
     if (type == "file") {
       reads_files_ = true;
       draft_.left_out(file_, fields.offset_of("input_type"), "the text of the file '" + shown_text(key) + "' in the prompt: its path stands there, and the agent reads it with files.read");
     }
     fields.finish();
-    if (declared_.emplace(key, JinjaInput{proper_id(key, "input"), entry["type"].get<std::string>()}).second) draft_.input(key, std::move(entry));
+    std::string input = key;
+    if (called_) {
+      if (const auto passed = called_->passed.find(key); passed != called_->passed.end()) {
+        declared_.emplace(key, passed->second);
+        return;
+      }
+      input = called_->agent + "_" + key;
+      called_parameter(key, fields.offset_of("key"), entry);
+    }
+    if (declared_.emplace(key, JinjaInput{proper_id(input, "input"), entry["type"].get<std::string>()}).second) draft_.input(input, std::move(entry));
     else draft_.unsupported(file_, item.offset(), "the parameter '" + shown_text(key) + "' stands twice");
+  }
+
+  /// A parameter of a sub-recipe is an input with a default: what its caller sets, its own default, or a word that it
+  /// stands in the task, which is where the calling agent can say it.
+  void called_parameter(const std::string& key, std::size_t offset, Json& entry) {
+    if (const auto fixed = called_->fixed.find(key); fixed != called_->fixed.end()) {
+      const Json type = std::exchange(entry["type"], "string");
+      entry["default"] = fixed->second;
+      if (type == "number" || type == "boolean") {
+        const auto value = parse_json(fixed->second);
+        if (value && (type == "number" ? value->is_number() : value->is_boolean())) {
+          entry["type"] = type;
+          entry["default"] = *value;
+        }
+      }
+    } else if (entry.contains("required")) {
+      asked_ += (asked_.empty() ? "" : ", ") + key;
+      entry["type"] = "string";
+      entry["default"] = "(" + key + ", as the task says)";
+    } else {
+      draft_.left_out(file_, offset, "the parameter '" + shown_text(key) + "' has its default; the calling agent cannot choose another");
+    }
+    entry.erase("required");
   }
 
   Json default_of(const Json& type, const Yaml& fallback, const std::string& key) {
@@ -187,7 +299,7 @@ class Reader {
       if (const auto turns = fields.whole("max_turns"); turns && *turns > 0) agent["limits"] = Json{{"steps", *turns}};
       fields.finish();
     }
-    agent["model"] = draft_.model("r1", was, std::move(more));
+    agent["model"] = called_ && was.empty() && more.empty() ? called_->model : draft_.model("r1", was, std::move(more));
   }
 
   void response(Fields& recipe, Json& agent) {
@@ -195,7 +307,7 @@ class Reader {
     if (!section) return;
     if (!section.is_mapping() || !section["json_schema"] || !section["json_schema"].is_mapping()) return draft_.unsupported(file_, section.offset(), "'response' has no json_schema");
     Fields fields(draft_, file_, section, "response");
-    const std::string path = "schemas/" + draft_.name + ".json";
+    const std::string path = "schemas/" + name_ + ".json";
     draft_.files.push_back({path, to_json(fields.take("json_schema")).dump(2) + "\n"});
     fields.finish();
     agent["output"] = Json{{"schema", path}};
@@ -203,6 +315,9 @@ class Reader {
 
   Draft& draft_;
   const ForeignFile& file_;
+  const SubRecipe* called_;
+  std::string name_;      // of the agent
+  std::string asked_;     // parameters that the task has to say
   JinjaInputs declared_;  // by parameter
   bool reads_files_ = false, told_shell_ = false;
 };

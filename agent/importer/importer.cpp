@@ -1,6 +1,7 @@
 #include "agent/importer/importer.hpp"
 
 #include "agent/importer/formats.hpp"
+#include "agent/spec/project.hpp"
 #include "agent/spec/spec.hpp"
 
 #include <unistd.h>
@@ -61,9 +62,21 @@ std::string first_problem(const Imported& result) {
   return words_of(checked);
 }
 
-/// `agents` of crewai may have `tasks`; the others have one file.
-Result<Imported> import_parsed(ForeignFormat format, const ForeignFile& file, const ForeignFile* tasks) {
+/// Reads files below the folder of `first` and nowhere else: what it says is a stranger's word.
+auto neighbours_of(const std::string& first) {
+  return [folder = fs::path(first).parent_path()](const std::string& path) -> Result<std::shared_ptr<const ForeignFile>> {
+    std::error_code error;
+    const fs::path home = fs::canonical(folder.empty() ? fs::path(".") : folder, error);
+    const fs::path named = (folder / path).lexically_normal(), real = fs::weakly_canonical(named, error);
+    if (error || path.empty() || fs::path(path).is_absolute() || !is_inside(real.string(), home.string())) return fail(Errc::denied, "it lies outside of the folder of the imported file; put it there", "path_escape");
+    return read_foreign(named.string());
+  };
+}
+
+/// `agents` of crewai may have `tasks`; the others have one file. `first`: its path, or "" for bytes at hand.
+Result<Imported> import_parsed(ForeignFormat format, const ForeignFile& file, const ForeignFile* tasks, const std::string& first = {}) {
   Draft draft;
+  if (!first.empty()) draft.neighbour = neighbours_of(first);
   auto read = format == ForeignFormat::cagent ? read_cagent(draft, file) : format == ForeignFormat::goose ? read_goose(draft, file) : format == ForeignFormat::crewai ? read_crewai(draft, file, tasks) : read_mcp_servers(draft, file);
   if (!read) return read.error();
   Imported result = draft.finish(std::string(to_words(format)) + ", " + fs::path(file.name).filename().string());
@@ -85,10 +98,10 @@ Result<Imported> import_file(ForeignFormat format, const std::string& path) {
   }
   const auto file = read_foreign(first);
   if (!file) return file.error();
-  if (second.empty()) return import_parsed(format, **file, nullptr);
+  if (second.empty()) return import_parsed(format, **file, nullptr, first);
   const auto tasks = read_foreign(second);
   if (!tasks) return tasks.error();
-  return import_parsed(format, **file, tasks->get());
+  return import_parsed(format, **file, tasks->get(), first);
 }
 
 Result<Imported> import_text(ForeignFormat format, const std::string& text, const std::string& name, const std::string* tasks) {

@@ -2,6 +2,7 @@
 
 #include "agent/importer/placeholders.hpp"
 #include "agent/spec/formats.hpp"
+#include "agent/spec/project.hpp"
 #include "agent/spec/text_tools.hpp"
 
 #include <algorithm>
@@ -47,6 +48,7 @@ class Adder {
 
   std::optional<std::string> add(std::size_t offset) {
     Json tool{{"use", "mcp"}};
+    if (entry_.cwd) folder(*entry_.cwd, tool);
     if (entry_.url) {
       if (!address(*entry_.url, tool)) return std::nullopt;
     } else if (!entry_.command.empty()) {
@@ -73,6 +75,17 @@ class Adder {
   std::string secret(const std::string& variable) {
     secrets_.insert(variable);
     return draft_.secret(variable);
+  }
+
+  /// A folder below the agent file; any other is reported, and the server imported without it.
+  void folder(const Yaml& cwd, Json& tool) {
+    const std::string text(cwd.text());
+    const auto report = [&](const std::string& why) { draft_.unsupported(file_, cwd.offset(), "'cwd' of '" + shown_text(entry_.name) + "' " + why); };
+    if (entry_.url) return report("has no meaning for a server with an address");
+    if (!cwd.is_scalar() || check_path_text(text)) return report("is not a folder");
+    if (has_variables(text)) return report("holds a variable; servers start in the folder of the agent file, or in a fixed one below it");
+    if (text[0] == '/' || text[0] == '~' || !is_inside(resolved_path("/x", text), "/x")) return report("lies elsewhere; servers start in the folder of the agent file, or below it");
+    if (resolved_path("/x", text) != "/x") tool["cwd"] = text;
   }
 
   bool address(const Yaml& url, Json& tool) {

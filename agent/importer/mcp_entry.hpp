@@ -14,6 +14,7 @@ struct McpEntry {
   std::string name;
   std::vector<Yaml> command;                ///< The program and its arguments.
   std::optional<Yaml> url;
+  std::optional<Yaml> cwd;                  ///< Where the program starts.
   std::vector<Yaml::Entry> settings;        ///< Environment of the program, or headers of requests.
   std::vector<std::string> passed;          ///< Variables of the environment that are handed on.
   std::vector<std::string> only;

@@ -36,7 +36,7 @@ void read_server(Draft& draft, const ForeignFile& file, const Yaml::Entry& serve
     if (type && *type != "stdio" && *type != "http" && *type != "streamable-http" && *type != "streamableHttp" && *type != "streamable_http" && *type != "command" && *type != "url")
       draft.unsupported(file, fields.offset_of(key), fields.place() + " has the unknown transport '" + shown_text(*type) + "'");
   }
-  if (const auto cwd = fields.text("cwd")) draft.unsupported(file, fields.offset_of("cwd"), "'cwd' of " + fields.place() + ": servers start in the folder of the agent file");
+  if (const Yaml cwd = fields.take("cwd")) entry.cwd = cwd;
   for (const char* key : {"description", "name", "title", "category", "icon"}) fields.leave_out(key, "text for people");
   fields.leave_out("timeout", "each call has 60 seconds");
   for (const char* key : {"autoApprove", "alwaysAllow", "autoapprove", "trust"}) fields.leave_out(key, "every call asks until a `policy: {allow: [...]}` of yours says otherwise");

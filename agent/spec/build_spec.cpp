@@ -112,6 +112,29 @@ ToolEntry tool(const Named& entry) {
   return spec;
 }
 
+/// An entry of `mcpServers` as one of `tools`.
+ToolEntry server(const Named& entry) {
+  ToolEntry spec;
+  spec.name = entry.key.text();
+  spec.use = "mcp";
+  for (const auto& setting : entry.value.entries()) {
+    const std::string_view key = setting.key.text();
+    const Yaml& value = setting.value;
+    if (key == "env" || key == "headers") spec.settings["config"] = to_json(value);
+    else if (key == "cwd" || key == "pin") spec.settings[std::string(key)] = path_of(entry, value);
+    else if (key == "url" || key == "only") spec.settings[std::string(key)] = to_json(value);
+  }
+  if (const Yaml command = entry.value["command"]) {
+    Json words = Json::array({std::string(command.text())});
+    for (const auto& word : texts_of(entry.value["args"])) words.push_back(word);
+    spec.settings["command"] = std::move(words);
+  }
+  if (const Yaml effects = entry.value["effects"]) {
+    for (const auto& effect : effects.entries()) spec.effects[std::string(effect.key.text())] = effect.value.text();
+  }
+  return spec;
+}
+
 AgentSpec agent(const Project& project, const Named& entry) {
   AgentSpec spec;
   const Yaml& value = entry.value;
@@ -290,6 +313,7 @@ Spec build_spec(const Project& project) {
   for (const auto& entry : project.named("secrets")) spec.secrets.push_back(secret(entry));
   for (const auto& entry : project.named("models")) spec.models.push_back(model(entry));
   for (const auto& entry : project.named("tools")) spec.tools.push_back(tool(entry));
+  for (const auto& entry : project.servers()) spec.tools.push_back(server(entry));
   for (const auto& part : project.sections("policy")) policy(spec.policy, part.value);
   for (const auto& entry : project.named("agents")) spec.agents.push_back(agent(project, entry));
   for (const auto& part : project.sections("workflow")) spec.workflow = steps(part.value);

@@ -48,7 +48,7 @@ class FlowCheck {
     }
     for (const auto& group : tools_.groups()) {
       file_ = group.entry.file;
-      if (const Yaml config = group.entry.value["config"]) values(config, plain);
+      if (const Yaml config = group.config()) values(config, plain);
     }
     for (const auto& part : project_.sections("policy")) {
       file_ = part.file;

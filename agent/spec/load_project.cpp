@@ -48,7 +48,11 @@ class Loader {
   }
 
   void merge() {
-    for (const char* section : {"inputs", "secrets", "models", "tools", "agents"}) same_names(section);
+    for (const char* section : {"inputs", "secrets", "models", "tools", "mcpServers", "agents"}) same_names(section);
+    for (const auto& server : project_.named("mcpServers")) {  // both are groups of tools
+      const auto group = project_.find("tools", server.key.text());
+      if (group) project_.report.add(Phase::schema, *server.file, server.key.offset(), "duplicate-key", "'" + shown_text(server.key.text()) + "' is also defined in tools");
+    }
     for (const char* section : {"name", "description", "workflow", "budgets", "durability", "observe"}) {
       const auto parts = project_.sections(section);
       for (std::size_t i = 1; i < parts.size(); ++i) twice(parts[0], parts[i], std::string("'") + section + "'");

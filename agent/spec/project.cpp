@@ -60,6 +60,15 @@ std::vector<Named> Project::named(std::string_view section) const {
   return list;
 }
 
+std::vector<Named> Project::servers() const {
+  auto list = named("mcpServers");
+  std::erase_if(list, [](const Named& entry) {
+    const Yaml disabled = entry.value["disabled"];
+    return disabled && to_json(disabled) == Json(true);
+  });
+  return list;
+}
+
 std::optional<Named> Project::find(std::string_view section, std::string_view name) const {
   for (const auto& part : sections(section)) {
     for (const auto& entry : part.value.entries()) {

@@ -3,6 +3,7 @@
 
 #include "agent/spec/report.hpp"
 #include "base/json.hpp"
+#include "tools/tool.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,8 @@ struct Project {
   std::string folder;                                ///< Absolute; paths stay inside it.
   std::vector<std::unique_ptr<SourceFile>> files;    ///< [0] is the checked file
   std::map<std::string, JsonFile> json_files;        ///< by absolute path
+  /// The operations of OpenAPI documents, by file and place of the group's name; without the group in their names.
+  std::map<std::pair<const SourceFile*, std::size_t>, std::vector<tools::ToolSpec>> operations;
   bool includes_complete = true;                     ///< Every included file was read.
   Report report;
 
@@ -40,6 +43,8 @@ struct Project {
   std::vector<Section> sections(std::string_view key) const;
   /// In the order of the files; of two entries with one name the first. Not the ones whose name is not a scalar.
   std::vector<Named> named(std::string_view section) const;
+  /// Entries of `mcpServers` that are not disabled: each is a group of tools, as one of `tools` with `use: mcp`.
+  std::vector<Named> servers() const;
   std::optional<Named> find(std::string_view section, std::string_view name) const;
   std::vector<std::string> names(std::string_view section) const;
   /// Entries of a section that is a list.

@@ -11,7 +11,7 @@ void Report::add(Phase phase, const SourceFile& file, std::size_t offset, std::s
   Finding finding{phase, order.value_or(offset), offset, {}};
   if (!file.name.empty()) finding.order = file.included_at;
   finding.diagnostic = {file.name, place.line, place.column, std::move(kind), std::move(message)};
-  if (!file.name.empty()) finding.diagnostic.message = "in the included file " + file.name + ": " + finding.diagnostic.message;
+  if (!file.name.empty()) finding.diagnostic.message = "in the " + file.noun + " " + file.name + ": " + finding.diagnostic.message;
   phases_.insert(phase);
   findings_.push_back(std::move(finding));
 }

@@ -15,6 +15,7 @@ enum class Phase { text, syntax, features, schema, names, expressions };
 /// One YAML file of a check: the checked file itself or an included one.
 struct SourceFile {
   std::string name;                 ///< "" for the checked file; else the path as reached from it ("inc/models.yaml").
+  std::string noun = "included file";  ///< What messages call it.
   std::string folder;               ///< Absolute folder that its paths are relative to.
   std::unique_ptr<YamlDocument> document;
   std::size_t included_at = 0;      ///< Byte of the `include:` entry in the checked file; orders its findings.

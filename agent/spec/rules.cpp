@@ -26,6 +26,7 @@ constexpr KeyRule kRoot[] = {
     {"secrets", T::named, "secret", {}, "Passwords and keys by name; their values never stand in this file."},
     {"models", T::named, "model", {}, "Models by name."},
     {"tools", T::named, "tool", {}, "Groups of tools by name; a tool is called GROUP.FUNCTION."},
+    {"mcpServers", T::named, "mcp_server", {}, "Servers of the Model Context Protocol, written as other programs list them; `include: mcp.json` reads such a list."},
     {"policy", T::mapping, "policy", {}, "What agents and steps may do: deny, then ask, then allow."},
     {"agents", T::named, "agent", {}, "Agents by name; `kontor run --task` starts the first."},
     {"workflow", T::steps, {}, {}, "Steps that run in order."},
@@ -164,6 +165,20 @@ constexpr KeyRule kMcp[] = {
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
+};
+/// An entry of the map that other programs keep their servers in; the last three keys are ours.
+constexpr KeyRule kMcpServer[] = {
+    {"command", T::text, {}, {}, "Program of the server."},
+    {"args", T::texts, {}, {}, "Arguments of the program."},
+    {"env", T::any_mapping, {}, {}, "Environment of the program; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"cwd", T::path, {}, {}, "Folder where the program starts; that of the agent file when left out."},
+    {"url", T::url, {}, {}, "Address of a server on the network, in place of 'command'."},
+    {"headers", T::any_mapping, {}, {}, "Headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
+    {"type", T::words, "stdio|http|streamable-http|streamableHttp|streamable_http", {}, "Transport; what 'command' or 'url' says when left out."},
+    {"disabled", T::boolean, {}, "false", "The server is left out."},
+    {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
+    {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kOpenApiOwn[] = {
@@ -338,6 +353,7 @@ constexpr MapRule kRules[] = {
     {"tool.builtin.memory", "Vector memory.", kFacts},
     {"tool.plugin", "A plugin library.", kPlugin},
     {"tool.mcp", "A server that speaks the Model Context Protocol.", kMcp},
+    {"mcp_server", "One server: exactly one of command and url.", kMcpServer},
     {"tool.openapi", "Operations of an OpenAPI document.", kOpenApi},
     {"policy", "Policy.", kPolicy},
     {"egress", "Hosts that may be reached.", kEgress},

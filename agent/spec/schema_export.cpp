@@ -115,7 +115,7 @@ Json map_schema(const MapRule& rule) {
     schema["oneOf"] = std::move(list);
   };
   if (rule.name == "model") exclusive({"path", "endpoint", "replay"});
-  if (rule.name == "tool.mcp") exclusive({"command", "url"});
+  if (rule.name == "tool.mcp" || rule.name == "mcp_server") exclusive({"command", "url"});
   if (rule.name == "trigger") exclusive({"schedule", "webhook", "watch"});
   return schema;
 }

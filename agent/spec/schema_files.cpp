@@ -12,17 +12,33 @@ namespace {
 
 /// Reads and parses; false when something was reported. `json` stays valid as long as the project.
 bool read_json(Project& project, const SourceFile& file, const Yaml& value, JsonFile*& json) {
+  JsonLimits limits;
+  limits.bytes = YamlLimits{}.bytes;
+  const auto bytes = read_beside(project, file, value, limits.bytes);
+  if (!bytes) return false;
+  json = &project.json_files[resolved_path(file.folder, value.text())];
+  auto parsed = parse_json(*bytes, limits);
+  if (!parsed) {
+    project.report.add(Phase::schema, file, value.offset(), "bad-schema", "'" + shown_text(value.text()) + "' is not JSON: " + shown_text(parsed.error().describe(), 200));
+    return false;
+  }
+  json->value = std::move(*parsed);
+  return true;
+}
+
+}  // namespace
+
+std::optional<std::string> read_beside(Project& project, const SourceFile& file, const Yaml& value, std::size_t most) {
   const std::string text(value.text());
   const auto report = [&](std::string kind, std::string message) {
     project.report.add(Phase::schema, file, value.offset(), std::move(kind), std::move(message));
-    return false;
+    return std::nullopt;
   };
-  if (check_path_text(text) || text[0] == '/' || text.find("://") != std::string::npos) return false;  // reported as a path
+  if (check_path_text(text) || text[0] == '/' || text.find("://") != std::string::npos) return std::nullopt;  // reported as a path
   const std::string path = resolved_path(file.folder, text);
-  if (!is_inside(path, project.folder)) return false;
-  json = &project.json_files[path];
+  if (!is_inside(path, project.folder)) return std::nullopt;
   std::string why;
-  const auto bytes = read_regular_file(path, YamlLimits{}.bytes, why);
+  auto bytes = read_regular_file(path, most, why);
   if (!bytes) {
     const std::string near = nearest_existing(file.folder, text);
     return report("missing-file", "'" + shown_text(text) + "' cannot be read: " + why + did_you_mean(near == text ? "" : near));
@@ -31,17 +47,8 @@ bool read_json(Project& project, const SourceFile& file, const Yaml& value, Json
   const auto real = std::filesystem::canonical(path, error);
   const auto home = std::filesystem::canonical(project.folder, error);
   if (!error && !is_inside(real.string(), home.string())) return report("path-escape", "'" + shown_text(text) + "' is a link to outside of the folder of the checked file");
-  JsonLimits limits;
-  limits.bytes = YamlLimits{}.bytes;
-  auto parsed = parse_json(*bytes, limits);
-  if (!parsed) {
-    return report("bad-schema", "'" + shown_text(text) + "' is not JSON: " + shown_text(parsed.error().describe(), 200));
-  }
-  json->value = std::move(*parsed);
-  return true;
+  return bytes;
 }
-
-}  // namespace
 
 void check_schema_file(Project& project, const SourceFile& file, const Yaml& value) {
   JsonFile* json = nullptr;

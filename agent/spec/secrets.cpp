@@ -28,7 +28,8 @@ class Secrets {
       file_ = file.get();
       for (const auto& entry : root.entries()) {
         const std::string_view key = entry.key.text();
-        if (key == "tools") tools(entry.value);
+        if (key == "tools") tools(entry.value, {"config"});
+        else if (key == "mcpServers") tools(entry.value, {"env", "headers"});
         else if (key == "workflow") steps(entry.value);
         else if (key == "procedures") procedures(entry.value);
         else scan(entry.value, {"", nullptr, key == "agents" ? "a prompt or memory" : key == "observe" ? "a log" : "text that is not kept secret"});
@@ -37,14 +38,15 @@ class Secrets {
   }
 
  private:
-  void tools(const Yaml& section) {
+  void tools(const Yaml& section, std::initializer_list<std::string_view> secret_keys) {
     for (const auto& entry : section.entries()) {
       const ToolGroup* group = nullptr;
       for (const auto& candidate : tools_.groups()) {
         if (candidate.name == entry.key.text()) group = &candidate;
       }
       for (const auto& setting : entry.value.entries()) {
-        if (group && setting.key.text() == "config") scan(setting.value, {"", group, ""});
+        const bool may = std::find(secret_keys.begin(), secret_keys.end(), setting.key.text()) != secret_keys.end();
+        if (group && may) scan(setting.value, {"", group, ""});
         else scan(setting.value, {"", nullptr, "a setting that is not kept secret"});
       }
     }

@@ -371,8 +371,10 @@ class Shape {
     for (const auto& entry : value.entries()) {
       if (!entry.key.is_scalar()) continue;
       // Names of inputs and groups of tools stand in expressions and tool names.
-      const bool strict = section == "inputs" || section == "tools";
-      const auto problem = strict ? check_id(entry.key.text()) : check_name(entry.key.text());
+      const bool strict = section == "inputs" || section == "tools" || section == "mcpServers";
+      std::string name(entry.key.text());
+      if (section == "mcpServers") std::replace(name.begin(), name.end(), '-', '_');  // usual there, and no harm
+      const auto problem = strict ? check_id(name) : check_name(name);
       if (problem) add(entry.key.offset(), problem.kind, problem.message + did_you_mean(problem.suggestion));
       if (!entry.value.is_mapping()) {
         wrong_type(entry.key.text(), entry.value, entry.key.offset(), "a mapping");
@@ -531,6 +533,15 @@ class Shape {
     } else if (rule.name == "tool.mcp") {
       exclusive(value, {"command", "url"}, "a server is a program or an address");
       exclusive(value, {"cwd", "url"}, "'cwd' is for a server that is a program");
+      if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);
+    } else if (rule.name == "tool.openapi") {
+      check_api_file(project_, file_, value, owner);
+    } else if (rule.name == "mcp_server") {
+      if (exclusive(value, {"command", "url"}, "a server is a program or an address") == 0 && !guessed("command") && !guessed("url")) missing(owner, "a server needs one of command and url");
+      for (const char* key : {"args", "env", "cwd"}) needs(value, key, "command");
+      needs(value, "headers", "url");
+      const Yaml type = value["type"];
+      if (type && type.is_scalar() && (type.text() == "stdio") == static_cast<bool>(value["url"])) add(type.offset(), "conflict", "'type' is " + shown_text(type.text()) + ", which is not the transport of " + (value["url"] ? "an address" : "a program"));
       if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);
     } else if (rule.name == "output") {
       if (value["schema"] && value["schema"].type() == Type::string) check_schema_file(project_, file_, value["schema"]);

@@ -19,4 +19,11 @@ std::string unfit_input(const Yaml& value, std::string_view type);
 void check_schema_file(Project& project, const SourceFile& file, const Yaml& value);
 void check_pin_file(Project& project, const SourceFile& file, const Yaml& value);
 
+/// Reads the OpenAPI document of an `openapi` entry, reports what is wrong with it, and notes its operations. `owner`: where
+/// the entry's name stands.
+void check_api_file(Project& project, const SourceFile& file, const Yaml& entry, std::size_t owner);
+
+/// The file whose path stands at `value`, at most `most` + 1 bytes of it. nullopt: it was reported, here or as a path.
+std::optional<std::string> read_beside(Project& project, const SourceFile& file, const Yaml& value, std::size_t most);
+
 }  // namespace kontor::agent

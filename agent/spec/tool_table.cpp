@@ -106,13 +106,31 @@ ToolTable::ToolTable(const Project& project) {
     if (use && use.type() == Yaml::Type::string) group.use = use.text();
     if (group.use == "mcp") {
       read_pin(project, group);
+    } else if (const auto known = project.operations.find({entry.file, entry.key.offset()}); known != project.operations.end()) {
+      group.functions = known->second;
+      for (auto& function : group.functions) function.name = group.name + "." + function.name;
     } else if (auto functions = tools::describe_builtin(group.use, group.name)) {
       group.functions = std::move(*functions);
     } else {
-      group.dynamic = true;  // a plugin, or a kind that was reported
+      group.dynamic = true;  // a plugin, or a kind or document that was reported
     }
     groups_.push_back(std::move(group));
   }
+  for (const auto& entry : project.servers()) {
+    ToolGroup group;
+    group.entry = entry;
+    group.name = entry.key.text();
+    group.use = "mcp";
+    read_pin(project, group);
+    groups_.push_back(std::move(group));
+  }
+}
+
+Yaml ToolGroup::config() const {
+  for (const char* key : {"config", "env", "headers"}) {
+    if (const Yaml config = entry.value[key]) return config;
+  }
+  return {};
 }
 
 const ToolGroup* ToolTable::group_of(std::string_view tool) const {

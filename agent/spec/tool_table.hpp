@@ -1,6 +1,6 @@
 #pragma once
 // The tools of an agent file as the checker knows them, without running anything: functions of built-ins as tools/builtin
-// describes them, functions of MCP servers from their pins; plugins and servers without a pin are dynamic.
+// describes them, functions of MCP servers from their pins, operations of OpenAPI documents; plugins and servers without a pin are dynamic.
 
 #include "agent/spec/project.hpp"
 #include "tools/tool.hpp"
@@ -14,6 +14,9 @@ struct ToolGroup {
   bool dynamic = false;                     ///< Functions are not known: every name fits.
   std::vector<tools::ToolSpec> functions;   ///< Names are GROUP.FUNCTION.
   std::vector<std::string> filtered;        ///< mcp: functions of the pin that `only` does not let through
+
+  /// Where secrets and expressions may stand: `config`, or what stands for it in an entry of `mcpServers`. May be empty.
+  Yaml config() const;
 };
 
 class ToolTable {

@@ -1,15 +1,14 @@
 #include "agent/spec/yaml_json.hpp"
 
 #include "agent/spec/project.hpp"
-#include "agent/spec/yaml_document.hpp"
 
 #include <optional>
 
 namespace kontor::agent {
 
-Result<Json> yaml_as_json(const std::string& text) {
+Result<Json> yaml_as_json(const std::string& text, const YamlLimits& limits) {
   std::optional<YamlProblem> problem;
-  const auto document = read_yaml(text, YamlLimits{}, problem);
+  const auto document = read_yaml(text, limits, problem);
   if (!problem && !document->features.empty()) problem = document->features.front();
   if (problem) {
     const Place place = document->source->place(problem->offset);

@@ -148,3 +148,35 @@ TEST_CASE("a file that is no agent file, or hides a secret's handle in a prompt,
   CHECK(greedy.error.code == Errc::unsupported);
   CHECK(greedy.error.message.find("secret-exposure") != std::string::npos);
 }
+
+TEST_CASE("every kind of toolset is carried over, or its place and what to do are told", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(mcps:
+  gh: {command: gh-mcp, instruction: Read issues first.}
+agents:
+  root:
+    model: openai/gpt-5
+    instruction: Help.
+    toolsets:
+      - {type: user_prompt}
+      - {type: mcp, ref: gh}
+      - {type: todo}
+      - {type: script, shell: {build: {cmd: make}}}
+      - {type: openapi, url: "https://a.example/openapi.json"}
+      - {type: api, api_config: {name: x}}
+      - {type: background_agents}
+      - {type: a2a, url: "https://a.example"}
+      - {type: ""}
+)");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.agent("root").tools == std::vector<std::string>{"person.ask", "gh.*"});
+  CHECK(result.tool("person").use == "builtin.ask_user");
+  CHECK(result.agent("root").instruction == "Help.\n\nRead issues first.");
+  CHECK(result.finds("10:9 unsupported: the toolset 'todo' has no counterpart here; steps"));
+  CHECK(result.finds("11:9 unsupported: the toolset 'script' has no counterpart here; put the commands into a program"));
+  CHECK(result.finds("12:9 unsupported: the toolset 'openapi' has no counterpart here; save the document"));
+  CHECK(result.finds("13:9 unsupported: the toolset 'api'"));
+  CHECK(result.finds("14:9 unsupported: the toolset 'background_agents'"));
+  CHECK(result.finds("15:9 unsupported: the toolset 'a2a' has no counterpart here"));
+  CHECK(result.finds("16:9 unsupported: the toolset ''"));
+}

@@ -131,7 +131,7 @@ TEST_CASE("what a recipe says and Kontor cannot do is named with its place", "[i
 instructions: |
   First.
     Then {{ unknown }}.
-sub_recipes: [{name: a, path: a.yaml}]
+sub_recipes: [{name: a, path: a.yaml}, {name: b}, 7]
 retry: {max_retries: 2, checks: [{type: shell, command: "true"}]}
 extensions:
   - {type: builtin, name: computercontroller}
@@ -143,11 +143,107 @@ mood: good
   REQUIRE(result.spec);
   CHECK_FALSE(result.imported.complete());
   CHECK(result.finds("4:10 unsupported: '{{ unknown }}'"));
-  CHECK(result.finds("5:1 unsupported: 'sub_recipes'"));
+  CHECK(result.finds("5:25 unsupported: the sub-recipe 'a.yaml': only a recipe in a file has others beside it"));
+  CHECK(result.finds("5:40 unsupported: the sub-recipe 'b' has no path"));
+  CHECK(result.finds("5:51 unsupported: a sub-recipe is not a mapping"));
   CHECK(result.finds("6:1 unsupported: 'retry'"));
   CHECK(result.finds("8:5 unsupported: the extension 'computercontroller'"));
   CHECK(result.finds("9:5 unsupported: the extension 'old'"));
   CHECK(result.finds("10:59 unsupported: an argument of 'files'"));
   CHECK(result.finds("11:1 unsupported: 'mood'"));
   CHECK(ImportedFolder(ForeignFormat::goose, "title: T\n").error.code == Errc::usage);
+}
+
+TEST_CASE("sub-recipes become sub-agents", "[import][goose]") {
+  namespace fs = std::filesystem;
+  std::string pattern = (fs::temp_directory_path() / "kontor-recipes-XXXXXX").string();
+  const fs::path folder = ::mkdtemp(pattern.data());
+  const auto write = [&](const std::string& name, const std::string& text) {
+    fs::create_directories((folder / name).parent_path());
+    std::ofstream(folder / name) << text;
+  };
+  write("in/main.yaml", R"(title: Month end
+instructions: Close the month.
+prompt: Close {{ month }}.
+parameters:
+  - {key: month, input_type: string, requirement: required, description: Month}
+sub_recipes:
+  - {name: book keeper, path: ./sub/books.yaml, values: {period: "{{ month }}", strict: "true", depth: "3"}, description: Checks the books}
+  - {name: writer, path: sub/writer.yaml, sequential_when_repeated: true}
+  - {name: gone, path: sub/gone.yaml}
+  - {name: out, path: ../out.yaml}
+  - {name: abs, path: /etc/hostname}
+  - {name: link, path: sub/link.yaml}
+  - {name: mixed, path: sub/writer.yaml, values: {tone: "very {{ month }}"}}
+  - {name: empty, path: sub/empty.yaml}
+  - {name: writer, path: sub/writer.yaml}
+)");
+  write("in/sub/books.yaml", R"(title: Books
+description: Looks at every entry.
+instructions: Check {{ account }} in {{ period }}{% if strict %} strictly{% endif %}, {{ depth }} deep, in {{ unit }}.
+prompt: Report.
+parameters:
+  - {key: account, input_type: string, requirement: required, description: Account}
+  - {key: period, input_type: string, requirement: required, description: Period}
+  - {key: strict, input_type: boolean, requirement: optional, default: "false", description: Strict}
+  - {key: depth, input_type: number, requirement: optional, default: "1", description: Depth}
+  - {key: unit, input_type: string, requirement: optional, default: EUR, description: Unit}
+extensions: [{type: builtin, name: memory}]
+response: {json_schema: {type: object, properties: {ok: {type: boolean}}, required: [ok]}}
+sub_recipes: [{name: deeper, path: writer.yaml}]
+)");
+  write("in/sub/writer.yaml", "title: Writer\ninstructions: Write.\nsettings: {goose_model: small}\n");
+  write("in/sub/empty.yaml", "title: Empty\n");
+  write("out.yaml", "title: Out\ninstructions: Out.\n");
+  fs::create_symlink(folder / "out.yaml", folder / "in/sub/link.yaml");
+  const auto imported = kontor::agent::import_file(ForeignFormat::goose, (folder / "in/main.yaml").string());
+  REQUIRE(imported.has_value());
+  std::string findings;
+  for (const auto& finding : imported->findings)
+    findings += fs::path(finding.file).filename().string() + ":" + std::to_string(finding.line) + ":" + std::to_string(finding.column) + (finding.unsupported ? " unsupported: " : " left-out: ") + finding.message + "\n";
+  INFO(findings);
+  INFO(imported->text);
+  const auto finds = [&](const std::string& words) { return findings.find(words) != std::string::npos; };
+  CHECK(finds("main.yaml:8:43 left-out: 'sequential_when_repeated'"));
+  CHECK(finds("main.yaml:9:18 unsupported: the sub-recipe 'sub/gone.yaml' cannot be read"));
+  CHECK(finds("main.yaml:10:17 unsupported: the sub-recipe '../out.yaml' cannot be read: it lies outside of the folder"));
+  CHECK(finds("main.yaml:11:17 unsupported: the sub-recipe '/etc/hostname' cannot be read: it lies outside"));
+  CHECK(finds("main.yaml:12:18 unsupported: the sub-recipe 'sub/link.yaml' cannot be read: it lies outside"));
+  CHECK(finds("main.yaml:13:57 unsupported: the value of 'tone'"));
+  CHECK(finds("main.yaml:14:19 unsupported: the sub-recipe 'sub/empty.yaml': "));
+  CHECK(finds("main.yaml:15:5 unsupported: two agents would be named 'writer'"));
+  CHECK(finds("books.yaml:10:6 left-out: the parameter 'unit' has its default"));
+  CHECK(finds("books.yaml:13:1 unsupported: 'sub_recipes' of the sub-recipe 'book-keeper'"));
+  CHECK(imported->text.find("#   books.yaml, line 13: ") != std::string::npos);
+  // The same text passes the checker and says what the recipes say.
+  fs::create_directories(folder / "made/schemas");
+  std::ofstream(folder / "made/agent.yaml") << imported->text;
+  for (const auto& file : imported->files) std::ofstream(folder / "made" / file.path) << file.text;
+  const auto checked = kontor::agent::check_file((folder / "made/agent.yaml").string());
+  REQUIRE(checked.spec);
+  REQUIRE(checked.spec->agents.size() == 4);
+  const auto& main = checked.spec->agents[0];
+  CHECK(main.name == "Month-end");
+  CHECK(main.sub_agents == std::vector<std::string>{"book-keeper", "writer", "mixed"});
+  const auto& books = checked.spec->agents[1];
+  CHECK(books.name == "book-keeper");
+  CHECK(books.instruction == "Check ${inputs.book_keeper_account} in ${inputs.month}${(inputs.book_keeper_strict) ? ' strictly' : ''}, ${inputs.book_keeper_depth} deep, in ${inputs.book_keeper_unit}.\n\nReport.");
+  CHECK(books.role == "Books. Checks the books. Looks at every entry. The task has to say: account");
+  CHECK(books.tools == std::vector<std::string>{"memory.*"});
+  CHECK(books.output_schema.has_value());
+  CHECK(books.model == main.model);
+  CHECK(checked.spec->agents[2].model != main.model);
+  CHECK(checked.spec->agents[2].model == checked.spec->agents[3].model);
+  const auto input = [&](const std::string& name) {
+    for (const auto& candidate : checked.spec->inputs) {
+      if (candidate.name == name) return candidate.type + " " + candidate.default_value.value_or(Json()).dump();
+    }
+    return std::string("none");
+  };
+  CHECK(input("book_keeper_account") == "string \"(account, as the task says)\"");
+  CHECK(input("book_keeper_strict") == "boolean true");
+  CHECK(input("book_keeper_depth") == "number 3");
+  CHECK(input("book_keeper_unit") == "string \"EUR\"");
+  CHECK(input("book_keeper_period") == "none");
+  fs::remove_all(folder);
 }

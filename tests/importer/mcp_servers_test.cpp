@@ -36,7 +36,7 @@ TEST_CASE("servers that cannot be carried over are named with their place", "[im
 "a": {"type": "sse", "url": "https://a.example/sse"},
 "b": {"command": "b", "args": ["--key=${KEY}"]},
 "c": {"command": "c", "url": "https://c.example/mcp"},
-"d": {"command": "d", "cwd": "/tmp"},
+"d": {"command": "d", "cwd": "/tmp"}, "d2": {"command": "d", "cwd": "a/../../b"}, "d3": {"url": "https://d.example/mcp", "cwd": "a"}, "d4": {"command": "d", "cwd": "${HOME}/x"}, "d5": {"command": "d", "cwd": ["a"]}, "d6": {"command": "d", "cwd": "./srv/x"}, "d7": {"command": "d7", "cwd": "."},
 "e": {},
 "f": {"command": "f", "sandbox": true},
 "g": {"url": "https://u:p@g.example/mcp"}
@@ -47,7 +47,13 @@ TEST_CASE("servers that cannot be carried over are named with their place", "[im
   CHECK(result.finds("2:7 unsupported: the server 'a': 'sse'"));
   CHECK(result.finds("3:32 unsupported: an argument of 'b' holds a variable"));
   CHECK(result.finds("4:7 unsupported: the server 'c' has a program and an address"));
-  CHECK(result.finds("5:23 unsupported: 'cwd'"));
+  CHECK(result.finds("5:30 unsupported: 'cwd' of 'd' lies elsewhere"));
+  CHECK(result.finds("unsupported: 'cwd' of 'd2' lies elsewhere"));
+  CHECK(result.finds("unsupported: 'cwd' of 'd3' has no meaning for a server with an address"));
+  CHECK(result.finds("unsupported: 'cwd' of 'd4' holds a variable"));
+  CHECK(result.finds("unsupported: 'cwd' of 'd5' is not a folder"));
+  CHECK(result.tool("d6").settings.at("cwd").get<std::string>().ends_with("/srv/x"));
+  CHECK(!result.tool("d7").settings.contains("cwd"));
   CHECK(result.finds("6:1 unsupported: the server 'e' has neither"));
   CHECK(result.finds("7:23 unsupported: 'sandbox' of the server 'f' is not known"));
   CHECK(result.finds("8:14 unsupported: the address of 'g'"));

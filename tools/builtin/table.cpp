@@ -38,13 +38,13 @@ struct Settings {
 ToolSpec query_spec(const std::string& group) {
   ToolSpec spec;
   spec.name = group + ".query";
-  spec.description = "Runs one SQL SELECT (SQLite) over CSV, TSV, JSON, JSONL, YAML or text files, read-only. A JSON or YAML mapping has the "
+  spec.description = "Runs one SQL SELECT (SQLite) over CSV, TSV, JSON, JSONL, YAML, XLSX or text files, read-only. A JSON or YAML mapping has the "
                      "columns key and value (JSON), a text file line and text. REGEXP, regexp_extract(text, pattern, group) and "
                      "regexp_replace work, fixed(x, places) writes a double. Columns with decimal numbers compare by value; dec_sum, dec_avg, dec_add, dec_sub, dec_mul, dec_div(a, b, places) and dec_round(x, places) are exact.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "sql":{"type":"string","minLength":1,"maxLength":100000,"description":"One SELECT; tables are the names given in files"},
     "files":{"type":"object","additionalProperties":{"type":"string"},"minProperties":1,"maxProperties":16,
-      "description":"Table name to file, for example {\"orders\": \"orders.csv\"}"},
+      "description":"Table name to file, for example {\"orders\": \"orders.csv\"}; of a workbook to a sheet: book.xlsx#Sheet1, or its cells: book.xlsx#Sheet1!A3:F"},
     "params":{"type":"array","items":{},"maxItems":100,
       "description":"Values for the ? in sql, in order; lists and objects as JSON text, for json_each"}},
     "required":["sql","files"],"additionalProperties":false})");
@@ -259,7 +259,8 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
   sqlite3* const raw = database->get();
   std::vector<std::string> tables, columns;
   for (const auto& entry : files.items()) {
-    const std::string path = entry.value().get<std::string>();
+    const TableSource source = table_source(entry.value().get<std::string>());
+    const std::string& path = source.path;
     if (!table_name(entry.key())) {
       return ToolResult::error("invalid_arguments", "argument 'files': '" + entry.key().substr(0, 80) + "' is not a table name (letters, digits, _)");
     }
@@ -267,12 +268,11 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
     if (!file) return error_result(file.error());
     const auto text = read_all(file->fd(), path, kFileMax);
     if (!text) return error_result(text.error());
-    if (const auto bad = invalid_utf8(*text)) return ToolResult::error("encoding", path + " is not UTF-8 text: byte " + std::to_string(*bad) + " (counted from 0) does not fit");
-    const auto table = load_table(path, *text, settings.read_yaml);
+    const auto table = load_table(source, *text, settings.read_yaml);
     if (!table) {
       Error error = table.error();
       error.where = path + (error.where.empty() ? "" : ":" + error.where);
-      return error_result(error);
+      return error.kind == "encoding" ? ToolResult::error("encoding", error.describe()) : error_result(error);
     }
     if (auto filled = fill(raw, entry.key(), *table); !filled) return error_result(filled.error());
     if (Watch::check(&watch) != 0) return stopped(watch, settings);

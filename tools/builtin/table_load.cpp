@@ -1,5 +1,7 @@
 #include "tools/builtin/table_load.hpp"
 
+#include "tools/builtin/confined.hpp"
+#include "tools/builtin/workbook.hpp"
 #include "tools/csv.hpp"
 
 #include <nlohmann/json.hpp>
@@ -10,10 +12,6 @@
 
 namespace kontor::tools {
 namespace {
-
-constexpr std::size_t kRowsMax = 1'000'000;
-constexpr std::size_t kColumnsMax = 1'000;
-constexpr std::size_t kCellsMax = 20'000'000;
 
 /// [-](0|[1-9]digits)[.digits]: what a person would call a number. "007", "1e5", "+1" and "1,5" are texts.
 ColumnType type_of(std::string_view text) {
@@ -82,19 +80,19 @@ class Records {
  public:
   Result<void> add(const Json& record, const std::string& where) {
     if (!record.is_object()) return fail(Errc::malformed, "a record is an object", "table_record", where);
-    if (table.rows.size() >= kRowsMax) return fail(Errc::limit, "more than " + std::to_string(kRowsMax) + " rows", "table_size", where);
+    if (table.rows.size() >= kTableRowsMax) return fail(Errc::limit, "more than " + std::to_string(kTableRowsMax) + " rows", "table_size", where);
     std::vector<LoadedCell> row(table.columns.size());
     for (const auto& member : record.items()) {
       const auto [found, fresh] = index_.emplace(member.key(), table.columns.size());
       if (fresh) {
-        if (table.columns.size() >= kColumnsMax) return fail(Errc::limit, "more than " + std::to_string(kColumnsMax) + " columns", "table_size", where);
+        if (table.columns.size() >= kTableColumnsMax) return fail(Errc::limit, "more than " + std::to_string(kTableColumnsMax) + " columns", "table_size", where);
         table.columns.push_back({member.key(), ColumnType::text});
         row.emplace_back();
       }
       row[found->second] = cell_of(member.value());
     }
     cells_ += table.columns.size();
-    if (cells_ > kCellsMax) return fail(Errc::limit, "more than " + std::to_string(kCellsMax) + " cells", "table_size", where);
+    if (cells_ > kTableCellsMax) return fail(Errc::limit, "more than " + std::to_string(kTableCellsMax) + " cells", "table_size", where);
     table.rows.push_back(std::move(row));
     return {};
   }
@@ -148,7 +146,7 @@ Result<LoadedTable> from_text(std::string_view content) {
     const auto end = std::min(content.find('\n'), content.size());
     auto text = content.substr(0, end);
     if (text.ends_with('\r')) text.remove_suffix(1);
-    if (table.rows.size() >= kRowsMax) return fail(Errc::limit, "more than " + std::to_string(kRowsMax) + " lines", "table_size");
+    if (table.rows.size() >= kTableRowsMax) return fail(Errc::limit, "more than " + std::to_string(kTableRowsMax) + " lines", "table_size");
     table.rows.push_back({std::to_string(table.rows.size() + 1), std::string(text)});
     content.remove_prefix(std::min(end + 1, content.size()));
   }
@@ -176,16 +174,46 @@ Result<LoadedTable> from_lines(std::string_view content) {
   return records.finish();
 }
 
+/// The ending of a name in small letters: ".csv".
+std::string ending_of(std::string_view path) {
+  const auto dot = path.rfind('.');
+  std::string ending(dot == std::string_view::npos ? "" : path.substr(dot));
+  for (char& c : ending) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return ending;
+}
+
+bool is_workbook(std::string_view path) {
+  const auto ending = ending_of(path);
+  return ending == ".xlsx" || ending == ".xlsm";
+}
+
+Result<LoadedTable> from_file(const TableSource& source, std::string_view content, const YamlReader& read_yaml) {
+  const std::string ending = ending_of(source.path);
+  if (ending == ".csv") return from_csv(content, ',');
+  if (ending == ".tsv") return from_csv(content, '\t');
+  if (ending == ".json") return from_json(content);
+  if (ending == ".jsonl" || ending == ".ndjson") return from_lines(content);
+  if (ending == ".yaml" || ending == ".yml") return from_yaml(content, read_yaml);
+  if (is_workbook(source.path)) return load_sheet(content, source.sheet);
+  return fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl, .ndjson, .yaml, .txt, .md, .xlsx and .xlsm files", "table_kind");
+}
+
 }  // namespace
 
-Result<LoadedTable> load_table(std::string_view name, std::string_view content, const YamlReader& read_yaml) {
-  if (name.ends_with(".txt") || name.ends_with(".md")) return from_text(content);
-  Result<LoadedTable> table = fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl, .ndjson, .yaml, .txt and .md files", "table_kind");
-  if (name.ends_with(".csv")) table = from_csv(content, ',');
-  else if (name.ends_with(".tsv")) table = from_csv(content, '\t');
-  else if (name.ends_with(".json")) table = from_json(content);
-  else if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) table = from_lines(content);
-  else if (name.ends_with(".yaml") || name.ends_with(".yml")) table = from_yaml(content, read_yaml);
+TableSource table_source(std::string_view text) {
+  for (auto at = text.find('#'); at != std::string_view::npos; at = text.find('#', at + 1)) {
+    if (is_workbook(text.substr(0, at))) return {std::string(text.substr(0, at)), std::string(text.substr(at + 1))};
+  }
+  return {std::string(text), ""};
+}
+
+Result<LoadedTable> load_table(const TableSource& source, std::string_view content, const YamlReader& read_yaml) {
+  if (!is_workbook(source.path)) {
+    if (const auto bad = invalid_utf8(content)) return fail(Errc::malformed, "this is not UTF-8 text: byte " + std::to_string(*bad) + " (counted from 0) does not fit", "encoding");
+  }
+  const std::string ending = ending_of(source.path);
+  if (ending == ".txt" || ending == ".md") return from_text(content);
+  auto table = from_file(source, content, read_yaml);
   if (!table) return table;
   if (table->columns.empty()) return fail(Errc::malformed, "a table without columns", "table_record", "1:1");
   settle_types(*table);
