@@ -1,8 +1,8 @@
 #include "plugins/host/frame.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -12,8 +12,7 @@ namespace {
 constexpr std::size_t kHeadBytes = 4;          // The size in front.
 constexpr std::size_t kFixedBytes = 1 + 8 + 1;  // Kind, call, number of fields.
 constexpr std::size_t kFieldsMax = 16;
-constexpr std::size_t kReadBytes = 16u << 10;   // Enough for most messages in one system call.
-constexpr std::size_t kReadBytesMax = 1u << 20;
+constexpr std::size_t kKeptBytesMax = 64u << 10;  // Of frames that were taken already.
 
 void put_number(std::string& out, std::uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
@@ -58,32 +57,25 @@ bool send_bytes(int socket, std::string_view bytes) {
   return true;
 }
 
-Result<void> FrameReader::fill(std::size_t bytes) {
-  if (at_ > 0 && (at_ == buffer_.size() || at_ > kReadBytes)) {
+void FrameParser::feed(std::string_view bytes) {
+  if (empty()) {
+    buffer_.clear();
+    at_ = 0;
+  } else if (at_ > kKeptBytesMax) {
     buffer_.erase(0, at_);
     at_ = 0;
   }
-  while (buffer_.size() - at_ < bytes) {
-    const std::size_t old = buffer_.size();
-    // Memory grows with what has arrived, not with what a length field claims.
-    const std::size_t room = std::clamp(bytes - (old - at_), kReadBytes, kReadBytesMax);
-    buffer_.resize(old + room);
-    const ssize_t count = ::recv(socket_, buffer_.data() + old, room, 0);
-    buffer_.resize(old + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return fail(Errc::io, "the other side closed the connection", "closed");
-  }
-  return {};
+  buffer_ += bytes;  // Memory grows with what has arrived, not with what a length field claims.
 }
 
-Result<Frame> FrameReader::next() {
-  if (auto filled = fill(kHeadBytes); !filled) return filled.error();
-  const std::size_t size = get_number(std::string_view(buffer_).substr(at_), 4);
+Result<std::optional<Frame>> FrameParser::next() {
+  std::string_view rest = std::string_view(buffer_).substr(at_);
+  if (rest.size() < kHeadBytes) return std::optional<Frame>();
+  const std::size_t size = get_number(rest, kHeadBytes);
   if (size < kFixedBytes || size > kFrameBytesMax) return garbled();
-  at_ += kHeadBytes;
-  if (auto filled = fill(size); !filled) return filled.error();
-  std::string_view rest = std::string_view(buffer_).substr(at_, size);
-  at_ += size;
+  if (rest.size() - kHeadBytes < size) return std::optional<Frame>();
+  at_ += kHeadBytes + size;
+  rest = rest.substr(kHeadBytes, size);
   Frame frame;
   frame.kind = static_cast<FrameKind>(get_number(rest, 1));
   frame.call = get_number(rest.substr(1), 8);
@@ -99,7 +91,31 @@ Result<Frame> FrameReader::next() {
     rest.remove_prefix(length);
   }
   if (!rest.empty()) return garbled();
-  return frame;
+  return std::optional<Frame>(std::move(frame));
+}
+
+Result<bool> FrameReader::receive() {
+  for (;;) {
+    const ssize_t count = ::recv(socket_, scratch_.data(), scratch_.size(), MSG_DONTWAIT);
+    if (count > 0) {
+      parser_.feed(std::string_view(scratch_.data(), static_cast<std::size_t>(count)));
+      return static_cast<std::size_t>(count) == scratch_.size();
+    }
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) return false;
+    return fail(Errc::io, "the other side closed the connection", "closed");
+  }
+}
+
+Result<Frame> FrameReader::next() {
+  for (;;) {
+    auto frame = parser_.next();
+    if (!frame) return frame.error();
+    if (*frame) return std::move(**frame);
+    pollfd readable{socket_, POLLIN, 0};
+    if (::poll(&readable, 1, -1) < 0 && errno != EINTR) return fail_errno("wait for", "the other side");
+    if (auto received = receive(); !received) return received.error();
+  }
 }
 
 }  // namespace kontor::plugins

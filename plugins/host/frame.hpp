@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,19 +54,37 @@ Result<std::string> encode(const Frame& frame);
 /// Writes all bytes of an encoded frame. False when the peer is gone.
 bool send_bytes(int socket, std::string_view bytes);
 
+/// Frames out of bytes as they come; the bytes may be hostile.
+class FrameParser {
+ public:
+  void feed(std::string_view bytes);
+  /// The next whole frame, or nothing when bytes are missing. Errors: malformed for what is no frame; it is of no use then.
+  Result<std::optional<Frame>> next();
+  bool empty() const { return at_ == buffer_.size(); }
+
+ private:
+  std::string buffer_;
+  std::size_t at_ = 0;
+};
+
 /// Reads frames off one socket; a short frame costs one system call. Not thread-safe.
 class FrameReader {
  public:
-  explicit FrameReader(int socket) : socket_(socket) {}
-  /// Blocks. Errors: io (kind closed) at the end of the stream, limit or malformed for what is not a frame.
+  explicit FrameReader(int socket) : socket_(socket), scratch_(kReadBytes, '\0') {}
+  /// What has been received already; as FrameParser::next.
+  Result<std::optional<Frame>> buffered() { return parser_.next(); }
+  bool empty() const { return parser_.empty(); }
+  /// Takes what the socket holds now, up to 64 KiB, without waiting. False when the socket is empty after it.
+  /// Errors: io (kind closed) at the end of the stream.
+  Result<bool> receive();
+  /// Blocks. Errors: those of both.
   Result<Frame> next();
 
  private:
-  Result<void> fill(std::size_t bytes);
-
+  static constexpr std::size_t kReadBytes = 64u << 10;
   int socket_;
-  std::string buffer_;
-  std::size_t at_ = 0;
+  FrameParser parser_;
+  std::string scratch_;
 };
 
 }  // namespace kontor::plugins

@@ -1,5 +1,7 @@
 #include "plugins/host/plugin_tool.hpp"
 
+#include "tools/json_text.hpp"
+
 #include <string_view>
 #include <utility>
 
@@ -36,7 +38,7 @@ void let_talk(CallRequest& request, const tools::Talk& talk) {
   request.ask = [&talk](const std::string& json, std::string& answers) {
     const auto questions = parse_json(json, kResultLimits);
     const auto given = questions ? talk.ask(*questions) : Result<Json>(questions.error());
-    answers = (given ? *given : Json(given.error().message)).dump(-1, ' ', false, Json::error_handler_t::replace);
+    answers = tools::compact_json(given ? *given : Json(given.error().message));
     return given.has_value();
   };
 }
@@ -85,7 +87,7 @@ class PluginTool final : public tools::TalkingTool {
     CallRequest made;
     made.tool = index_;
     made.probe = probe;
-    made.arguments = arguments.dump(-1, ' ', false, Json::error_handler_t::replace);
+    made.arguments = tools::compact_json(arguments);
     made.run_id = context.run_id;
     made.call_id = context.call_id;
     made.idempotency_key = context.idempotency_key;
@@ -109,7 +111,7 @@ std::shared_ptr<tools::Tool> make_plugin_tool(std::shared_ptr<Instance> instance
 tools::ToolResult request_plugin(Instance& instance, const std::string& method, const Json& params, const tools::CallContext& context, const tools::Talk& talk) {
   CallRequest request;
   request.method = method;
-  request.arguments = params.dump(-1, ' ', false, Json::error_handler_t::replace);
+  request.arguments = tools::compact_json(params);
   request.run_id = context.run_id;
   request.call_id = context.call_id;
   request.stop = context.stop;

@@ -2,6 +2,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tools/mcp/client.hpp"
+#include "tools/mcp/event_log.hpp"
 #include "tools/mcp/http_transport.hpp"
 #include "tools/mcp/serve_http.hpp"
 #include "tools/mcp/serve_stdio.hpp"
@@ -44,6 +45,13 @@ class TestOffer final : public Offer {
       auto answers = conversation.ask(Json{{"q", Json{{"method", "elicitation/create"}, {"params", Json{{"message", "Well?"}, {"requestedSchema", form}}}}}});
       return answers ? Reply(text_result(answers->dump())) : Reply(text_result("nobody: " + answers.error().message));
     }
+    if (name == "parts") {  // a long one: says something, goes on when told to
+      conversation.progress(0.25, "first");
+      for (int i = 0; i < 2000 && !go_on && !conversation.stop().stop_requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      if (conversation.stop().stop_requested()) ++stopped;
+      conversation.progress(0.75, "second");
+      return text_result("all parts");
+    }
     if (name == "slow") {
       ++slow;
       while (!conversation.stop().stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -54,6 +62,7 @@ class TestOffer final : public Offer {
   }
   Reply other(const std::string&, const Json& params, Conversation&) override { return RpcError{kResourceNotFound, "nothing there", Json{{"uri", text_at(params, "uri")}}}; }
   std::atomic<int> slow{0}, stopped{0};
+  std::atomic<bool> go_on{false};
 };
 
 struct Served {
@@ -200,6 +209,120 @@ TEST_CASE("sessions are made, needed and ended", "[mcp][serve]") {
   const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, false};
   CHECK(http_fetch({"DELETE", *parse_url(served.url()), {{"Mcp-Session-Id", id}}, {}}, limits)->head.status == 200);
   CHECK(post(served, R"({"jsonrpc":"2.0","id":2,"method":"ping"})", {{"Mcp-Session-Id", id}}).head.status == 404);
+}
+
+namespace {
+
+/// A session, and requests of which only the start is read.
+struct Raw {
+  const Served& served;
+  std::string session;
+  explicit Raw(const Served& served, const std::string& revision = "2025-11-25") : served(served) {
+    session = post(served, R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":")" + revision + R"(","capabilities":{},"clientInfo":{"name":"t","version":"1"}}})")
+                  .head.header("Mcp-Session-Id");
+  }
+  /// What came until `enough` was seen, or the end; then the connection is dropped.
+  std::string read(const std::string& method, const std::string& body, const std::string& last_event, const std::string& enough, int* status = nullptr) const {
+    HttpRequest request{method, *parse_url(served.url()), {{"Accept", "application/json, text/event-stream"}, {"Mcp-Session-Id", session}}, body};
+    if (method == "POST") request.headers.emplace_back("Content-Type", "application/json");
+    if (!last_event.empty()) request.headers.emplace_back("Last-Event-ID", last_event);
+    std::string all;
+    const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(10), {}, 1u << 20, false};
+    const auto head = http_stream(request, limits, [](const HttpHead&) { return true; }, [&](std::string_view piece) {
+      all += piece;
+      return enough.empty() || all.find(enough) == std::string::npos;
+    });
+    if (status != nullptr && head) *status = head->status;
+    return all;
+  }
+  std::string parts(const std::string& enough) const {
+    return read("POST", R"({"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"parts","arguments":{},"_meta":{"progressToken":9}}})", {}, enough);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a stream that broke off is taken up behind its last event", "[mcp][serve]") {
+  Served served;
+  const Raw raw(served);
+  const std::string start = raw.parts("first");
+  CHECK(start.starts_with("id: 1-0\nretry: "));  // the event without data comes first
+  CHECK(start.find("id: 1-1\ndata: ") != std::string::npos);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK(served.offer.stopped == 0);  // the work goes on
+  served.offer.go_on = true;
+  const std::string rest = raw.read("GET", {}, "1-1", {});
+  CHECK(rest.find("first") == std::string::npos);
+  CHECK(rest.find("second") != std::string::npos);
+  CHECK(rest.find("all parts") != std::string::npos);
+  // As often as somebody wants it, also after its end, and from its start.
+  const std::string again = raw.read("GET", {}, "1-0", {});
+  CHECK(again.find("first") != std::string::npos);
+  CHECK(again.find("all parts") != std::string::npos);
+}
+
+TEST_CASE("events of nobody, of others and of nonsense are refused", "[mcp][serve][hostile]") {
+  Served served;
+  const Raw raw(served), other(served);
+  (void)raw.parts("first");
+  served.offer.go_on = true;
+  for (const std::string event : {"2-0", "0-0", "1", "-", "1-", "-1", "1-x", "99999999999999999999-1", "1-99999999999999999999", "1-1x", "x"}) {
+    int status = 0;
+    raw.read("GET", {}, event, {}, &status);
+    INFO(event);
+    CHECK(status == 400);
+  }
+  int status = 0;
+  other.read("GET", {}, "1-0", {}, &status);
+  CHECK(status == 400);
+  // Behind the end there is nothing, and that ends at once.
+  for (int i = 0; i < 200 && raw.read("GET", {}, "1-0", {}).find("all parts") == std::string::npos; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(raw.read("GET", {}, "1-1000", {}, &status).find("data") == std::string::npos);
+  CHECK(status == 200);
+}
+
+TEST_CASE("a broken stream that nobody takes up ends its work in time", "[mcp][serve]") {
+  ListenSetup hasty;
+  hasty.resume_ms = 300;
+  Served served(hasty);
+  const Raw raw(served);
+  (void)raw.parts("first");
+  for (int i = 0; i < 500 && served.offer.stopped == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(served.offer.stopped == 1);
+}
+
+TEST_CASE("older clients get no event without data, and their broken stream ends its work", "[mcp][serve]") {
+  Served served;
+  const Raw raw(served, "2025-06-18");
+  CHECK(raw.parts("first").find("id: ") == std::string::npos);
+  for (int i = 0; i < 500 && served.offer.stopped == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(served.offer.stopped == 1);
+}
+
+TEST_CASE("a long request without anything to say is answered by a stream that can be taken up", "[mcp][serve]") {
+  Served served;
+  const Raw raw(served);
+  const std::string start = raw.read("POST", R"({"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"parts","arguments":{}}})", {}, "id: 1-0");
+  CHECK(start.find("id: 1-0") != std::string::npos);
+  served.offer.go_on = true;
+  CHECK(raw.read("GET", {}, "1-0", {}).find("all parts") != std::string::npos);
+}
+
+TEST_CASE("a stream with more than is kept can no longer be taken up", "[mcp][serve]") {
+  EventLog log(3);
+  for (int i = 0; i < 2'000; ++i) CHECK(log.append("m") == static_cast<std::size_t>(i) + 1);
+  CHECK(log.after(1'990, 0).messages.size() == 10);
+  CHECK(log.whole());
+  log.append("one too many");
+  CHECK_FALSE(log.whole());
+  CHECK(log.after(0, 0).messages.empty());
+  EventLog large(4);
+  large.append(std::string(33u << 20, 'x'));
+  CHECK_FALSE(large.whole());
+  StreamShelf shelf;
+  for (int i = 0; i < 40; ++i) shelf.open();
+  CHECK_FALSE(shelf.find("8-0").log);
+  CHECK(shelf.find("9-0").log);
 }
 
 TEST_CASE("pages of other places, other hosts and strangers are refused", "[mcp][serve]") {

@@ -163,6 +163,35 @@ TEST_CASE("a server that changes its tools while it is used is not called again"
   CHECK(second.error_kind == "denied");
 }
 
+TEST_CASE("a subscribed server that says its tools changed is listed again before the next call", "[mcp]") {
+  Opened liar(config("modern_changes"));
+  CHECK(text(liar.call("echo", Json{{"text", "one"}})) == "one");
+  const auto second = liar.call("echo", Json{{"text", "two"}});
+  CHECK(second.error_kind == "denied");
+  CHECK(error(second).find("changed its tools while it was in use: echo") != std::string::npos);
+  Opened honest(config("modern_says"));  // says so, and is the same
+  for (int i = 0; i < 3; ++i) CHECK(text(honest.call("echo", Json{{"text", "same"}})) == "same");
+}
+
+TEST_CASE("a refused subscription is noted and costs nothing else", "[mcp]") {
+  Folder folder;
+  auto refusing = config("modern_refuses");
+  refusing.state_folder = folder.path;
+  {
+    Opened server(refusing);
+    CHECK(text(server.call("echo", Json{{"text", "x"}})) == "x");
+  }
+  std::ifstream file(folder.path + "/server.log");
+  const std::string log{std::istreambuf_iterator<char>(file), {}};
+  CHECK(log.find("the subscription has ended: no subscriptions today") != std::string::npos);
+}
+
+TEST_CASE("a flood of notifications ends the server that sends it", "[mcp][hostile]") {
+  const auto made = make_server_tools(config("modern_flood"));
+  REQUIRE(made.has_error());
+  CHECK(made.error().message.find("floods") != std::string::npos);
+}
+
 TEST_CASE("a call that is not answered ends in time, cancelled or timed out, and the next one works", "[mcp]") {
   auto impatient = config("legacy");
   impatient.timeout_ms = 300;

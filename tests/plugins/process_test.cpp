@@ -155,6 +155,37 @@ TEST_CASE("calls run beside each other, more of them wait their turn") {
   CHECK(SteadyClock::now() - start < std::chrono::milliseconds(2400));
 }
 
+TEST_CASE("who reads for all may leave, and the others get their answers") {
+  Plugin plugin;
+  std::stop_source stop;
+  tools::CallContext context;
+  context.stop = stop.get_token();
+  std::string first, second;
+  // The first waits alone, so it reads; when it is stopped, somebody else has to.
+  std::thread reader([&] { first = plugin.patient().call(Json{{"do", "wait"}}, context).error_kind; });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  std::thread other([&] { second = plugin.patient().call(Json{{"do", "sleep"}, {"ms", 300}}, {}).value.dump(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  stop.request_stop();
+  reader.join();
+  CHECK(first == "cancelled");
+  CHECK_FALSE(plugin.act("hello").is_error);
+  other.join();
+  CHECK(second.find("sleep") != std::string::npos);
+}
+
+TEST_CASE("large arguments and results pass whole") {
+  PluginOptions options;
+  options.path = std::string(KONTOR_BINARY_DIR) + "/plugins/libecho_c.so";
+  const auto plugin = load_plugin(options).value();
+  const Json arguments{{"text", std::string(8u << 20, 'x')}};
+  std::vector<std::thread> threads;
+  std::atomic<int> whole{0};
+  for (int i = 0; i < 4; ++i) threads.emplace_back([&] { whole += plugin.tools[0]->call(arguments, {}).value == arguments; });
+  for (auto& thread : threads) thread.join();
+  CHECK(whole == 4);
+}
+
 TEST_CASE("a crash ends all calls of the process, each with an error") {
   Plugin plugin;
   std::atomic<int> crashed{0};

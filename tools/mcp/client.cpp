@@ -44,6 +44,7 @@ Result<std::unique_ptr<Client>> Client::connect(std::unique_ptr<Transport> trans
   std::unique_ptr<Client> client(new Client(std::move(transport), std::move(hooks), options));
   if (auto started = client->transport_->start(*client); !started) return started.error();
   if (auto agreed = client->agree(); !agreed) return agreed.error();
+  if (client->revision_ == kStateless) client->subscribe();
   return client;
 }
 
@@ -112,13 +113,23 @@ Result<void> Client::initialize() {
   return transport_->notify("notifications/initialized", Json::object());
 }
 
+void Client::add_meta(Json& params) const {
+  Json& meta = params["_meta"];
+  meta[kMetaVersion] = kStateless;
+  meta[kMetaClientInfo] = Json{{"name", "kontor"}, {"version", options_.version}};
+  meta[kMetaCapabilities] = hooks_.capabilities;
+}
+
+void Client::subscribe() {
+  const Json& tools = object_at(server_capabilities_, "tools");
+  if (!tools.contains("listChanged") || tools.at("listChanged") != Json(true)) return;
+  Json params{{"notifications", Json{{"toolsListChanged", true}}}};
+  add_meta(params);
+  transport_->subscribe("subscriptions/listen", params);
+}
+
 Result<Message> Client::send(const std::string& method, Json params, const Headers& headers, const Patience& patience) {
-  if (revision_.empty() || revision_ == kStateless) {
-    Json& meta = params["_meta"];
-    meta[kMetaVersion] = kStateless;
-    meta[kMetaClientInfo] = Json{{"name", "kontor"}, {"version", options_.version}};
-    meta[kMetaCapabilities] = hooks_.capabilities;
-  }
+  if (revision_.empty() || revision_ == kStateless) add_meta(params);
   return transport_->exchange(method, params, headers, patience);
 }
 
@@ -195,6 +206,9 @@ Result<Json> Client::answers_to(const Json& requests) {
 
 void Client::notified(const std::string& method, const Json& params) {
   if (method == "notifications/tools/list_changed") tools_changed_ = true;
+  if (method == "notifications/subscriptions/acknowledged" && object_at(params, "notifications").value("toolsListChanged", Json()) != Json(true)) {
+    noted("the server does not tell when its tools change, though it offers to");
+  }
   if (method == "notifications/message" && hooks_.note) {
     const auto data = params.find("data");
     const std::string text = data == params.end() ? "" : data->is_string() ? data->get<std::string>() : spaced_json(*data);

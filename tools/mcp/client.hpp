@@ -52,7 +52,7 @@ class Client final : private Peer {
   const std::string& revision() const { return revision_; }
   const Json& server_info() const { return server_info_; }
   const Json& capabilities() const { return server_capabilities_; }
-  /// notifications/tools/list_changed has come since the last list_tools.
+  /// The server has said since the last list_tools that its tools changed, or may have said it while its stream was broken.
   bool tools_changed() const { return tools_changed_; }
 
  private:
@@ -61,11 +61,15 @@ class Client final : private Peer {
   /// True when the server speaks the stateless revision, false when it may be an older one.
   Result<bool> discover();
   Result<void> initialize();
+  /// Asks to be told when the tools change.
+  void subscribe();
+  void add_meta(Json& params) const;
   Result<Message> send(const std::string& method, Json params, const Headers& headers, const Patience& patience);
   Result<Json> answers_to(const Json& requests);
 
   void notified(const std::string& method, const Json& params) override;
   Reply asked(const std::string& method, const Json& params) override;
+  void interrupted() override { tools_changed_ = true; }
   void noted(const std::string& line) override;
 
   const ClientOptions options_;

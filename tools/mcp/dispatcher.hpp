@@ -21,6 +21,11 @@ class Session : public std::enable_shared_from_this<Session> {
   explicit Session(std::string id) : id_(std::move(id)) {}
   const std::string& id() const { return id_; }
   bool is_open() const { return open_; }
+  /// What `initialize` agreed on; "" before.
+  std::string revision() const {
+    const std::lock_guard lock(mutex_);
+    return revision_;
+  }
   /// An answer of the client to one of our questions.
   void answered(const Message& answer);
   void cancel(const Json& request_id);
@@ -36,7 +41,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   const std::string id_;
   std::atomic<bool> open_{false};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::string revision_, log_level_ = "info";
   Json capabilities_ = Json::object();

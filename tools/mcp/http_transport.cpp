@@ -19,6 +19,9 @@ using std::chrono::milliseconds;
 constexpr std::int64_t kRetryMs = 1'000, kRetryMsMax = 60'000;
 constexpr std::size_t kStreamBytesMax = 1u << 30;  // Of one event stream; each message has its own bound.
 constexpr int kNoiseMax = 200;
+constexpr int kUnaskedMax = 100'000;               // Messages of one stream that are no answer.
+constexpr int kShortStreamsMax = 8;                // One after the other, until no more are opened.
+constexpr auto kShortStream = std::chrono::seconds(5);
 
 /// What came back for one POST or GET, while it comes.
 struct Answer {
@@ -27,6 +30,7 @@ struct Answer {
   std::optional<std::string> last_event;
   std::int64_t retry_ms = kRetryMs;
   bool is_stream = false;
+  int unasked = 0;
 };
 
 class HttpTransport final : public Transport {
@@ -73,9 +77,11 @@ class HttpTransport final : public Transport {
     auto head = post(write_notification(method, params), method, params, {}, patience, std::nullopt, answer);
     if (!head) return head.error();
     if (head->status / 100 != 2) return fail(Errc::io, url_.origin() + " does not take " + method + ": status " + std::to_string(head->status), "http");
-    if (method == "notifications/initialized") listen();
+    if (method == "notifications/initialized") listen({}, {});
     return {};
   }
+
+  void subscribe(const std::string& method, const Json& params) override { listen(method, params); }
 
  private:
   std::string revision() const {
@@ -180,8 +186,12 @@ class HttpTransport final : public Transport {
         peer_->noted("an answer to another request");
         if (++noise_ > kNoiseMax) broken = fail(Errc::malformed, url_.origin() + " answers requests that were never sent", "protocol");
         return !broken;
-      case Message::Kind::request: reply(*message); return true;
+      case Message::Kind::request:
+        if (!count_unasked(answer, broken)) return false;
+        reply(*message);
+        return true;
       case Message::Kind::notification:
+        if (!count_unasked(answer, broken)) return false;
         if (message->method == "notifications/progress") {
           if (patience.progress && id && message->body.contains("progressToken") && message->body.at("progressToken") == Json(*id)) patience.progress(message->body);
         } else {
@@ -190,6 +200,12 @@ class HttpTransport final : public Transport {
         return true;
     }
     return true;
+  }
+
+  bool count_unasked(Answer& answer, std::optional<Error>& broken) const {
+    if (++answer.unasked <= kUnaskedMax) return true;
+    broken = fail(Errc::limit, url_.origin() + " floods us with messages", "protocol");
+    return false;
   }
 
   void reply(const Message& question) {
@@ -259,23 +275,44 @@ class HttpTransport final : public Transport {
     return !patience.stop.stop_requested() && SteadyClock::now() < patience.deadline;
   }
 
-  /// The stream for what the server says unasked, where it has one.
-  void listen() {
+  /// Keeps open the stream for what the server says unasked, where it has one: that of a subscription, or without `method`
+  /// that of the session (GET). One that breaks off is opened again, less and less often while they are short.
+  void listen(const std::string& method, const Json& params) {
     if (listener_.joinable()) return;
-    listener_ = std::thread([this] {
+    listener_ = std::thread([this, method, params] {
       const Patience patience{SteadyClock::time_point::max() - std::chrono::hours(1), closing_.get_token(), {}};
       std::optional<std::string> last;
-      for (int failures = 0; failures < 5 && !closing_.stop_requested();) {
+      for (int shorts = 0; !closing_.stop_requested();) {
+        const auto began = SteadyClock::now();
         Answer answer;
-        HttpRequest request = get_request();
-        if (last) request.headers.emplace_back("Last-Event-ID", *last);
-        const auto head = run(request, patience, std::nullopt, answer);
-        if (head && !answer.is_stream) return;  // It has none (405), or not for us.
-        failures = head ? 0 : failures + 1;
+        const auto head = method.empty() ? open_session_stream(last, patience, answer) : open_subscription(method, params, patience, answer);
+        if (closing_.stop_requested() || (head && !answer.is_stream)) return;  // It has none, or not for us.
+        shorts = head && SteadyClock::now() - began > kShortStream ? 0 : shorts + 1;
+        if (shorts >= kShortStreamsMax) return peer_->noted("the stream of notifications breaks off again and again, and is given up");
         if (answer.last_event) last = answer.last_event;
-        if (!pause(std::max<std::int64_t>(answer.retry_ms, 100), patience)) return;
+        const std::int64_t wait = std::max<std::int64_t>(answer.retry_ms, 100) << std::max(shorts - 1, 0);
+        if (!pause(std::min(wait, kRetryMsMax), patience)) return;
+        if (!last) peer_->interrupted();  // Nothing is repeated, so something may be missing.
       }
     });
+  }
+
+  Result<HttpHead> open_session_stream(const std::optional<std::string>& last, const Patience& patience, Answer& answer) {
+    HttpRequest request = get_request();
+    if (last) request.headers.emplace_back("Last-Event-ID", *last);
+    return run(request, patience, std::nullopt, answer);
+  }
+
+  Result<HttpHead> open_subscription(const std::string& method, const Json& params, const Patience& patience, Answer& answer) {
+    const std::int64_t id = next_id_++;
+    auto head = post(write_request(id, method, params), method, params, {}, patience, id, answer);
+    if (answer.message && answer.message->kind == Message::Kind::error) {
+      peer_->noted("the subscription has ended: " + answer.message->error.message.substr(0, 200));
+      answer.is_stream = false;  // It is refused; asking again would not help.
+    } else if (head && !answer.is_stream) {
+      peer_->noted(url_.origin() + " does not open the subscription that it offers (status " + std::to_string(head->status) + ")");
+    }
+    return head;
   }
 
   void cancel(std::int64_t id, const std::string& method) {

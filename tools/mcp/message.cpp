@@ -1,5 +1,7 @@
 #include "tools/mcp/message.hpp"
 
+#include "tools/json_text.hpp"
+
 #include <array>
 #include <limits>
 
@@ -8,17 +10,29 @@ namespace {
 
 Error no_message(const std::string& why) { return fail(Errc::malformed, "not a JSON-RPC message: " + why, "not_a_message"); }
 
-std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+/// The start of a message, up to the value of `key`.
+std::string begin_message(const char* key, const Json& value) {
+  std::string text = std::string(R"({"jsonrpc":"2.0",")") + key + "\":";
+  append_json(value, text);
+  return text;
+}
+
+std::string end_message(std::string text, const char* key, const Json& value) {
+  text += std::string(",\"") + key + "\":";
+  append_json(value, text);
+  text += '}';
+  return text;
+}
 
 bool is_id(const Json& value) { return value.is_string() || value.is_number_integer(); }
 
-Result<Message> read_call(const Json& value, Message message) {
+Result<Message> read_call(Json& value, Message message) {
   const auto method = value.find("method");
   if (!method->is_string()) return no_message("'method' is not a text");
   message.method = method->get<std::string>();
   if (const auto params = value.find("params"); params != value.end()) {
     if (!params->is_object()) return no_message("'params' is not an object");
-    message.body = *params;
+    message.body = std::move(*params);
   }
   message.kind = value.contains("id") ? Message::Kind::request : Message::Kind::notification;
   if (message.kind == Message::Kind::request && !is_id(message.id)) return no_message("'id' is neither a text nor a whole number");
@@ -71,14 +85,14 @@ Result<Message> parse_message(std::string_view text) {
 }
 
 std::string write_request(const Json& id, const std::string& method, const Json& params) {
-  return dump(Json{{"jsonrpc", "2.0"}, {"id", id}, {"method", method}, {"params", params}});
+  std::string text = begin_message("id", id) + ",\"method\":";
+  append_json(method, text);
+  return end_message(std::move(text), "params", params);
 }
 
-std::string write_notification(const std::string& method, const Json& params) {
-  return dump(Json{{"jsonrpc", "2.0"}, {"method", method}, {"params", params}});
-}
+std::string write_notification(const std::string& method, const Json& params) { return end_message(begin_message("method", method), "params", params); }
 
-std::string write_result(const Json& id, const Json& result) { return dump(Json{{"jsonrpc", "2.0"}, {"id", id}, {"result", result}}); }
+std::string write_result(const Json& id, const Json& result) { return end_message(begin_message("id", id), "result", result); }
 
 std::string write_error(const Json& id, const RpcError& error) {
   Json body{{"code", error.code}, {"message", error.message}};
@@ -86,7 +100,7 @@ std::string write_error(const Json& id, const RpcError& error) {
   Json message{{"jsonrpc", "2.0"}};
   if (!id.is_null()) message["id"] = id;
   message["error"] = std::move(body);
-  return dump(message);
+  return compact_json(message);
 }
 
 std::string text_at(const Json& object, const char* key) {

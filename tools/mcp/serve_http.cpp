@@ -2,6 +2,7 @@
 
 #include "tools/base64.hpp"
 #include "tools/mcp/client.hpp"
+#include "tools/mcp/event_log.hpp"
 #include "tools/mcp/headers.hpp"
 #include "tools/mcp/http_client.hpp"
 
@@ -22,11 +23,79 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr int kPollMs = 100;
 constexpr int kKeepAliveSeconds = 15;
 constexpr int kClosingMs = 5'000;
+constexpr int kStreamAfterMs = 1'000;  // A request at work for longer is answered by a stream, which can be taken up again.
+constexpr int kRetryMs = 1'000;        // When to come back.
+constexpr const char* kStreamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nConnection: close\r\n";
 
 using Request = ServedRequest;
 using Line = HttpConnection;
 
-std::string event_of(const std::string& message) { return "event: message\ndata: " + message + "\n\n"; }
+std::string event_of(const std::string& message, const std::string& id = {}) {
+  return "event: message\n" + (id.empty() ? std::string() : "id: " + id + "\n") + "data: " + message + "\n\n";
+}
+
+/// The session of a client, with the streams that it may take up again.
+struct HttpSession final : Session {
+  using Session::Session;
+  StreamShelf streams;
+};
+
+/// The answer to one request, as JSON or, once there is something to say before its end, as a stream.
+class AnswerLine {
+ public:
+  /// `shelf`: where the stream is kept; null where it cannot be taken up again.
+  AnswerLine(Line& line, std::string more, StreamShelf* shelf, int resume_ms) : line_(line), more_(std::move(more)), shelf_(shelf), resume_ms_(resume_ms) {}
+
+  void send(const std::string& message) {
+    start();
+    const std::size_t number = log_ ? log_->append(message) : 0;
+    write(event_of(message, log_ ? log_->id_of(number) : std::string()));
+  }
+
+  /// Nobody waits for the answer any more. A broken stream is waited for, as long as it can be taken up.
+  bool gone() {
+    if (shelf_ != nullptr && !streams_ && SteadyClock::now() - began_ > std::chrono::milliseconds(kStreamAfterMs)) start();
+    if (open_ && !line_.gone()) return false;
+    leave();
+    return !log_ || !log_->whole() || log_->unread(left_) > std::chrono::milliseconds(resume_ms_);
+  }
+
+  /// False when the connection is used up.
+  bool finish(const Outcome& outcome) {
+    if (!streams_) return line_.send(outcome.message.empty() ? http_answer(202, {}, more_) : http_answer(outcome.status, outcome.message, more_));
+    if (!outcome.message.empty()) send(outcome.message);
+    if (log_) log_->end();
+    return false;
+  }
+
+ private:
+  void start() {
+    if (std::exchange(streams_, true)) return;
+    std::string head = kStreamHead + more_ + "\r\n";
+    if (shelf_ != nullptr) {
+      log_ = shelf_->open();
+      head += "id: " + log_->id_of(0) + "\nretry: " + std::to_string(kRetryMs) + "\ndata:\n\n";
+    }
+    write(head);
+  }
+
+  void write(const std::string& bytes) {
+    if (open_ && !line_.send(bytes)) leave();
+  }
+
+  void leave() {
+    if (std::exchange(open_, false)) left_ = SteadyClock::now();
+  }
+
+  Line& line_;
+  const std::string more_;
+  StreamShelf* const shelf_;
+  const int resume_ms_;
+  const SteadyClock::time_point began_ = SteadyClock::now();
+  SteadyClock::time_point left_{};
+  std::shared_ptr<EventLog> log_;
+  bool streams_ = false, open_ = true;
+};
 
 /// The host of a Host or Origin header without its port.
 std::string host_of(std::string_view authority) {
@@ -40,13 +109,13 @@ struct HttpServer::Shared {
   Dispatcher& dispatcher;
   const ListenSetup setup;
   std::mutex mutex;
-  std::map<std::string, std::shared_ptr<Session>> sessions;
+  std::map<std::string, std::shared_ptr<HttpSession>> sessions;
   std::deque<std::string> order;         ///< The oldest session makes room.
 
   Shared(Dispatcher& dispatcher, ListenSetup setup) : dispatcher(dispatcher), setup(std::move(setup)) {}
 
-  std::shared_ptr<Session> new_session() {
-    auto session = std::make_shared<Session>(random_text(24));
+  std::shared_ptr<HttpSession> new_session() {
+    auto session = std::make_shared<HttpSession>(random_text(24));
     const std::lock_guard lock(mutex);
     sessions[session->id()] = session;
     order.push_back(session->id());
@@ -60,7 +129,7 @@ struct HttpServer::Shared {
     return session;
   }
 
-  std::shared_ptr<Session> find_session(const std::string& id) {
+  std::shared_ptr<HttpSession> find_session(const std::string& id) {
     const std::lock_guard lock(mutex);
     const auto found = sessions.find(id);
     return found == sessions.end() ? nullptr : found->second;
@@ -75,7 +144,9 @@ struct HttpServer::Shared {
   void serve(Line& line);
   bool serve_one(Line& line, const Request& request);
   bool post(Line& line, const Request& request);
-  bool answer(Line& line, const Message& message, const std::shared_ptr<Session>& session, const std::string& more);
+  bool listen(Line& line, const std::string& session_id);
+  bool take_up(Line& line, const std::shared_ptr<HttpSession>& session, const std::string& event_id);
+  bool answer(Line& line, const Message& message, const std::shared_ptr<HttpSession>& session, const std::string& more);
   std::string refusal(const Request& request) const;
   std::optional<RpcError> header_problem(const Request& request, const Message& message) const;
 };
@@ -148,19 +219,45 @@ bool HttpServer::Shared::serve_one(Line& line, const Request& request) {
       return line.send(http_answer(200, {}));
     case http::verb::get: {
       if (header_of(request, "Accept").find("text/event-stream") == std::string::npos || !session) return line.send(http_answer(405, {}, "Allow: POST, DELETE\r\n"));
-      // For what we would say unasked; nothing so far, so it is only kept open.
-      line.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n: open\n\n");
-      auto spoken = SteadyClock::now();
-      while (!line.gone() && find_session(session->id())) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
-        if (SteadyClock::now() - spoken < std::chrono::seconds(kKeepAliveSeconds)) continue;
-        if (!line.send(":\n\n")) return false;
-        spoken = SteadyClock::now();
-      }
-      return false;
+      const std::string event_id = header_of(request, "Last-Event-ID");
+      return event_id.empty() ? listen(line, session->id()) : take_up(line, session, event_id);
     }
     default: return line.send(http_answer(405, {}, "Allow: POST, GET, DELETE\r\n"));
   }
+}
+
+/// For what we would say unasked; nothing so far, so it is only kept open.
+bool HttpServer::Shared::listen(Line& line, const std::string& session_id) {
+  line.send(std::string(kStreamHead) + "\r\n: open\n\n");
+  auto spoken = SteadyClock::now();
+  while (!line.gone() && find_session(session_id)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+    if (SteadyClock::now() - spoken < std::chrono::seconds(kKeepAliveSeconds)) continue;
+    if (!line.send(":\n\n")) return false;
+    spoken = SteadyClock::now();
+  }
+  return false;
+}
+
+/// The rest of a stream that broke off.
+bool HttpServer::Shared::take_up(Line& line, const std::shared_ptr<HttpSession>& session, const std::string& event_id) {
+  auto [log, number] = session->streams.find(event_id);
+  if (!log || !log->whole()) return line.send(http_answer(400, write_error(nullptr, {kInvalidRequest, "no stream of this session goes on behind that event"})));
+  const EventLog::Reader reader(*log);
+  if (!line.send(std::string(kStreamHead) + "\r\n: open\n\n")) return false;
+  auto spoken = SteadyClock::now();
+  while (!line.gone() && find_session(session->id())) {
+    const auto piece = log->after(number, kPollMs);
+    for (const auto& message : piece.messages) {
+      if (!line.send(event_of(message, log->id_of(++number)))) return false;
+      spoken = SteadyClock::now();
+    }
+    if (!piece.whole || piece.ended) return false;
+    if (SteadyClock::now() - spoken < std::chrono::seconds(kKeepAliveSeconds)) continue;
+    if (!line.send(":\n\n")) return false;
+    spoken = SteadyClock::now();
+  }
+  return false;
 }
 
 bool HttpServer::Shared::post(Line& line, const Request& request) {
@@ -178,7 +275,7 @@ bool HttpServer::Shared::post(Line& line, const Request& request) {
       if (!meta.contains(kMetaVersion)) return line.send(http_answer(400, write_error(message->id, {kInvalidParams, std::string("'_meta' has no ") + kMetaVersion})));
       if (const auto problem = header_problem(request, *message)) return line.send(http_answer(400, write_error(message->id, *problem)));
     }
-    return answer(line, *message, std::make_shared<Session>(""), {});
+    return answer(line, *message, std::make_shared<HttpSession>(""), {});
   }
   if (message->kind == Message::Kind::request && message->method == "initialize") {
     auto session = new_session();
@@ -192,21 +289,11 @@ bool HttpServer::Shared::post(Line& line, const Request& request) {
   return answer(line, *message, session, {});
 }
 
-bool HttpServer::Shared::answer(Line& line, const Message& message, const std::shared_ptr<Session>& session, const std::string& more) {
-  bool streams = false, open = true;
-  const auto send = [&](const std::string& text) {
-    if (!std::exchange(streams, true)) {
-      open = line.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nConnection: close\r\n" + more + "\r\n");
-    }
-    open = open && line.send(event_of(text));
-  };
-  const auto outcome = dispatcher.handle(message, *session, send, [&] { return !open || line.gone(); });
-  if (streams) {
-    if (!outcome.message.empty() && open) line.send(event_of(outcome.message));
-    return false;
-  }
-  if (outcome.message.empty()) return line.send(http_answer(202, {}, more));
-  return line.send(http_answer(outcome.status, outcome.message, more));
+bool HttpServer::Shared::answer(Line& line, const Message& message, const std::shared_ptr<HttpSession>& session, const std::string& more) {
+  // Older clients do not expect the event without data that opens such a stream; later ones send the request again.
+  const bool resumable = message.kind == Message::Kind::request && session->is_open() && session->revision() == kHandshake;
+  AnswerLine answer(line, more, resumable ? &session->streams : nullptr, setup.resume_ms);
+  return answer.finish(dispatcher.handle(message, *session, [&](const std::string& text) { answer.send(text); }, [&] { return answer.gone(); }));
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::open(Dispatcher& dispatcher, ListenSetup setup) {

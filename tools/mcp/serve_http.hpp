@@ -16,6 +16,7 @@ struct ListenSetup {
   std::string token;                     ///< Demanded as a bearer token where it is set; a must off this machine.
   int connections_max = 128;
   std::size_t sessions_max = 256;
+  int resume_ms = 60'000;                ///< A request whose stream broke off works on for so long without a reader.
 };
 
 class HttpServer {

@@ -94,6 +94,15 @@ class StdioTransport final : public Transport {
     return write(write_notification(method, params), SteadyClock::now() + milliseconds(1000), {});
   }
 
+  void subscribe(const std::string& method, const Json& params) override {
+    std::int64_t id = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      id = subscription_ = next_id_++;
+    }
+    if (const auto written = write(write_request(id, method, params), SteadyClock::now() + milliseconds(1000), {}); !written) peer_->noted(method + ": " + written.error().message);
+  }
+
   void agreed(const std::string&) override {}
 
   bool alive() const override {
@@ -272,6 +281,10 @@ class StdioTransport final : public Transport {
         unasked_ = 0;
         return true;
       }
+      if (subscription_ > 0 && message.id == Json(subscription_)) {
+        subscription_ = 0;
+        peer_->noted("the subscription has ended" + (message.kind == Message::Kind::error ? ": " + message.error.message.substr(0, 200) : std::string()));
+      }
       // Late answers to what was given up are in order.
       if (message.id.is_number_integer() && message.id.get<std::int64_t>() > 0 && message.id.get<std::int64_t>() < next_id_) return count_unasked();
     }
@@ -408,7 +421,7 @@ class StdioTransport final : public Transport {
 
   mutable std::mutex mutex_;
   std::map<std::int64_t, Pending*> pending_;
-  std::int64_t next_id_ = 1;
+  std::int64_t next_id_ = 1, subscription_ = 0;
   std::deque<Question> questions_;
   std::condition_variable asked_changed_;
   bool dead_ = false, leaving_ = false, cut_off_ = false;

@@ -20,6 +20,8 @@ class Peer {
   virtual ~Peer() = default;
   virtual void notified(const std::string& method, const Json& params) = 0;
   virtual Reply asked(const std::string& method, const Json& params) = 0;
+  /// Notifications may have been missed: their stream broke off and was opened again.
+  virtual void interrupted() = 0;
   /// A line for the log of this server: what it did wrong, what it wrote to stderr.
   virtual void noted(const std::string& line) = 0;
 };
@@ -50,6 +52,9 @@ class Transport {
   /// io (kind refused) when it certainly was not; limit, malformed; denied (kind unauthorized).
   virtual Result<Message> exchange(const std::string& method, const Json& params, const Headers& headers, const Patience& patience) = 0;
   virtual Result<void> notify(const std::string& method, const Json& params) = 0;
+  /// Sends a request that is answered by notifications alone, and keeps their stream open as long as the server bears it.
+  /// Once, after `agreed`. Does not wait: what becomes of it is noted.
+  virtual void subscribe(const std::string& method, const Json& params) = 0;
   /// The revision that both sides agreed on; until then requests are sent as `kStateless`.
   virtual void agreed(const std::string& revision) = 0;
   /// False when every further request would fail.

@@ -8,9 +8,12 @@
 #include "plugins/host/program/sandbox.hpp"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <condition_variable>
 #include <cstdlib>
@@ -60,39 +63,70 @@ bool limit_resources(std::uint64_t memory_bytes) {
   return ok;
 }
 
-/// Calls at work; several threads take turns at reading the next message.
+/// Calls at work. Whichever thread the kernel wakes takes the next message and does what it says.
 class Server {
  public:
   Server(FrameReader reader, std::unique_ptr<Instance> instance) : reader_(std::move(reader)), instance_(std::move(instance)) {}
 
-  void run() {
+  /// Errors: io when the system gives no events to wait for.
+  Result<void> run() {
+    events_ = ::epoll_create1(EPOLL_CLOEXEC);
+    again_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    // Edges: what arrives wakes one thread, and what arrives while that one is at work wakes another.
+    if (events_ < 0 || again_ < 0 || !listen_to(kSocketDescriptor, EPOLLIN | EPOLLRDHUP) || !listen_to(again_, EPOLLIN)) {
+      return fail_errno("wait for", "calls");
+    }
     // One thread more than calls, so that somebody always reads `cancel` and notices the end of the connection.
     std::vector<std::thread> threads;
     for (int i = 0; i < kParallelCallsMax + 1; ++i) threads.emplace_back([this] { work(); });
     for (auto& thread : threads) thread.join();
     instance_.reset();
+    return {};
   }
 
  private:
+  bool listen_to(int descriptor, std::uint32_t what) const {
+    epoll_event event{what | EPOLLET, {}};
+    return ::epoll_ctl(events_, EPOLL_CTL_ADD, descriptor, &event) == 0;
+  }
+
+  void wake_another() const {
+    const std::uint64_t one = 1;
+    (void)!::write(again_, &one, sizeof one);
+  }
+
   void work() {
     for (;;) {
-      Frame frame;
-      {
-        const std::lock_guard turn(reading_);
-        if (quit_) return;
-        auto next = reader_.next();
-        // Kontor is gone. Calls still at work have nobody to answer to, and must not outlive it.
-        if (!next) std::_Exit(0);
-        frame = std::move(*next);
-        if (frame.kind == FrameKind::quit) {
-          quit_ = true;
-          return;
-        }
-        if (is_call(frame.kind)) begin(frame.call);
+      epoll_event event{};
+      if (::epoll_wait(events_, &event, 1, -1) < 0 && errno != EINTR) std::_Exit(1);
+      for (auto frame = next(true); frame; frame = next(false)) {
+        if (frame->kind == FrameKind::cancel) cancel(frame->call);
+        else if (frame->kind == FrameKind::answered && frame->fields.size() == 2) answered(*frame);
+        else if (is_call(frame->kind)) answer(*frame);
       }
-      if (frame.kind == FrameKind::cancel) cancel(frame.call);
-      else if (frame.kind == FrameKind::answered && frame.fields.size() == 2) answered(frame);
-      else if (is_call(frame.kind)) answer(frame);
+      const std::lock_guard turn(reading_);
+      if (quit_) return wake_another();
+    }
+  }
+
+  /// The next message that is there; nothing when there is none. After an edge the socket has to be read until it is empty.
+  std::optional<Frame> next(bool after_edge) {
+    const std::lock_guard turn(reading_);
+    for (bool more = after_edge;;) {
+      if (quit_) return std::nullopt;
+      auto frame = reader_.buffered();
+      // Kontor is gone. Calls still at work have nobody to answer to, and must not outlive it.
+      if (!frame) std::_Exit(0);
+      if (*frame) {
+        if ((*frame)->kind == FrameKind::quit) quit_ = true;
+        if (is_call((*frame)->kind)) begin((*frame)->call);
+        if (more || !reader_.empty()) wake_another();  // No edge will tell of what is here already.
+        return std::move(*frame);
+      }
+      if (!more) return std::nullopt;
+      const auto received = reader_.receive();
+      if (!received) std::_Exit(0);
+      more = *received;
     }
   }
 
@@ -171,6 +205,7 @@ class Server {
     if (!send_bytes(kSocketDescriptor, *bytes)) std::_Exit(0);
   }
 
+  int events_ = -1, again_ = -1;  ///< Open until the process ends.
   std::mutex reading_;
   bool quit_ = false;
   FrameReader reader_;
@@ -227,8 +262,7 @@ int serve_plugin() {
   auto instance = create_instance(**entry, setup);
   if (!instance) return refuse(instance.error());
   if (!send_frame({FrameKind::ready, 0, {write_declaration((*instance)->declaration())}})) return 1;
-  Server(std::move(reader), std::move(*instance)).run();
-  return 0;
+  return Server(std::move(reader), std::move(*instance)).run() ? 0 : 1;
 }
 
 }  // namespace kontor::plugins
