@@ -1,6 +1,7 @@
 #include "inference/cuda/emulation/device_emulated.hpp"
 
-#include <cstdlib>
+#include "base/cuda/emulation/guarded.hpp"
+
 #include <cstring>
 #include <map>
 
@@ -17,17 +18,17 @@ class EmulatedDevice final : public Device {
 
   Result<DeviceBuffer> allocate(std::uint64_t bytes) override {
     if (bytes > free_) return fail(Errc::memory, "no device memory left for " + std::to_string(bytes) + " bytes", "out_of_memory");
-    void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    void* data = gpu::emulation::allocate_guarded(bytes);
     if (!data) return fail(Errc::memory, "no memory left", "out_of_memory");
-    std::memset(data, 0xff, bytes);  // NaN in every format: what is read before it is written shows.
     sizes_[data] = bytes;
     free_ -= bytes;
     return DeviceBuffer(this, data, bytes);
   }
   void release(void* data) override {
-    free_ += sizes_.at(data);
+    const std::uint64_t bytes = sizes_.at(data);
+    free_ += bytes;
     sizes_.erase(data);
-    std::free(data);
+    gpu::emulation::release_guarded(data, bytes);
   }
   void copy_in(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
