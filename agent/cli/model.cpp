@@ -132,7 +132,8 @@ std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
   app.add_option("--context", options->context, "longest token timeline (default: what the model allows)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--expert-memory", options->expert_bytes,
-                 "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free)")
+                 "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free; on a GPU, "
+                 "whose memory is meant there, what fits)")
       ->transform(CLI::AsSizeValue(true));
   app.add_flag("--json", options->json, "print one JSON document");
   return options;

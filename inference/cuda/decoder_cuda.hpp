@@ -7,6 +7,7 @@
 #include "inference/cuda/upload.hpp"
 #include "inference/model_config.hpp"
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -19,7 +20,9 @@ class PagePool;
 
 /// What a model needs of a device's memory, reckoned before anything is loaded.
 struct MemoryPlan {
-  std::uint64_t weight_bytes = 0;
+  std::uint64_t weight_bytes = 0;    ///< On the device.
+  std::uint64_t host_bytes = 0;      ///< Of experts in page-locked memory of the host.
+  std::int64_t host_from = 0;        ///< Experts of this layer and those behind it lie there.
   std::uint64_t workspace_bytes = 0;
   std::uint64_t page_bytes = 0;      ///< Of 64 positions in all layers.
   std::int64_t pages = 0;            ///< That fit beside the rest.
@@ -86,15 +89,26 @@ class CudaDecoder final : public Backend {
 
   Result<void> load();
   Result<void> make_plan();
+  Result<void> place_experts(std::span<const std::uint64_t> layers, std::uint64_t usable, std::uint64_t least, std::uint64_t comfortable);
+  Result<void> check_shapes() const;
   Result<void> make_workspace();
   Result<const Tensor*> checked(const std::string& name, std::int64_t columns, std::int64_t rows, std::int64_t slabs) const;
   Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs = 1);
   /// Tensors of one type and width, one below the other.
-  Result<void> load_parts(std::span<const Tensor> parts, Matrix& out);
+  Result<void> load_parts(std::span<const Tensor> parts, Matrix& out, bool on_host = false);
+  Result<PlaneLayout> layout_of(std::span<const Tensor> parts) const;
   Result<void> load_attention(const std::string& prefix, Layer& layer);
   Result<void> load_latent(const std::string& prefix, Layer& layer);
   Result<void> load_both_heads(const Tensor& both, Layer& layer);
-  Result<void> load_experts(const std::string& prefix, Layer& layer);
+  struct ExpertMatrix {
+    const char* name;
+    std::int64_t columns, rows;
+    Matrix Layer::*to;
+  };
+  std::array<ExpertMatrix, 3> expert_matrices() const;
+  /// Expert by expert, whether the file has them in one tensor or in one each.
+  Result<std::vector<Tensor>> expert_parts(std::int64_t layer, const ExpertMatrix& matrix) const;
+  Result<void> load_experts(std::int64_t index, Layer& layer);
   Result<void> load_vector(const std::string& name, std::int64_t length, bool required, Vector& out);
   Result<void> load_layer(std::int64_t index, Layer& layer);
 
@@ -126,6 +140,7 @@ class CudaDecoder final : public Backend {
   ModelConfig config_;
   bool exact_;          ///< Compute::f32: float32 weights, activations and cache.
   bool deterministic_;
+  std::uint64_t expert_limit_;  ///< Bytes of experts on the device; 0: what fits.
   std::unique_ptr<Device> device_;
   MemoryPlan plan_;
   std::shared_ptr<PagePool> pool_;

@@ -5,6 +5,7 @@
 #include "inference/cuda/decoder_cuda.hpp"
 #include "inference/cuda/device.hpp"
 #include "inference/cuda/staging.hpp"
+#include "inference/host_memory.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -102,6 +103,20 @@ class CudaDevice final : public Device {
     return DeviceBuffer(this, data, bytes);
   }
   void release(void* data) override { (void)cudaFree(data); }
+
+  Result<DeviceBuffer> allocate_host(std::uint64_t bytes) override {
+    void *data = nullptr, *seen = nullptr;
+    cudaError_t error = cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocMapped | cudaHostAllocPortable);
+    if (error == cudaSuccess) error = cudaHostGetDevicePointer(&seen, data, 0);
+    if (error == cudaSuccess && seen == data) return DeviceBuffer(this, data, bytes, true);
+    (void)cudaGetLastError();
+    if (data) (void)cudaFreeHost(data);
+    return fail(Errc::memory, "the host has no " + std::to_string(bytes >> 20) + " MiB left that " + name() + " could read in place (" +
+                std::to_string(host_free_bytes() >> 20) + " MiB available): " +
+                (error == cudaSuccess ? "the device sees them at another address" : cudaGetErrorString(error)), "out_of_memory");
+  }
+  void release_host(void* data) override { (void)cudaFreeHost(data); }
+  std::uint64_t host_free_bytes() const override { return available_host_bytes() / 5 * 4; }  // Page-locked memory is lost to all others.
 
   void copy_in(void* to, const void* from, std::uint64_t bytes) override { staging_->copy_in(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_)); }
