@@ -21,8 +21,9 @@ class PagePool;
 /// What a model needs of a device's memory, reckoned before anything is loaded.
 struct MemoryPlan {
   std::uint64_t weight_bytes = 0;    ///< On the device.
-  std::uint64_t host_bytes = 0;      ///< Of experts in page-locked memory of the host.
-  std::int64_t host_from = 0;        ///< Experts of this layer and those behind it lie there.
+  std::uint64_t host_bytes = 0;      ///< Of matrices in page-locked memory of the host:
+  std::int64_t layers_from = 0;      ///< those of this layer and all behind it,
+  std::int64_t experts_from = 0;     ///< experts from this layer on.
   std::uint64_t workspace_bytes = 0;
   std::uint64_t page_bytes = 0;      ///< Of 64 positions in all layers.
   std::int64_t pages = 0;            ///< That fit beside the rest.
@@ -65,6 +66,7 @@ class CudaDecoder final : public Backend {
     const float* data() const { return buffer.as<const float>(); }
   };
   struct Layer {
+    bool on_host = false;  ///< All its matrices.
     Vector attention_norm, feed_forward_norm, query_bias, key_bias, value_bias, output_bias, query_norm, key_norm;
     Matrix query, key, value, output;
     Matrix gate, up, down;  ///< Dense, or the experts that every token takes.
@@ -89,13 +91,18 @@ class CudaDecoder final : public Backend {
 
   Result<void> load();
   Result<void> make_plan();
-  Result<void> place_experts(std::span<const std::uint64_t> layers, std::uint64_t usable, std::uint64_t least, std::uint64_t comfortable);
+  /// Bytes of a layer's matrices.
+  struct LayerBytes {
+    std::uint64_t rest = 0, experts = 0;
+  };
+  Result<std::vector<LayerBytes>> weigh_layers();
+  Result<void> place_layers(std::span<const LayerBytes> layers, std::uint64_t usable, std::uint64_t least, std::uint64_t comfortable);
   Result<void> check_shapes() const;
   Result<void> make_workspace();
   Result<const Tensor*> checked(const std::string& name, std::int64_t columns, std::int64_t rows, std::int64_t slabs) const;
-  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs = 1);
+  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, bool on_host, Matrix& out, std::int64_t slabs = 1);
   /// Tensors of one type and width, one below the other.
-  Result<void> load_parts(std::span<const Tensor> parts, Matrix& out, bool on_host = false);
+  Result<void> load_parts(std::span<const Tensor> parts, bool on_host, Matrix& out);
   Result<PlaneLayout> layout_of(std::span<const Tensor> parts) const;
   Result<void> load_attention(const std::string& prefix, Layer& layer);
   Result<void> load_latent(const std::string& prefix, Layer& layer);

@@ -66,12 +66,12 @@ Result<std::vector<Tensor>> CudaDecoder::expert_parts(std::int64_t layer, const 
 Result<void> CudaDecoder::load_experts(std::int64_t index, Layer& l) {
   const std::string prefix = "blk." + std::to_string(index) + ".";
   const std::int64_t count = config_.experts.count;
-  if (const auto loaded = load_matrix(prefix + "ffn_gate_inp.weight", config_.width, count, l.router); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "ffn_gate_inp.weight", config_.width, count, l.on_host, l.router); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "exp_probs_b.bias", count, false, l.selection_bias); !loaded) return loaded.error();
   for (const ExpertMatrix& matrix : expert_matrices()) {
     const auto parts = expert_parts(index, matrix);
     if (!parts) return parts.error();
-    if (const auto loaded = load_parts(*parts, l.*matrix.to, index >= plan_.host_from); !loaded) return loaded.error();
+    if (const auto loaded = load_parts(*parts, index >= plan_.experts_from, l.*matrix.to); !loaded) return loaded.error();
   }
   return {};
 }

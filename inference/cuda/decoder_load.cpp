@@ -48,12 +48,12 @@ Result<const Tensor*> CudaDecoder::checked(const std::string& name, std::int64_t
   return &t;
 }
 
-Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs) {
+Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, bool on_host, Matrix& out, std::int64_t slabs) {
   const auto tensor = checked(name, columns, rows, slabs);
   if (!tensor) return tensor.error();
   std::vector<Tensor> parts;  // Slab by slab, so that the host never holds a second copy of all experts.
   for (std::int64_t i = 0; i < slabs; ++i) parts.push_back(slabs == 1 ? **tensor : rows_of(**tensor, i * rows, rows));
-  return load_parts(parts, out);
+  return load_parts(parts, on_host, out);
 }
 
 Result<PlaneLayout> CudaDecoder::layout_of(std::span<const Tensor> parts) const {
@@ -71,7 +71,7 @@ Result<PlaneLayout> CudaDecoder::layout_of(std::span<const Tensor> parts) const 
   return plane_layout(whole, exact_);
 }
 
-Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, Matrix& out, bool on_host) {
+Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, bool on_host, Matrix& out) {
   const auto layout = layout_of(parts);
   if (!layout) return layout.error();
   auto buffer = on_host ? device_->allocate_host(layout->total) : device_->allocate(layout->total);
@@ -125,7 +125,7 @@ Result<void> CudaDecoder::load_attention(const std::string& prefix, Layer& l) {
   };
   for (const MatrixEntry& e : {MatrixEntry{"attn_q", c.width, q, &l.query}, {"attn_k", c.width, k, &l.key}, {"attn_v", c.width, v, &l.value},
                                {"attn_output", heads_width(c), c.width, &l.output}})
-    if (const auto loaded = load_matrix(prefix + e.name + ".weight", e.columns, e.rows, *e.to); !loaded) return loaded.error();
+    if (const auto loaded = load_matrix(prefix + e.name + ".weight", e.columns, e.rows, l.on_host, *e.to); !loaded) return loaded.error();
   struct VectorEntry {
     const char* name;
     std::int64_t length;
@@ -141,6 +141,7 @@ Result<void> CudaDecoder::load_attention(const std::string& prefix, Layer& l) {
 Result<void> CudaDecoder::load_layer(std::int64_t index, Layer& l) {
   const ModelConfig& c = config_;
   const std::string prefix = "blk." + std::to_string(index) + ".";
+  l.on_host = index >= plan_.layers_from;
   if (const auto loaded = load_vector(prefix + "attn_norm.weight", c.width, true, l.attention_norm); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "ffn_norm.weight", c.width, true, l.feed_forward_norm); !loaded) return loaded.error();
   if (const auto loaded = c.latent.rank > 0 ? load_latent(prefix, l) : load_attention(prefix, l); !loaded) return loaded.error();
@@ -150,9 +151,9 @@ Result<void> CudaDecoder::load_layer(std::int64_t index, Layer& l) {
   const std::int64_t inner = routed ? c.experts.shared : c.feed_forward;
   if (inner == 0) return {};
   const std::string suffix = routed ? "_shexp.weight" : ".weight";
-  if (const auto loaded = load_matrix(prefix + "ffn_gate" + suffix, c.width, inner, l.gate); !loaded) return loaded.error();
-  if (const auto loaded = load_matrix(prefix + "ffn_up" + suffix, c.width, inner, l.up); !loaded) return loaded.error();
-  return load_matrix(prefix + "ffn_down" + suffix, inner, c.width, l.down);
+  if (const auto loaded = load_matrix(prefix + "ffn_gate" + suffix, c.width, inner, l.on_host, l.gate); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "ffn_up" + suffix, c.width, inner, l.on_host, l.up); !loaded) return loaded.error();
+  return load_matrix(prefix + "ffn_down" + suffix, inner, c.width, l.on_host, l.down);
 }
 
 Result<void> CudaDecoder::load() {
@@ -163,9 +164,9 @@ Result<void> CudaDecoder::load() {
   if (const auto planned = make_plan(); !planned) return planned.error();
 
   tied_ = !file_.find_tensor("output.weight");
-  if (const auto loaded = load_matrix("token_embd.weight", c.width, c.vocabulary, embedding_); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix("token_embd.weight", c.width, c.vocabulary, false, embedding_); !loaded) return loaded.error();
   if (!tied_)
-    if (const auto loaded = load_matrix("output.weight", c.width, c.vocabulary, output_); !loaded) return loaded.error();
+    if (const auto loaded = load_matrix("output.weight", c.width, c.vocabulary, false, output_); !loaded) return loaded.error();
   if (const auto loaded = load_vector("output_norm.weight", c.width, true, final_norm_); !loaded) return loaded.error();
   layers_.resize(static_cast<std::size_t>(c.layers));
   for (std::int64_t i = 0; i < c.layers; ++i)
