@@ -91,7 +91,8 @@ struct BackendOptions {
   std::string kernels;          ///< Name of a kernel set (tests); empty: the best.
   bool deterministic = false;   ///< Bit-equal results whatever the batch, on devices where that costs speed.
   /// Bytes that the experts of a mixture may take in memory; with less than all need they are read from the file as
-  /// they are used. 0: 60 % of the memory that is free when the model is loaded.
+  /// they are used. 0: 60 % of the memory that is free when the model is loaded. On a GPU: bytes of its memory; experts of
+  /// the other layers lie in the host's. 0: what fits beside the rest.
   std::uint64_t expert_bytes = 0;
   KvType kv = KvType::f16;
 };

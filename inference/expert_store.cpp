@@ -1,32 +1,21 @@
 #include "inference/expert_store.hpp"
 
 #include "inference/file_mapping.hpp"
+#include "inference/host_memory.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <limits>
-#include <string>
 
 namespace kontor::inference {
 namespace {
 
 constexpr double kHalfLifeTokens = 16;
 
-/// Memory that the system could give without swapping.
-std::uint64_t available_bytes() {
-  std::ifstream in("/proc/meminfo");
-  std::string key;
-  for (std::uint64_t kib = 0; in >> key >> kib; in.ignore(64, '\n'))
-    if (key == "MemAvailable:") return kib << 10;
-  return std::numeric_limits<std::uint64_t>::max();
-}
-
 }  // namespace
 
 Decoder::ExpertStore::ExpertStore(std::uint64_t needed_bytes, std::uint64_t limit_bytes, std::int64_t uses_per_token)
     : half_life_(kHalfLifeTokens * static_cast<double>(std::max<std::int64_t>(1, uses_per_token))) {
-  const std::uint64_t available = available_bytes();
+  const std::uint64_t available = available_host_bytes();
   // What is packed is read from the page cache first: leave room for that, for the cache of keys and for others.
   limit_ = limit_bytes > 0 ? limit_bytes : available / 10 * 6;
   all_resident_ = needed_bytes <= limit_;

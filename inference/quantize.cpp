@@ -5,10 +5,10 @@
 #include "inference/gguf_writer.hpp"
 #include "inference/model_config.hpp"
 #include "inference/quantize_blocks.hpp"
+#include "inference/tensor_names.hpp"
 
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -45,15 +45,6 @@ const Recipe* find_recipe(std::string_view name) {
 }
 
 bool has(std::string_view name, std::string_view part) { return name.find(part) != std::string_view::npos; }
-
-/// The layer in "blk.12.attn_v.weight".
-std::optional<std::int64_t> layer_of(std::string_view name) {
-  if (!name.starts_with("blk.")) return std::nullopt;
-  std::int64_t layer = 0;
-  std::size_t at = 4;
-  for (; at < name.size() && std::isdigit(static_cast<unsigned char>(name[at])) && at < 12; ++at) layer = layer * 10 + (name[at] - '0');
-  return layer;
-}
 
 /// The first and last eighth of the layers, and every third between: errors there hurt most.
 bool sensitive_layer(std::int64_t layer, std::int64_t layers) {

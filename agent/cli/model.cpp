@@ -133,7 +133,8 @@ std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
   app.add_option("--context", options->context, "longest token timeline (default: what the model allows)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--expert-memory", options->expert_bytes,
-                 "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free)")
+                 "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free; on a GPU, "
+                 "whose memory is meant there, what fits)")
       ->transform(CLI::AsSizeValue(true));
   app.add_option("--kv", options->kv, "type of the KV cache; q8_0 takes half the memory and is a little less exact (CPU)")
       ->check(CLI::IsMember(std::set<std::string>{"f16", "q8_0"}))->capture_default_str();

@@ -7,6 +7,7 @@
 #include "inference/cuda/upload.hpp"
 #include "inference/model_config.hpp"
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -19,7 +20,10 @@ class PagePool;
 
 /// What a model needs of a device's memory, reckoned before anything is loaded.
 struct MemoryPlan {
-  std::uint64_t weight_bytes = 0;
+  std::uint64_t weight_bytes = 0;    ///< On the device.
+  std::uint64_t host_bytes = 0;      ///< Of matrices in page-locked memory of the host:
+  std::int64_t layers_from = 0;      ///< those of this layer and all behind it,
+  std::int64_t experts_from = 0;     ///< experts from this layer on.
   std::uint64_t workspace_bytes = 0;
   std::uint64_t page_bytes = 0;      ///< Of 64 positions in all layers.
   std::int64_t pages = 0;            ///< That fit beside the rest.
@@ -62,6 +66,7 @@ class CudaDecoder final : public Backend {
     const float* data() const { return buffer.as<const float>(); }
   };
   struct Layer {
+    bool on_host = false;  ///< All its matrices.
     Vector attention_norm, feed_forward_norm, query_bias, key_bias, value_bias, output_bias, query_norm, key_norm;
     Matrix query, key, value, output;
     Matrix gate, up, down;  ///< Dense, or the experts that every token takes.
@@ -86,15 +91,31 @@ class CudaDecoder final : public Backend {
 
   Result<void> load();
   Result<void> make_plan();
+  /// Bytes of a layer's matrices.
+  struct LayerBytes {
+    std::uint64_t rest = 0, experts = 0;
+  };
+  Result<std::vector<LayerBytes>> weigh_layers();
+  Result<void> place_layers(std::span<const LayerBytes> layers, std::uint64_t usable, std::uint64_t least, std::uint64_t comfortable);
+  Result<void> check_shapes() const;
   Result<void> make_workspace();
   Result<const Tensor*> checked(const std::string& name, std::int64_t columns, std::int64_t rows, std::int64_t slabs) const;
-  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs = 1);
+  Result<void> load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, bool on_host, Matrix& out, std::int64_t slabs = 1);
   /// Tensors of one type and width, one below the other.
-  Result<void> load_parts(std::span<const Tensor> parts, Matrix& out);
+  Result<void> load_parts(std::span<const Tensor> parts, bool on_host, Matrix& out);
+  Result<PlaneLayout> layout_of(std::span<const Tensor> parts) const;
   Result<void> load_attention(const std::string& prefix, Layer& layer);
   Result<void> load_latent(const std::string& prefix, Layer& layer);
   Result<void> load_both_heads(const Tensor& both, Layer& layer);
-  Result<void> load_experts(const std::string& prefix, Layer& layer);
+  struct ExpertMatrix {
+    const char* name;
+    std::int64_t columns, rows;
+    Matrix Layer::*to;
+  };
+  std::array<ExpertMatrix, 3> expert_matrices() const;
+  /// Expert by expert, whether the file has them in one tensor or in one each.
+  Result<std::vector<Tensor>> expert_parts(std::int64_t layer, const ExpertMatrix& matrix) const;
+  Result<void> load_experts(std::int64_t index, Layer& layer);
   Result<void> load_vector(const std::string& name, std::int64_t length, bool required, Vector& out);
   Result<void> load_layer(std::int64_t index, Layer& layer);
 
@@ -126,6 +147,7 @@ class CudaDecoder final : public Backend {
   ModelConfig config_;
   bool exact_;          ///< Compute::f32: float32 weights, activations and cache.
   bool deterministic_;
+  std::uint64_t expert_limit_;  ///< Bytes of experts on the device; 0: what fits.
   std::unique_ptr<Device> device_;
   MemoryPlan plan_;
   std::shared_ptr<PagePool> pool_;

@@ -40,28 +40,38 @@ void CudaDecoder::add_routed(const Layer& l, std::int64_t n) {
               w.stream.as<float>(), device_->stream());
 }
 
-Result<void> CudaDecoder::load_experts(const std::string& prefix, Layer& l) {
-  const std::int64_t width = config_.width, inner = config_.experts.feed_forward, count = config_.experts.count;
-  if (const auto loaded = load_matrix(prefix + "ffn_gate_inp.weight", width, count, l.router); !loaded) return loaded.error();
+std::array<CudaDecoder::ExpertMatrix, 3> CudaDecoder::expert_matrices() const {
+  const std::int64_t width = config_.width, inner = config_.experts.feed_forward;
+  return {{{"ffn_gate", width, inner, &Layer::experts_gate}, {"ffn_up", width, inner, &Layer::experts_up}, {"ffn_down", inner, width, &Layer::experts_down}}};
+}
+
+Result<std::vector<Tensor>> CudaDecoder::expert_parts(std::int64_t layer, const ExpertMatrix& m) const {
+  const std::string prefix = "blk." + std::to_string(layer) + ".";
+  const std::int64_t count = config_.experts.count;
+  std::vector<Tensor> parts;
+  if (file_.find_tensor(prefix + "ffn_gate_exps.weight") || !file_.find_tensor(prefix + "ffn_gate.0.weight")) {
+    const auto tensor = checked(prefix + m.name + "_exps.weight", m.columns, m.rows, count);
+    if (!tensor) return tensor.error();
+    for (std::int64_t i = 0; i < count; ++i) parts.push_back(rows_of(**tensor, i * m.rows, m.rows));
+    return parts;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto tensor = checked(prefix + m.name + "." + std::to_string(i) + ".weight", m.columns, m.rows, 1);
+    if (!tensor) return tensor.error();
+    parts.push_back(**tensor);
+  }
+  return parts;
+}
+
+Result<void> CudaDecoder::load_experts(std::int64_t index, Layer& l) {
+  const std::string prefix = "blk." + std::to_string(index) + ".";
+  const std::int64_t count = config_.experts.count;
+  if (const auto loaded = load_matrix(prefix + "ffn_gate_inp.weight", config_.width, count, l.on_host, l.router); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "exp_probs_b.bias", count, false, l.selection_bias); !loaded) return loaded.error();
-  struct Entry {
-    const char* name;
-    std::int64_t columns, rows;
-    Matrix* to;
-  };
-  const bool single = !file_.find_tensor(prefix + "ffn_gate_exps.weight") && file_.find_tensor(prefix + "ffn_gate.0.weight");
-  for (const Entry& e : {Entry{"ffn_gate", width, inner, &l.experts_gate}, {"ffn_up", width, inner, &l.experts_up}, {"ffn_down", inner, width, &l.experts_down}}) {
-    if (!single) {
-      if (const auto loaded = load_matrix(prefix + e.name + "_exps.weight", e.columns, e.rows, *e.to, count); !loaded) return loaded.error();
-      continue;
-    }
-    std::vector<Tensor> parts;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto tensor = checked(prefix + e.name + "." + std::to_string(i) + ".weight", e.columns, e.rows, 1);
-      if (!tensor) return tensor.error();
-      parts.push_back(**tensor);
-    }
-    if (const auto loaded = load_parts(parts, *e.to); !loaded) return loaded.error();
+  for (const ExpertMatrix& matrix : expert_matrices()) {
+    const auto parts = expert_parts(index, matrix);
+    if (!parts) return parts.error();
+    if (const auto loaded = load_parts(*parts, index >= plan_.experts_from, l.*matrix.to); !loaded) return loaded.error();
   }
   return {};
 }

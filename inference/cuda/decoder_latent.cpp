@@ -50,21 +50,21 @@ Result<void> CudaDecoder::load_latent(const std::string& prefix, Layer& l) {
   const std::int64_t queries = c.heads * (latent.plain + latent.rotary);
   const bool direct = latent.query_rank == 0;
   if (!direct) {
-    if (const auto loaded = load_matrix(prefix + "attn_q_a.weight", c.width, latent.query_rank, l.query_down); !loaded) return loaded.error();
+    if (const auto loaded = load_matrix(prefix + "attn_q_a.weight", c.width, latent.query_rank, l.on_host, l.query_down); !loaded) return loaded.error();
     if (const auto loaded = load_vector(prefix + "attn_q_a_norm.weight", latent.query_rank, true, l.query_down_norm); !loaded) return loaded.error();
   }
-  if (const auto loaded = load_matrix(prefix + (direct ? "attn_q.weight" : "attn_q_b.weight"), direct ? c.width : latent.query_rank, queries, l.query); !loaded)
+  if (const auto loaded = load_matrix(prefix + (direct ? "attn_q.weight" : "attn_q_b.weight"), direct ? c.width : latent.query_rank, queries, l.on_host, l.query); !loaded)
     return loaded.error();
-  if (const auto loaded = load_matrix(prefix + "attn_kv_a_mqa.weight", c.width, latent.rank + latent.rotary, l.keys_down); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "attn_kv_a_mqa.weight", c.width, latent.rank + latent.rotary, l.on_host, l.keys_down); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "attn_kv_a_norm.weight", latent.rank, true, l.latent_norm); !loaded) return loaded.error();
-  if (const auto loaded = load_matrix(prefix + "attn_output.weight", heads_width(c), c.width, l.output); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "attn_output.weight", heads_width(c), c.width, l.on_host, l.output); !loaded) return loaded.error();
   if (!file_.find_tensor(prefix + "attn_k_b.weight") && file_.find_tensor(prefix + "attn_kv_b.weight")) {
     const auto both = checked(prefix + "attn_kv_b.weight", latent.rank, c.heads * (latent.plain + latent.value), 1);
     if (!both) return both.error();
     return load_both_heads(**both, l);
   }
-  if (const auto loaded = load_matrix(prefix + "attn_k_b.weight", latent.plain, latent.rank, l.key_heads, c.heads); !loaded) return loaded.error();
-  return load_matrix(prefix + "attn_v_b.weight", latent.rank, latent.value, l.value_heads, c.heads);
+  if (const auto loaded = load_matrix(prefix + "attn_k_b.weight", latent.plain, latent.rank, l.on_host, l.key_heads, c.heads); !loaded) return loaded.error();
+  return load_matrix(prefix + "attn_v_b.weight", latent.rank, latent.value, l.on_host, l.value_heads, c.heads);
 }
 
 /// From the one tensor that older files have for keys and values, as on the CPU.
@@ -86,7 +86,7 @@ Result<void> CudaDecoder::load_both_heads(const Tensor& both, Layer& l) {
       }
     }
   }
-  if (const auto loaded = load_parts(values, l.value_heads); !loaded) return loaded.error();
+  if (const auto loaded = load_parts(values, l.on_host, l.value_heads); !loaded) return loaded.error();
   std::vector<std::uint16_t> halves(half ? turned.size() : 0);
   if (half) std::transform(turned.begin(), turned.end(), halves.begin(), half_bits);
   Tensor keys;
@@ -97,7 +97,7 @@ Result<void> CudaDecoder::load_both_heads(const Tensor& both, Layer& l) {
   keys.elements = static_cast<std::int64_t>(turned.size());
   keys.data = half ? reinterpret_cast<const std::byte*>(halves.data()) : reinterpret_cast<const std::byte*>(turned.data());
   keys.bytes = turned.size() * (half ? 2 : 4);
-  return load_parts(std::span(&keys, 1), l.key_heads);
+  return load_parts(std::span(&keys, 1), l.on_host, l.key_heads);
 }
 
 }  // namespace kontor::inference::cuda

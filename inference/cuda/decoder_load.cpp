@@ -14,13 +14,11 @@ Error wrong_shape(const Tensor& tensor, std::int64_t columns, std::int64_t rows)
               "] that the hyperparameters ask for", "shape_mismatch");
 }
 
-std::string mib(std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
-
 }  // namespace
 
 CudaDecoder::CudaDecoder(const WeightFile& file, ModelConfig config, const BackendOptions& options, std::unique_ptr<Device> device)
     : file_(file), config_(std::move(config)), exact_(options.compute == Compute::f32), deterministic_(options.deterministic || exact_),
-      device_(std::move(device)) {}
+      expert_limit_(options.expert_bytes), device_(std::move(device)) {}
 
 CudaDecoder::~CudaDecoder() = default;
 
@@ -50,15 +48,15 @@ Result<const Tensor*> CudaDecoder::checked(const std::string& name, std::int64_t
   return &t;
 }
 
-Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, Matrix& out, std::int64_t slabs) {
+Result<void> CudaDecoder::load_matrix(const std::string& name, std::int64_t columns, std::int64_t rows, bool on_host, Matrix& out, std::int64_t slabs) {
   const auto tensor = checked(name, columns, rows, slabs);
   if (!tensor) return tensor.error();
   std::vector<Tensor> parts;  // Slab by slab, so that the host never holds a second copy of all experts.
   for (std::int64_t i = 0; i < slabs; ++i) parts.push_back(slabs == 1 ? **tensor : rows_of(**tensor, i * rows, rows));
-  return load_parts(parts, out);
+  return load_parts(parts, on_host, out);
 }
 
-Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, Matrix& out) {
+Result<PlaneLayout> CudaDecoder::layout_of(std::span<const Tensor> parts) const {
   Tensor whole = parts.front();
   whole.elements = 0;
   for (const Tensor& part : parts) {
@@ -70,9 +68,13 @@ Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, Matrix& out)
   if (whole.row_elements() % kSpan != 0)
     return fail(Errc::unsupported, printable(whole.name) + " has rows of " + std::to_string(whole.row_elements()) +
                 " values; the CUDA backend needs multiples of 32; use --device cpu", "unsupported_arch");
-  const auto layout = plane_layout(whole, exact_);
+  return plane_layout(whole, exact_);
+}
+
+Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, bool on_host, Matrix& out) {
+  const auto layout = layout_of(parts);
   if (!layout) return layout.error();
-  auto buffer = device_->allocate(layout->total);
+  auto buffer = on_host ? device_->allocate_host(layout->total) : device_->allocate(layout->total);
   if (!buffer) return buffer.error();
   auto* base = buffer->as<std::byte>();
   std::uint64_t codes = 0, high = layout->high_at, scales = layout->scales_at, super = layout->super_at;
@@ -88,7 +90,8 @@ Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, Matrix& out)
     };
     for (const Plane& p : {Plane{&codes, 0, piece->codes_bytes}, {&high, piece->high_at, piece->high_bytes},
                            {&scales, piece->scales_at, piece->scales_bytes}, {&super, piece->super_at, piece->super_bytes}}) {
-      if (p.bytes > 0) device_->copy_in(base + *p.to, planes.data() + p.from, p.bytes);
+      if (on_host) std::copy_n(planes.data() + p.from, p.bytes, base + *p.to);
+      else if (p.bytes > 0) device_->copy_in(base + *p.to, planes.data() + p.from, p.bytes);
       *p.to += p.bytes;
     }
   }
@@ -122,7 +125,7 @@ Result<void> CudaDecoder::load_attention(const std::string& prefix, Layer& l) {
   };
   for (const MatrixEntry& e : {MatrixEntry{"attn_q", c.width, q, &l.query}, {"attn_k", c.width, k, &l.key}, {"attn_v", c.width, v, &l.value},
                                {"attn_output", heads_width(c), c.width, &l.output}})
-    if (const auto loaded = load_matrix(prefix + e.name + ".weight", e.columns, e.rows, *e.to); !loaded) return loaded.error();
+    if (const auto loaded = load_matrix(prefix + e.name + ".weight", e.columns, e.rows, l.on_host, *e.to); !loaded) return loaded.error();
   struct VectorEntry {
     const char* name;
     std::int64_t length;
@@ -138,57 +141,19 @@ Result<void> CudaDecoder::load_attention(const std::string& prefix, Layer& l) {
 Result<void> CudaDecoder::load_layer(std::int64_t index, Layer& l) {
   const ModelConfig& c = config_;
   const std::string prefix = "blk." + std::to_string(index) + ".";
+  l.on_host = index >= plan_.layers_from;
   if (const auto loaded = load_vector(prefix + "attn_norm.weight", c.width, true, l.attention_norm); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "ffn_norm.weight", c.width, true, l.feed_forward_norm); !loaded) return loaded.error();
   if (const auto loaded = c.latent.rank > 0 ? load_latent(prefix, l) : load_attention(prefix, l); !loaded) return loaded.error();
   const bool routed = c.is_expert_layer(index);
   if (routed)
-    if (const auto loaded = load_experts(prefix, l); !loaded) return loaded.error();
+    if (const auto loaded = load_experts(index, l); !loaded) return loaded.error();
   const std::int64_t inner = routed ? c.experts.shared : c.feed_forward;
   if (inner == 0) return {};
   const std::string suffix = routed ? "_shexp.weight" : ".weight";
-  if (const auto loaded = load_matrix(prefix + "ffn_gate" + suffix, c.width, inner, l.gate); !loaded) return loaded.error();
-  if (const auto loaded = load_matrix(prefix + "ffn_up" + suffix, c.width, inner, l.up); !loaded) return loaded.error();
-  return load_matrix(prefix + "ffn_down" + suffix, inner, c.width, l.down);
-}
-
-Result<void> CudaDecoder::make_plan() {
-  const ModelConfig& c = config_;
-  const bool latent = c.latent.rank > 0;
-  if (latent && (c.value_length > kMaxLatentValue || c.key_length > kMaxLatentKey || c.latent.rotary % 8 != 0))
-    return fail(Errc::unsupported, "latent attention with " + std::to_string(c.latent.rank) + " + " + std::to_string(c.latent.rotary) +
-                " values is outside what the CUDA backend computes (512 + 128 in multiples of 8); use --device cpu", "unsupported_arch");
-  if (c.experts.count > kMaxExperts)
-    return fail(Errc::unsupported, std::to_string(c.experts.count) + " experts are more than the " + std::to_string(kMaxExperts) +
-                " that the CUDA backend computes; use --device cpu", "unsupported_arch");
-  if (!latent && (c.value_length > kMaxHead || c.key_length > kMaxHead))
-    return fail(Errc::unsupported, "heads of " + std::to_string(std::max(c.key_length, c.value_length)) +
-                " values are more than the 256 that the CUDA backend computes; use --device cpu", "unsupported_arch");
-  for (const Tensor& t : file_.tensors()) {
-    if (t.rank == 1) plan_.weight_bytes += t.bytes;
-    else if (const auto layout = plane_layout(t, exact_)) plan_.weight_bytes += layout->total;
-    // Older files have keys and values in one tensor; the keys are turned and held in 16 or 32 bits.
-    if (latent && t.name.ends_with("attn_kv_b.weight")) plan_.weight_bytes += static_cast<std::uint64_t>(t.elements) * (exact_ || t.type == TensorType::f32 ? 4 : 2);
-  }
-  plan_.workspace_bytes = 0;
-  for (const auto& [to, bytes] : work_->entries(c, deterministic_)) plan_.workspace_bytes += static_cast<std::uint64_t>(bytes);
-  if (!exact_) {
-    // Attention of many tokens: scores and weights, then queries, results, and what grows with the timeline.
-    plan_.workspace_bytes += 2 * kScoreBytes;
-    if (latent) plan_.workspace_bytes += static_cast<std::uint64_t>(kBatch * c.heads * (2 * c.key_length + 4 * c.value_length));
-  }
-  const std::int64_t position = latent ? c.key_length : c.kv_heads * (c.key_length + c.value_length);
-  plan_.page_bytes = static_cast<std::uint64_t>(c.layers * kPagePositions * position) * (exact_ ? 4 : 2);
-  plan_.free_bytes = device_->free_bytes();
-  const std::int64_t wanted_most = (c.context + kPagePositions - 1) / kPagePositions * 16, wanted_least = std::min<std::int64_t>(wanted_most, 2048 / kPagePositions);
-  const std::uint64_t usable = plan_.free_bytes / 20 * 19, fixed = plan_.weight_bytes + plan_.workspace_bytes;
-  const std::uint64_t least = fixed + static_cast<std::uint64_t>(wanted_least) * plan_.page_bytes;
-  if (usable < least)
-    return fail(Errc::memory, device_->name() + " has " + mib(plan_.free_bytes) + " free; this model needs " + mib(least) + " (weights " +
-                mib(plan_.weight_bytes) + ", workspace " + mib(plan_.workspace_bytes) + ", KV cache for 2,048 tokens " +
-                mib(static_cast<std::uint64_t>(wanted_least) * plan_.page_bytes) + "); use --device cpu or a smaller quantisation", "out_of_memory");
-  plan_.pages = std::min<std::int64_t>(wanted_most, static_cast<std::int64_t>((usable - fixed) / plan_.page_bytes));
-  return {};
+  if (const auto loaded = load_matrix(prefix + "ffn_gate" + suffix, c.width, inner, l.on_host, l.gate); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix(prefix + "ffn_up" + suffix, c.width, inner, l.on_host, l.up); !loaded) return loaded.error();
+  return load_matrix(prefix + "ffn_down" + suffix, inner, c.width, l.on_host, l.down);
 }
 
 Result<void> CudaDecoder::load() {
@@ -199,9 +164,9 @@ Result<void> CudaDecoder::load() {
   if (const auto planned = make_plan(); !planned) return planned.error();
 
   tied_ = !file_.find_tensor("output.weight");
-  if (const auto loaded = load_matrix("token_embd.weight", c.width, c.vocabulary, embedding_); !loaded) return loaded.error();
+  if (const auto loaded = load_matrix("token_embd.weight", c.width, c.vocabulary, false, embedding_); !loaded) return loaded.error();
   if (!tied_)
-    if (const auto loaded = load_matrix("output.weight", c.width, c.vocabulary, output_); !loaded) return loaded.error();
+    if (const auto loaded = load_matrix("output.weight", c.width, c.vocabulary, false, output_); !loaded) return loaded.error();
   if (const auto loaded = load_vector("output_norm.weight", c.width, true, final_norm_); !loaded) return loaded.error();
   layers_.resize(static_cast<std::size_t>(c.layers));
   for (std::int64_t i = 0; i < c.layers; ++i)

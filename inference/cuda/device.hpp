@@ -15,11 +15,11 @@ namespace kontor::inference::cuda {
 
 class Device;
 
-/// Device memory, given back when the object dies (before the device does).
+/// Memory that kernels read, of the device or of the host, given back when the object dies (before the device does).
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
-  DeviceBuffer(Device* device, void* data, std::uint64_t bytes) : device_(device), data_(data), bytes_(bytes) {}
+  DeviceBuffer(Device* device, void* data, std::uint64_t bytes, bool host = false) : device_(device), data_(data), bytes_(bytes), host_(host) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept;
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
   ~DeviceBuffer();
@@ -30,11 +30,14 @@ class DeviceBuffer {
     return static_cast<T*>(data_);
   }
   std::uint64_t bytes() const { return bytes_; }
+  /// The host writes and reads it in place.
+  bool host() const { return host_; }
 
  private:
   Device* device_ = nullptr;
   void* data_ = nullptr;
   std::uint64_t bytes_ = 0;
+  bool host_ = false;
 };
 
 /// C (count, rows) = A (count, columns) * B^T, for `batch` independent products at fixed distances in elements; A and B in
@@ -62,6 +65,12 @@ class Device {
   /// Errors: memory (out_of_memory).
   virtual Result<DeviceBuffer> allocate(std::uint64_t bytes) = 0;
   virtual void release(void* data) = 0;
+
+  /// Page-locked memory of the host, at the same address for kernels, which read it over the bus. Errors: memory (out_of_memory).
+  virtual Result<DeviceBuffer> allocate_host(std::uint64_t bytes) = 0;
+  virtual void release_host(void* data) = 0;
+  /// That allocate_host() could give.
+  virtual std::uint64_t host_free_bytes() const = 0;
 
   /// In stream order. Host memory of copy_in may be reused at once, that of copy_out after wait().
   virtual void copy_in(void* to, const void* from, std::uint64_t bytes) = 0;

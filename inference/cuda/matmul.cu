@@ -9,8 +9,8 @@ namespace kontor::inference::cuda {
 namespace {
 
 template <int N>
-__global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView products, ActivationView x, std::int64_t first_token) {
-  std::int64_t block = blockIdx.y;
+__global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView products, ActivationView x, std::int64_t first_token, std::int64_t groups) {
+  std::int64_t block = blockIdx.x / groups;
   int index = 0;
   while (index + 1 < products.count) {
     const std::int64_t blocks = (products.product[index].matrix.rows + kBlockRows - 1) / kBlockRows;
@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView pr
   const ProductView& p = products.product[index];
   const std::int64_t row = block * kBlockRows + static_cast<int>(threadIdx.x) / kWarp * kWarpRows;
   if (row >= p.matrix.rows) return;  // A whole warp: nobody waits for it.
-  const std::int64_t token = first_token + static_cast<std::int64_t>(blockIdx.x) * N;
+  const std::int64_t token = first_token + blockIdx.x % groups * N;
   float sum[kWarpRows][N] = {};
   row_products<N>(p.matrix, x, row, [&](int t) { return token + t; }, sum);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -37,13 +37,14 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView pr
     }
 }
 
-/// Groups of tokens that read the same rows are neighbours in the grid: the second finds the rows in the cache.
+/// Groups of tokens that read the same rows are neighbours in the grid: the second finds the rows in the cache. One dimension, for
+/// the others end at 65,535.
 template <int N>
 void launch(const ProductsView& products, const ActivationView& x, std::int64_t first, std::int64_t groups, Stream stream) {
   std::int64_t blocks = 0;
   for (int i = 0; i < products.count; ++i) blocks += (products.product[i].matrix.rows + kBlockRows - 1) / kBlockRows;
   const auto kernel = multiply_kernel<N>;
-  KONTOR_LAUNCH(kernel, dim3(static_cast<unsigned>(groups), static_cast<unsigned>(blocks)), dim3(kWarps * kWarp), 0, stream, products, x, first);
+  KONTOR_LAUNCH(kernel, dim3(static_cast<unsigned>(groups * blocks)), dim3(kWarps * kWarp), 0, stream, products, x, first, groups);
 }
 
 template <Format F>
@@ -51,12 +52,18 @@ __global__ void expand_kernel(MatrixView m, std::int64_t first, std::int64_t row
   const std::int64_t spans = m.columns / kSpan, index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= rows * spans) return;
   const std::int64_t row = index / spans, s = index % spans;
-  std::uint16_t* to = out + row * m.columns + s * kSpan;
-  if constexpr (takes_int8(F)) {
-    const WeightSpan w = weight_span<F>(m, first + row, s);
-    for (int i = 0; i < kSpan; ++i) to[i] = half_bits(span_value<F>(w, i));
-  } else {
-    for (int i = 0; i < kSpan; ++i) to[i] = half_bits(plain_value(m, (first + row) * m.columns + s * kSpan + i));
+  Words4* to = reinterpret_cast<Words4*>(out + row * m.columns + s * kSpan);
+  WeightSpan w{};
+  if constexpr (takes_int8(F)) w = weight_span<F>(m, first + row, s);
+  const std::int64_t from = (first + row) * m.columns + s * kSpan;
+  const auto value = [&](int i) { return takes_int8(F) ? span_value<F>(w, i) : plain_value(m, from + i); };
+#pragma unroll
+  for (int part = 0; part < kSpan / 8; ++part) {
+    Words4 words;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      words.at[i] = half_bits(value(8 * part + 2 * i)) | std::uint32_t{half_bits(value(8 * part + 2 * i + 1))} << 16;
+    to[part] = words;
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Two neighbouring rows of a matrix times up to eight vectors, computed by a warp: each lane takes spans of 32 weights, so
 // that the warp reads 512 contiguous bytes of codes. Dense products and products of experts and heads share this.
+// Compiled with -fmad=false: whether a product and a sum are fused is written here, or a token's bits could depend on the number of
+// tokens that the compiler unrolled for.
 
 #include "inference/cuda/kernels.hpp"
 #include "base/cuda/warp.cuh"
@@ -62,8 +64,8 @@ __device__ void plain_rows(const MatrixView& m, const ActivationView& x, std::in
     for (int t = 0; t < N; ++t) {
       const float* values = x.values + at_row(t) * x.columns + c;
       for (int i = 0; i < kStep; ++i) {
-        sum[0][t] += w[0][i] * values[i];
-        sum[1][t] += w[1][i] * values[i];
+        sum[0][t] = fmaf(w[0][i], values[i], sum[0][t]);
+        sum[1][t] = fmaf(w[1][i], values[i], sum[1][t]);
       }
     }
   }

@@ -17,7 +17,7 @@ namespace {
 struct Watch {
   int allocations = 0;
   int copies = 0;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0, host_bytes = 0;
   int fails_at = -1;
 };
 
@@ -34,6 +34,13 @@ class WatchedDevice final : public cuda::Device {
     return inner_->allocate(bytes);
   }
   void release(void* data) override { inner_->release(data); }
+  Result<cuda::DeviceBuffer> allocate_host(std::uint64_t bytes) override {
+    if (watch_.allocations++ == watch_.fails_at) return fail(Errc::memory, "no memory left, says the test", "out_of_memory");
+    watch_.host_bytes += bytes;
+    return inner_->allocate_host(bytes);
+  }
+  void release_host(void* data) override { inner_->release_host(data); }
+  std::uint64_t host_free_bytes() const override { return inner_->host_free_bytes(); }
   void copy_in(void* to, const void* from, std::uint64_t bytes) override { ++watch_.copies, inner_->copy_in(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { inner_->copy_out(to, from, bytes); }
   void copy_within(void* to, const void* from, std::uint64_t bytes) override { inner_->copy_within(to, from, bytes); }

@@ -20,16 +20,21 @@ struct Place {
 };
 const Place& place();
 /// Runs `body` once for every thread of every block. Ends the program with a message when the threads of a block do not all
-/// reach a barrier.
+/// reach the same barrier, and for a launch that CUDA would refuse.
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
-void block_barrier();
-void warp_barrier();
+/// How the fibers of the calling thread's kernels take turns: 0, in the order of the threads; else as the seed has it, each warp
+/// as far ahead of the others as barriers let it, so that a missing barrier shows. At first what KONTOR_EMULATION_ORDER says. Returns
+/// the order until now.
+std::uint64_t set_order(std::uint64_t seed);
+/// `line`: of the source. All that meet must come from the same one.
+void block_barrier(int line);
+void warp_barrier(int line);
 /// Leaves a word for the warp's other lanes and takes that of `lane`. All lanes of the warp take part.
-std::uint32_t exchange(std::uint32_t word, unsigned lane);
+std::uint32_t exchange(unsigned mask, std::uint32_t word, unsigned lane, int line);
 void* dynamic_shared();
 
-inline float exchange_float(float value, unsigned lane) {
-  return __builtin_bit_cast(float, exchange(__builtin_bit_cast(std::uint32_t, value), lane));
+inline float exchange_float(unsigned mask, float value, unsigned lane, int line) {
+  return __builtin_bit_cast(float, exchange(mask, __builtin_bit_cast(std::uint32_t, value), lane, line));
 }
 inline unsigned lane() { return place().thread.x % 32; }
 
@@ -46,25 +51,22 @@ inline unsigned lane() { return place().thread.x % 32; }
 #define blockIdx (::kontor::gpu::emulation::place().block)
 #define blockDim (::kontor::gpu::emulation::place().block_size)
 #define gridDim (::kontor::gpu::emulation::place().grid)
-#define __syncthreads() ::kontor::gpu::emulation::block_barrier()
-#define __syncwarp() ::kontor::gpu::emulation::warp_barrier()
+#define __syncthreads() ::kontor::gpu::emulation::block_barrier(__LINE__)
+#define __syncwarp() ::kontor::gpu::emulation::warp_barrier(__LINE__)
 
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
+inline float __shfl_xor_sync(unsigned lanes, float value, int mask, int line = __builtin_LINE()) {
   namespace e = kontor::gpu::emulation;
-  return e::exchange_float(value, e::lane() ^ static_cast<unsigned>(mask));
+  return e::exchange_float(lanes, value, e::lane() ^ static_cast<unsigned>(mask), line);
 }
-inline float __shfl_sync(unsigned, float value, int lane) {
-  return kontor::gpu::emulation::exchange_float(value, static_cast<unsigned>(lane));
-}
-inline int __shfl_xor_sync(unsigned, int value, int mask) {
+inline int __shfl_xor_sync(unsigned lanes, int value, int mask, int line = __builtin_LINE()) {
   namespace e = kontor::gpu::emulation;
-  return static_cast<int>(e::exchange(static_cast<std::uint32_t>(value), e::lane() ^ static_cast<unsigned>(mask)));
+  return static_cast<int>(e::exchange(lanes, static_cast<std::uint32_t>(value), e::lane() ^ static_cast<unsigned>(mask), line));
 }
-inline double __shfl_xor_sync(unsigned, double value, int mask) {
+inline double __shfl_xor_sync(unsigned lanes, double value, int mask, int line = __builtin_LINE()) {
   namespace e = kontor::gpu::emulation;
   const auto bits = __builtin_bit_cast(std::uint64_t, value);
   const unsigned from = e::lane() ^ static_cast<unsigned>(mask);
-  const std::uint64_t low = e::exchange(static_cast<std::uint32_t>(bits), from), high = e::exchange(static_cast<std::uint32_t>(bits >> 32), from);
-  return __builtin_bit_cast(double, high << 32 | low);
+  const std::uint32_t low = e::exchange(lanes, static_cast<std::uint32_t>(bits), from, line);
+  const std::uint32_t high = e::exchange(lanes, static_cast<std::uint32_t>(bits >> 32), from, line);
+  return __builtin_bit_cast(double, std::uint64_t{high} << 32 | low);
 }
-inline float __expf(float x) { return std::exp(x); }

@@ -1,6 +1,7 @@
 #include "inference/cuda/emulation/device_emulated.hpp"
 
-#include <cstdlib>
+#include "base/cuda/emulation/guarded.hpp"
+
 #include <cstring>
 #include <map>
 
@@ -9,26 +10,17 @@ namespace {
 
 class EmulatedDevice final : public Device {
  public:
-  explicit EmulatedDevice(std::uint64_t memory) : free_(memory) {}
+  EmulatedDevice(std::uint64_t memory, std::uint64_t host) : free_(memory), host_free_(host) {}
   std::string name() const override { return "cuda:emulated"; }
   Stream stream() const override { return nullptr; }
   int processors() const override { return 3; }
   std::uint64_t free_bytes() const override { return free_; }
 
-  Result<DeviceBuffer> allocate(std::uint64_t bytes) override {
-    if (bytes > free_) return fail(Errc::memory, "no device memory left for " + std::to_string(bytes) + " bytes", "out_of_memory");
-    void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (!data) return fail(Errc::memory, "no memory left", "out_of_memory");
-    std::memset(data, 0xff, bytes);  // NaN in every format: what is read before it is written shows.
-    sizes_[data] = bytes;
-    free_ -= bytes;
-    return DeviceBuffer(this, data, bytes);
-  }
-  void release(void* data) override {
-    free_ += sizes_.at(data);
-    sizes_.erase(data);
-    std::free(data);
-  }
+  Result<DeviceBuffer> allocate(std::uint64_t bytes) override { return take(bytes, free_, false); }
+  void release(void* data) override { give_back(data, free_); }
+  Result<DeviceBuffer> allocate_host(std::uint64_t bytes) override { return take(bytes, host_free_, true); }
+  void release_host(void* data) override { give_back(data, host_free_); }
+  std::uint64_t host_free_bytes() const override { return host_free_; }
   void copy_in(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void copy_within(void* to, const void* from, std::uint64_t bytes) override { std::memmove(to, from, bytes); }
@@ -47,12 +39,29 @@ class EmulatedDevice final : public Device {
   }
 
  private:
-  std::uint64_t free_;
+  Result<DeviceBuffer> take(std::uint64_t bytes, std::uint64_t& free, bool host) {
+    if (bytes > free) return fail(Errc::memory, "no memory left for " + std::to_string(bytes) + " bytes", "out_of_memory");
+    void* data = gpu::emulation::allocate_guarded(bytes);
+    if (!data) return fail(Errc::memory, "no memory left", "out_of_memory");
+    sizes_[data] = bytes;
+    free -= bytes;
+    return DeviceBuffer(this, data, bytes, host);
+  }
+  void give_back(void* data, std::uint64_t& free) {
+    const std::uint64_t bytes = sizes_.at(data);
+    free += bytes;
+    sizes_.erase(data);
+    gpu::emulation::release_guarded(data, bytes);
+  }
+
+  std::uint64_t free_, host_free_;
   std::map<void*, std::uint64_t> sizes_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_device(std::uint64_t memory_bytes) { return std::make_unique<EmulatedDevice>(memory_bytes); }
+std::unique_ptr<Device> make_device(std::uint64_t memory_bytes, std::uint64_t host_bytes) {
+  return std::make_unique<EmulatedDevice>(memory_bytes, host_bytes);
+}
 
 }  // namespace kontor::inference::cuda::emulation

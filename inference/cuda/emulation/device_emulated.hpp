@@ -5,7 +5,7 @@
 
 namespace kontor::inference::cuda::emulation {
 
-/// `memory_bytes`: what free_bytes() starts with; allocations beyond it fail as they would on a device.
-std::unique_ptr<Device> make_device(std::uint64_t memory_bytes);
+/// `memory_bytes`, `host_bytes`: what free_bytes() and host_free_bytes() start with; allocations beyond fail as they would on a device.
+std::unique_ptr<Device> make_device(std::uint64_t memory_bytes, std::uint64_t host_bytes = 0);
 
 }  // namespace kontor::inference::cuda::emulation

@@ -4,12 +4,15 @@
 #include "inference/backend.hpp"
 #include "inference/cuda/decoder_cuda.hpp"
 #include "inference/cuda/device.hpp"
+#include "inference/cuda/staging.hpp"
+#include "inference/host_memory.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
 #include <cstring>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -69,11 +72,15 @@ class CudaDevice final : public Device {
   }
   ~CudaDevice() override {
     (void)cudaSetDevice(index_);
-    for (auto& [key, graph] : graphs_)
-      if (graph) (void)cudaGraphExecDestroy(graph);
+    if (stream_) (void)cudaStreamSynchronize(stream_);  // Copies under way read the staging area.
+    for (auto& [key, recording] : graphs_)
+      if (recording.graph) (void)cudaGraphExecDestroy(recording.graph);
     for (const cudaEvent_t event : ticks_) (void)cudaEventDestroy(event);
     if (handle_) (void)blas_->destroy(handle_);
     if (workspace_) (void)cudaFree(workspace_);
+    for (const cudaEvent_t event : port_.left)
+      if (event) (void)cudaEventDestroy(event);
+    if (staged_) (void)cudaFreeHost(staged_);
     if (stream_) (void)cudaStreamDestroy(stream_);
   }
 
@@ -89,6 +96,7 @@ class CudaDevice final : public Device {
     void* data = nullptr;
     if (const cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1); error != cudaSuccess) {
       (void)cudaGetLastError();
+      if (error != cudaErrorMemoryAllocation) note(error);  // The device is broken, not full: wait() says so as well.
       return fail(Errc::memory, name() + " has no memory left for " + std::to_string(bytes >> 20) + " MiB (" +
                   std::to_string(free_bytes() >> 20) + " MiB free): " + cudaGetErrorString(error), "out_of_memory");
     }
@@ -96,8 +104,21 @@ class CudaDevice final : public Device {
   }
   void release(void* data) override { (void)cudaFree(data); }
 
-  /// Pageable memory is copied to a staging area of the driver before the call returns.
-  void copy_in(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_)); }
+  Result<DeviceBuffer> allocate_host(std::uint64_t bytes) override {
+    void *data = nullptr, *seen = nullptr;
+    cudaError_t error = cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocMapped | cudaHostAllocPortable);
+    if (error == cudaSuccess) error = cudaHostGetDevicePointer(&seen, data, 0);
+    if (error == cudaSuccess && seen == data) return DeviceBuffer(this, data, bytes, true);
+    (void)cudaGetLastError();
+    if (data) (void)cudaFreeHost(data);
+    return fail(Errc::memory, "the host has no " + std::to_string(bytes >> 20) + " MiB left that " + name() + " could read in place (" +
+                std::to_string(host_free_bytes() >> 20) + " MiB available): " +
+                (error == cudaSuccess ? "the device sees them at another address" : cudaGetErrorString(error)), "out_of_memory");
+  }
+  void release_host(void* data) override { (void)cudaFreeHost(data); }
+  std::uint64_t host_free_bytes() const override { return available_host_bytes() / 5 * 4; }  // Page-locked memory is lost to all others.
+
+  void copy_in(void* to, const void* from, std::uint64_t bytes) override { staging_->copy_in(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_)); }
   void copy_within(void* to, const void* from, std::uint64_t bytes) override {
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
@@ -117,6 +138,7 @@ class CudaDevice final : public Device {
   Result<void> wait() override {
     note(cudaGetLastError());
     note(cudaStreamSynchronize(stream_));
+    if (staging_) staging_->drained();
     for (std::size_t i = 0; i + 1 < ticked_; i += 2) {
       float milliseconds = 0;
       if (cudaEventElapsedTime(&milliseconds, ticks_[i], ticks_[i + 1]) == cudaSuccess) busy_ += double{milliseconds} / 1e3;
@@ -135,40 +157,82 @@ class CudaDevice final : public Device {
   }
   double busy_seconds() const override { return busy_; }
 
+  /// The first time the work runs as it is: a kernel's code is loaded at its first launch, which a recording may not do. Few
+  /// graphs are kept, because each takes memory of the device that no plan counts.
   void replay(std::uint64_t key, const std::function<void()>& work) override {
-    const auto found = graphs_.find(key);
-    if (found != graphs_.end()) {
-      if (found->second) note(cudaGraphLaunch(found->second, stream_));
-      else work();
-      return;
-    }
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
-      work();
-      if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess || cudaGraphInstantiate(&executable, graph, 0) != cudaSuccess) executable = nullptr;
-      if (graph) (void)cudaGraphDestroy(graph);
-      (void)cudaGetLastError();
-    }
-    graphs_[key] = executable;  // Null: this work cannot be recorded and is launched piece by piece.
-    if (executable) note(cudaGraphLaunch(executable, stream_));
+    const auto [found, fresh] = graphs_.try_emplace(key);
+    Recording& recording = found->second;
+    if (fresh || recording.refused) return work();
+    if (!recording.graph) record(recording, work);
+    if (recording.graph) note(cudaGraphLaunch(recording.graph, stream_));
     else work();
   }
 
  private:
+  static constexpr int kOldest = 8;
+  static constexpr int kMostGraphs = 64;
+  static constexpr std::uint64_t kStagedBytes = 16 << 20;
+  /// Staging's way to the stream.
+  struct Port {
+    CudaDevice& device;
+    cudaEvent_t left[2] = {};
+    void send(void* to, const void* from, std::uint64_t bytes) {
+      device.note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device.stream_));
+    }
+    void mark(int piece) { device.note(cudaEventRecord(left[piece], device.stream_)); }
+    void await(int piece) { device.note(cudaEventSynchronize(left[piece])); }
+  };
+  struct Recording {
+    cudaGraphExec_t graph = nullptr;
+    bool refused = false;
+  };
+
   explicit CudaDevice(int index) : index_(index) {}
 
   Result<void> set_up() {
     constexpr std::size_t kWorkspace = 32 << 20;  // What the library recommends for Hopper; set so that it never allocates.
     if (const cudaError_t error = cudaSetDevice(index_); error != cudaSuccess)
       return fail(Errc::unsupported, name() + " cannot be used: " + cudaGetErrorString(error), "no_device");
+    int major = 0, minor = 0;
+    note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index_));
+    note(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index_));
+    if (problem_.empty() && major < kOldest)
+      return fail(Errc::unsupported, name() + " has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+                  "; Kontor's kernels need " + std::to_string(kOldest) + ".0 (Ampere) or newer; use --device cpu", "no_device");
     note(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, index_));
     note(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    note(cudaMalloc(&workspace_, kWorkspace));
-    if (blas_->create(&handle_) != CUBLAS_STATUS_SUCCESS) return fail(Errc::unsupported, name() + ": cuBLAS cannot be started", "no_device");
-    (void)blas_->set_stream(handle_, stream_);
-    (void)blas_->set_workspace(handle_, workspace_, kWorkspace);
+    cudaError_t memory = cudaMalloc(&workspace_, kWorkspace);
+    if (memory == cudaSuccess) memory = cudaMallocHost(&staged_, 2 * kStagedBytes);
+    if (memory != cudaSuccess) {
+      (void)cudaGetLastError();
+      return fail(Errc::memory, name() + " has no memory left for the workspace of cuBLAS and the copies to it (" +
+                  std::to_string(free_bytes() >> 20) + " MiB free): " + cudaGetErrorString(memory), "out_of_memory");
+    }
+    staging_.emplace(port_, static_cast<std::byte*>(staged_), static_cast<std::byte*>(staged_) + kStagedBytes, kStagedBytes);
+    for (cudaEvent_t& event : port_.left) note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    if (const cublasStatus_t status = blas_->create(&handle_); status != CUBLAS_STATUS_SUCCESS)
+      return fail(Errc::unsupported, name() + ": cuBLAS cannot be started (status " + std::to_string(status) + "; " +
+                  std::to_string(free_bytes() >> 20) + " MiB free)", "no_device");
+    // In this order: a change of the stream takes the workspace away again.
+    if (blas_->set_stream(handle_, stream_) != CUBLAS_STATUS_SUCCESS || blas_->set_workspace(handle_, workspace_, kWorkspace) != CUBLAS_STATUS_SUCCESS)
+      return fail(Errc::unsupported, name() + ": cuBLAS does not take the stream and workspace", "no_device");
     return wait();
+  }
+  void record(Recording& recording, const std::function<void()>& work) {
+    recording.refused = true;
+    if (recorded_ == kMostGraphs) return;
+    cudaGraph_t graph = nullptr;
+    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
+      work();
+      if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess && cudaGraphInstantiate(&recording.graph, graph, 0) == cudaSuccess) {
+        recording.refused = false;
+        ++recorded_;
+      } else {
+        recording.graph = nullptr;
+      }
+      if (graph) (void)cudaGraphDestroy(graph);
+    }
+    (void)cudaGetLastError();  // Work that cannot be recorded is launched piece by piece.
   }
   /// Events are made once and used again after each wait().
   void tick() {
@@ -193,7 +257,11 @@ class CudaDevice final : public Device {
   std::size_t ticked_ = 0;          ///< Of them recorded since the last wait().
   double busy_ = 0;
   std::string problem_;  ///< The first error; device errors stay.
-  std::unordered_map<std::uint64_t, cudaGraphExec_t> graphs_;
+  Port port_{*this};
+  void* staged_ = nullptr;  ///< Page-locked.
+  std::optional<Staging<Port>> staging_;
+  std::unordered_map<std::uint64_t, Recording> graphs_;
+  int recorded_ = 0;
 };
 
 }  // namespace

@@ -17,6 +17,9 @@ class CudaVectorDevice final : public VectorDevice {
   std::string set_up() {
     note(cudaSetDevice(0));
     note(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, 0));
+    int major = 0;
+    note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    if (problem_.empty() && major < 8) problem_ = "its compute capability is below 8.0 (Ampere)";
     note(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     return problem_;
   }
@@ -35,7 +38,11 @@ class CudaVectorDevice final : public VectorDevice {
     return data;
   }
   void release(void* data) override { (void)cudaFree(data); }
-  void copy_in(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_)); }
+  /// Waits, because a copy from pageable memory need not be over when the call returns.
+  void copy_in(void* to, const void* from, std::uint64_t bytes) override {
+    note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_));
+    note(cudaStreamSynchronize(stream_));
+  }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_)); }
   Result<void> wait() override {
     note(cudaGetLastError());

@@ -1,9 +1,9 @@
 // The kernels of vectors.cu as fibers, and memory of the processor in place of a device's.
 #include "memory/cuda/vectors.cu"
 
+#include "base/cuda/emulation/guarded.hpp"
 #include "tests/gpu/device/device.hpp"
 
-#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -17,17 +17,17 @@ class EmulatedVectorDevice final : public memory::VectorDevice {
   int processors() const override { return 5; }
   void* stream() const override { return nullptr; }
   Result<void*> allocate(std::uint64_t bytes) override {
-    void* data = bytes <= free_ ? std::aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
+    void* data = bytes <= free_ ? gpu::emulation::allocate_guarded(bytes) : nullptr;
     if (!data) return fail(Errc::memory, "no device memory left", "out_of_memory");
-    std::memset(data, 0xff, bytes);
     sizes_[data] = bytes;
     free_ -= bytes;
     return data;
   }
   void release(void* data) override {
-    free_ += sizes_.at(data);
+    const std::uint64_t bytes = sizes_.at(data);
+    free_ += bytes;
     sizes_.erase(data);
-    std::free(data);
+    gpu::emulation::release_guarded(data, bytes);
   }
   void copy_in(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void copy_out(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }

@@ -4,7 +4,7 @@
 
 namespace kontor::test {
 
-std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t) {
+std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t, std::uint64_t) {
   auto device = inference::cuda::open_device(0);
   if (device) return std::move(*device);
   std::printf("%s\n", device.error().message.c_str());
