@@ -19,17 +19,6 @@
 namespace kontor::agent {
 namespace {
 
-constexpr int kFormat = 1;
-constexpr const char* kSchema = R"(
-CREATE TABLE IF NOT EXISTS runs(
-  id TEXT PRIMARY KEY, name TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
-  created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events(
-  run TEXT NOT NULL, seq INTEGER NOT NULL, unix_ms INTEGER NOT NULL, type TEXT NOT NULL, step TEXT NOT NULL,
-  data TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS runs_by_time ON runs(created_ms);
-)";
-
 /// Time first, so ids sort by age; then chance, so that two processes do not meet.
 std::string new_id(std::int64_t unix_ms) {
   const std::time_t seconds = unix_ms / 1000;
@@ -100,20 +89,7 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const 
   auto& database = *journal->database_;
   const std::string path = folder + "/journal.db";
   if (auto opened = database.open(path, vfs); !opened) return opened.error();
-  std::int64_t format = 0;
-  {
-    Statement version(database.db, "PRAGMA user_version");
-    const int rc = version.step() & 0xff;
-    if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT) return fail(Errc::malformed, path + " is not a Kontor journal", "journal");
-    if (rc != SQLITE_ROW) return database.error("open " + path);
-    format = version.integer(0);
-  }
-  if (format > kFormat) return fail(Errc::unsupported, path + " was written by a newer Kontor", "journal");
-  if (auto set = database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"); !set) return set.error();
-  if (format == 0) {
-    const std::string create = std::string("BEGIN IMMEDIATE;") + kSchema + "PRAGMA user_version=" + std::to_string(kFormat) + ";COMMIT;";
-    if (auto made = database.execute(create.c_str()); !made) return made.error();
-  }
+  if (auto made = database.make_tables(path); !made) return made.error();
   return journal;
 }
 
@@ -251,7 +227,8 @@ Result<std::vector<RunRow>> Journal::list(std::size_t limit) {
 
 Result<std::vector<JournalEvent>> Journal::events(const std::string& id) {
   std::lock_guard guard(database_->mutex);
-  Statement query(database_->db, "SELECT seq, unix_ms, type, step, data, hash FROM events WHERE run=? ORDER BY seq");
+  Statement query(database_->db, "SELECT seq, unix_ms, type, step, data, hash FROM events "
+                                 "WHERE place BETWEEN (SELECT number FROM runs WHERE id=?1) << 32 AND ((SELECT number FROM runs WHERE id=?1) + 1) << 32 ORDER BY place");
   query.bind(id);
   std::vector<JournalEvent> events;
   std::string previous;

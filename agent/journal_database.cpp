@@ -2,14 +2,16 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace kontor::agent {
 namespace {
 
 constexpr int kBusyTimeoutMs = 20'000;
-// Pages in the log before they are moved into the database: keeps the files of a short run small.
-constexpr int kCheckpointPages = 64;
+// Pages in the log before they are moved into the database. Few keep the files of a short run small; moving takes two
+// syncs more, so the log of a large database may be longer.
+constexpr int kLogPages = 64, kLogPagesMost = 1024;
 constexpr std::size_t kPageBytes = 4096;
 constexpr int kSynchronousOff = 0, kSynchronousNormal = 1, kSynchronousFull = 2;
 
@@ -54,7 +56,7 @@ std::string Statement::text(int column) const {
 std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_, column); }
 
 Journal::Database::~Database() {
-  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_}) statement->finalize();
+  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_, &page_count_}) statement->finalize();
   sqlite3_close_v2(db);
 }
 
@@ -118,24 +120,46 @@ Result<void> Journal::Database::wait(const std::shared_ptr<JournalWrite>& write)
   return write->result;
 }
 
-void Journal::Database::note_failure(const std::string& message) {
-  const int code = sqlite3_extended_errcode(db);
+void Journal::Database::note_failure(int code, const std::string& message) {
   if (code != SQLITE_IOERR_FSYNC && code != SQLITE_IOERR_DIR_FSYNC) return;
   read_only_ = "the store is read-only, because a sync to the disk failed (" + message + "); what was written before it may be lost. " +
                "Check the disk, then start Kontor again";
 }
 
-void Journal::Database::checkpoint_when_due(const Batch& coming) {
+bool Journal::Database::is_move_due(const Batch& coming) {
   std::size_t bytes = 0;
   for (const auto& write : coming) bytes += write->data.size();
-  if (log_pages_ == 0 || log_pages_ + static_cast<std::int64_t>(bytes / kPageBytes) < kCheckpointPages) return;
-  log_pages_ = 0;
-  const int rc = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
-  if (rc != SQLITE_OK) note_failure(sqlite3_errmsg(db));
+  if (due_at_ == 0) due_at_ = log_pages_allowed();
+  return log_pages_ + static_cast<std::int64_t>(bytes / kPageBytes) + 1 >= due_at_;
+}
+
+int Journal::Database::log_pages_allowed() {
+  page_count_.prepare(db, "PRAGMA page_count");
+  const std::int64_t pages = page_count_.use().step() == SQLITE_ROW ? page_count_.integer(0) : 0;
+  page_count_.reset();
+  return static_cast<int>(std::clamp<std::int64_t>(pages / 2, kLogPages, kLogPagesMost));
+}
+
+Result<void> Journal::Database::move_log(bool synced) {
+  int in_log = 0, moved = -1;
+  const int rc = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
+  const bool all = rc == SQLITE_OK && moved == in_log;
+  log_pages_ = all ? 0 : log_pages_;
+  due_at_ = all ? log_pages_allowed() : log_pages_ + kLogPages;  // Somebody reads: later.
+  if (rc != SQLITE_OK) note_failure(rc, sqlite3_errmsg(db));
+  if (read_only_.empty() && (all || !synced)) return {};
+  if (read_only_.empty()) {
+    sqlite3_file* log = nullptr;
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || log == nullptr || log->pMethods == nullptr) return error("sync");
+    const int synced_rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+    if (synced_rc == SQLITE_OK) return {};
+    note_failure(SQLITE_IOERR_FSYNC, sqlite3_errstr(synced_rc));
+  }
+  return fail(Errc::io, "journal: " + read_only_, "journal");
 }
 
 Result<void> Journal::Database::begin(bool synced) {
-  const int level = sync_ == Sync::off ? kSynchronousOff : sync_ == Sync::step && synced ? kSynchronousFull : kSynchronousNormal;
+  const int level = sync_ == Sync::off ? kSynchronousOff : synced ? kSynchronousFull : kSynchronousNormal;
   if (level != level_) {
     if (auto set = execute(level == kSynchronousFull ? "PRAGMA synchronous=FULL" : level == kSynchronousNormal ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=OFF"); !set) return set;
     level_ = level;
@@ -159,11 +183,11 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
     return problem;
   };
   if (write.created) {
-    insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?)");
+    insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?, (SELECT ifnull(max(place), 0) >> 32 FROM events) + 1)");
     insert_run_.use().bind(write.run).bind(write.created->name).bind(write.created->file).bind(write.status).bind(event.unix_ms).bind(event.unix_ms);
     if (auto done = finish(insert_run_, "create run"); !done) return done;
   }
-  insert_event_.prepare(db, "INSERT INTO events VALUES(?, ?, ?, ?, ?, ?, ?)");
+  insert_event_.prepare(db, "INSERT INTO events VALUES((SELECT number FROM runs WHERE id=?1) << 32 | ?2, ?2, ?3, ?4, ?5, ?6, ?7)");
   insert_event_.use().bind(write.run).bind(event.seq).bind(event.unix_ms).bind(event.type).bind(event.step).bind(write.data).bind(event.hash);
   if (auto done = finish(insert_event_, "append event"); !done) return done;
   if (write.status.empty() || write.created) return {};
@@ -173,11 +197,12 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
 }
 
 Result<void> Journal::Database::write_all(const Batch& batch) {
-  checkpoint_when_due(batch);
   if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
   bool synced = false;
-  for (const auto& write : batch) synced = synced || write->durable == Durable::now;
-  if (auto begun = begin(synced); !begun) return begun;
+  for (const auto& write : batch) synced = synced || (sync_ == Sync::step && write->durable == Durable::now);
+  // The log is synced before it is moved: then the batch needs no sync of its own.
+  const bool moves = is_move_due(batch);
+  if (auto begun = begin(synced && !moves); !begun) return begun;
   const auto undo = [&] {
     rollback_.prepare(db, "ROLLBACK");
     rollback_.use().step();
@@ -185,7 +210,7 @@ Result<void> Journal::Database::write_all(const Batch& batch) {
   };
   for (const auto& write : batch) {
     if (auto written = write_one(*write); !written) {
-      note_failure(written.error().message);
+      note_failure(sqlite3_extended_errcode(db), written.error().message);
       undo();
       return written;
     }
@@ -194,10 +219,10 @@ Result<void> Journal::Database::write_all(const Batch& batch) {
   const int rc = commit_.use().step();
   if (rc == SQLITE_DONE) {
     commit_.reset();
-    return {};
+    return moves ? move_log(synced) : Result<void>();
   }
   const Error problem = error("commit");
-  note_failure(problem.message);
+  note_failure(sqlite3_extended_errcode(db), problem.message);
   commit_.reset();
   undo();
   return problem;

@@ -61,6 +61,8 @@ struct Journal::Database {
   ~Database();
   Result<void> open(const std::string& path, const char* vfs);
   Result<void> execute(const char* sql);
+  /// Makes the tables, or those of an older format new, in one transaction. Errors: malformed, unsupported (newer), io.
+  Result<void> make_tables(const std::string& path);
   Error error(const std::string& action) const;
 
   /// Hands an event over; events are written in the order of these calls.
@@ -77,20 +79,25 @@ struct Journal::Database {
   Result<void> write_all(const Batch& batch);
   Result<void> write_one(const JournalWrite& write);
   Result<void> begin(bool synced);
+  Result<std::int64_t> format(const std::string& path) const;
   /// After a failed sync nobody knows what is on the disk: nothing more is written.
-  void note_failure(const std::string& message);
-  /// Moves the log into the database before it would pass its bound; SQLite's own way of doing so keeps failed syncs to itself.
-  void checkpoint_when_due(const Batch& coming);
+  void note_failure(int code, const std::string& message);
+  /// Whether the log will have reached its bound with these. SQLite's own way of moving it keeps failed syncs to itself.
+  bool is_move_due(const Batch& coming);
+  /// Moves what was committed into the database. `synced`: when it returns without an error, all of it is on the disk; where
+  /// a reader keeps a part from being moved, by a sync of the log.
+  Result<void> move_log(bool synced);
+  int log_pages_allowed();
 
   std::mutex queue_mutex_;
   std::condition_variable changed_;
   Batch queue_;
   bool writing_ = false;
 
-  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_;
+  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, page_count_;
   Sync sync_ = Sync::step;
   int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
-  int log_pages_ = 0;
+  int log_pages_ = 0, due_at_ = 0;  ///< 0: not looked at yet.
   std::string read_only_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "agent/budget.hpp"
 #include "agent/call_threads.hpp"
+#include "agent/deadline_watch.hpp"
 #include "agent/egress_book.hpp"
 #include "agent/events.hpp"
 #include "agent/history.hpp"
@@ -94,6 +95,8 @@ struct RunContext {
   /// the disk or a time (Pause).
   std::mutex baton;
   CallThreads calls;
+  DeadlineWatch limits;                          ///< Of calls on the run's own threads.
+  std::set<std::string> slow_tools;              ///< Say that they answer at once, and did not.
   Budget budget;
   /// A pending timer parks the run instead of being waited for: whoever drives the run wakes it.
   bool timers_park = false;

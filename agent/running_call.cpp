@@ -7,6 +7,11 @@ namespace {
 using tools::ToolResult;
 
 constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
+constexpr auto kSlow = std::chrono::milliseconds(100);
+
+ToolResult too_late(const std::string& tool, std::int64_t timeout_ms) {
+  return ToolResult::error("timeout", tool + " took longer than " + std::to_string(timeout_ms) + " ms");
+}
 
 }  // namespace
 
@@ -45,7 +50,25 @@ ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
   // Finished in spite of the stop: that is an outcome worth keeping.
   if (done_ && (!result_.is_error || stopped)) return result_;
   if (stopped) return ToolResult::error("cancelled", "the run was stopped while " + tool_ + " was working");
-  return ToolResult::error("timeout", tool_ + " took longer than " + std::to_string(timeout_ms) + " ms");
+  return too_late(tool_, timeout_ms);
+}
+
+ToolResult call_here(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms) {
+  const auto registry = run.registry;
+  const auto began = DeadlineWatch::Clock::now();
+  ToolResult result;
+  bool in_time = true;
+  {
+    Pause others_may_work(run);
+    std::stop_source stop;
+    context.stop = stop.get_token();
+    const std::stop_callback on_stop(run.stop, [&stop] { stop.request_stop(); });
+    const auto watched = run.limits.begin(stop, began + std::chrono::milliseconds(timeout_ms));
+    result = registry->call(tool, arguments, context);
+    in_time = run.limits.end(watched);
+  }
+  if (DeadlineWatch::Clock::now() - began > kSlow) run.slow_tools.insert(tool);
+  return in_time || !result.is_error || run.stop.stop_requested() ? result : too_late(tool, timeout_ms);
 }
 
 }  // namespace kontor::agent

@@ -1,5 +1,6 @@
 #pragma once
-// One call of a tool on a thread of its own, which its caller can leave behind.
+// One call of a tool: on a thread of its own, which its caller can leave behind, or on the caller's, where the tool answers
+// at once.
 
 #include "agent/run_context.hpp"
 
@@ -44,5 +45,10 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   tools::ToolResult result_;
   std::stop_source stop_;
 };
+
+/// Calls a tool on this thread; for those whose `at_once` says that nothing can hang. Gives the baton away meanwhile. Waking
+/// two threads for a call costs more than many a call. After `timeout_ms`, and when the run is stopped, the tool is asked to
+/// stop, and its answer counts as in RunningCall::wait. One that was slow is noted in `run.slow_tools`.
+tools::ToolResult call_here(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context, std::int64_t timeout_ms);
 
 }  // namespace kontor::agent

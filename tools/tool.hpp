@@ -33,6 +33,8 @@ struct ToolSpec {
   bool has_probe = false;                 ///< `probe` can tell whether an interrupted call took effect.
   bool asks_person = false;               ///< Not called: the run puts `question` (and `choices`) to a person and waits.
   bool untrusted_output = false;          ///< Results come from outside (files, web, mail).
+  bool at_once = false;                   ///< `call` only computes: it waits for nothing and ends within milliseconds, whatever
+                                          ///< the arguments, so it needs no thread that can be left behind.
   std::int64_t timeout_ms = 30'000;
 };
 

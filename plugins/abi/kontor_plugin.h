@@ -57,7 +57,9 @@ enum {
 
 /** kontor_tool.flags */
 enum {
-  KONTOR_TOOL_UNTRUSTED_OUTPUT = 1u /**< Results come from outside: web pages, mail, files of strangers. */
+  KONTOR_TOOL_UNTRUSTED_OUTPUT = 1u, /**< Results come from outside: web pages, mail, files of strangers. */
+  KONTOR_TOOL_AT_ONCE = 2u           /**< A call only computes: it waits for nothing and ends within milliseconds, whatever the
+                                          arguments. A host that has the plugin in its own process spares a thread for it. */
 };
 
 /** kontor_plugin.flags */

@@ -66,6 +66,7 @@ Result<DeclaredTool> read_tool(const kontor_tool* tool, std::size_t index) {
   if (tool->call == nullptr) return broken(place + " (\"" + read.name + "\") has no call function");
   read.effect = tool->effect;
   read.untrusted_output = (tool->flags & KONTOR_TOOL_UNTRUSTED_OUTPUT) != 0;
+  read.at_once = (tool->flags & KONTOR_TOOL_AT_ONCE) != 0;
   read.has_probe = tool->probe != nullptr;
   read.timeout_ms = tool->timeout_ms;
   return read;

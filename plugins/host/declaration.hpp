@@ -20,6 +20,7 @@ struct DeclaredTool {
   bool untrusted_output = false;
   bool has_probe = false;
   std::int64_t timeout_ms = 0;
+  bool at_once = false;      ///< Of no use where another process makes the call, so not told by one.
 };
 
 struct Declaration {

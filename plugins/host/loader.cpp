@@ -37,7 +37,8 @@ Result<Json> read_schema(const std::string& text, const std::string& place) {
   return schema;
 }
 
-Result<tools::ToolSpec> make_spec(const DeclaredTool& tool, const std::string& group) {
+/// `here`: the plugin's code runs in this process.
+Result<tools::ToolSpec> make_spec(const DeclaredTool& tool, const std::string& group, bool here) {
   const std::string place = "tool \"" + tool.name + "\": ";
   tools::ToolSpec spec;
   spec.name = group + "." + tool.name;
@@ -56,6 +57,7 @@ Result<tools::ToolSpec> make_spec(const DeclaredTool& tool, const std::string& g
   spec.effect = static_cast<tools::Effect>(tool.effect);
   spec.has_probe = tool.has_probe;
   spec.untrusted_output = tool.untrusted_output;
+  spec.at_once = here && tool.at_once;
   spec.timeout_ms = tool.timeout_ms > 0 ? tool.timeout_ms : kTimeoutMs;
   return spec;
 }
@@ -118,7 +120,8 @@ Result<LoadedPlugin> describe(const Declaration& declaration, const PluginOption
   loaded.permissions = declaration.permissions;
   const std::string group = options.group.empty() ? declaration.name : options.group;
   for (const auto& tool : declaration.tools) {
-    auto spec = make_spec(tool, group);
+    // Calls of a serial plugin wait for each other.
+    auto spec = make_spec(tool, group, options.isolation == Isolation::in_process && !declaration.serial);
     if (!spec) return spec.error();
     loaded.specs.push_back(std::move(*spec));
   }

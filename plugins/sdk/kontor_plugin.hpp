@@ -178,6 +178,7 @@ struct Tool {
   std::string_view result = {};
   std::int64_t timeout_ms = 0;
   bool untrusted_output = false;
+  bool at_once = false;  ///< Only computes, within milliseconds, whatever the arguments: an in_process host spares a thread.
 };
 
 namespace detail {
@@ -266,7 +267,7 @@ constexpr std::array<kontor_tool, N> declare(const Tool (&tools)[N]) {
     const Tool& tool = tools[i];
     declared[i] = {KONTOR_HEAD(kontor_tool), to_text(tool.name), to_text(tool.description), to_text(tool.parameters),
                    to_text(tool.result), static_cast<std::uint32_t>(tool.effect),
-                   tool.untrusted_output ? std::uint32_t{KONTOR_TOOL_UNTRUSTED_OUTPUT} : 0u, tool.timeout_ms, tool.call, tool.probe};
+                   (tool.untrusted_output ? std::uint32_t{KONTOR_TOOL_UNTRUSTED_OUTPUT} : 0u) | (tool.at_once ? std::uint32_t{KONTOR_TOOL_AT_ONCE} : 0u), tool.timeout_ms, tool.call, tool.probe};
   }
   return declared;
 }

@@ -117,6 +117,46 @@ TEST_CASE("after a failed write nothing more is written", "[agent][journal]") {
   CHECK((*journal)->events(log->id())->size() == 1);
 }
 
+TEST_CASE("a journal of the first format is read, goes on, and keeps its chain", "[agent][journal]") {
+  Folder folder;
+  std::vector<std::string> ids;
+  {
+    auto journal = Journal::open(folder.path);
+    for (int i = 0; i < 3; ++i) {
+      auto log = (*journal)->create("a", "f", Json{{"run", i}});
+      REQUIRE(log.has_value());
+      ids.push_back(log->id());
+      for (int event = 0; event <= i; ++event) REQUIRE(log->append("x", std::to_string(event), Json{{"n", event}}).has_value());
+    }
+  }
+  // As the first format had it.
+  execute(folder.path, "ALTER TABLE events RENAME TO new_events; ALTER TABLE runs RENAME TO new_runs;"
+                       "CREATE TABLE runs(id TEXT PRIMARY KEY, name TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,"
+                       "  created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL) WITHOUT ROWID;"
+                       "CREATE TABLE events(run TEXT NOT NULL, seq INTEGER NOT NULL, unix_ms INTEGER NOT NULL, type TEXT NOT NULL, step TEXT NOT NULL,"
+                       "  data TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;"
+                       "INSERT INTO runs SELECT id, name, file, status, note, created_ms, updated_ms FROM new_runs;"
+                       "INSERT INTO events SELECT (SELECT id FROM new_runs WHERE number = place >> 32), seq, unix_ms, type, step, data, hash FROM new_events;"
+                       "DROP TABLE new_events; DROP TABLE new_runs; CREATE INDEX runs_by_time ON runs(created_ms); PRAGMA user_version=1");
+  for (int opened = 0; opened < 2; ++opened) {
+    auto journal = Journal::open(folder.path);
+    REQUIRE(journal.has_value());
+    for (int i = 0; i < 3; ++i) {
+      auto log = (*journal)->reopen(ids[static_cast<std::size_t>(i)]);
+      REQUIRE(log.has_value());
+      REQUIRE(log->append("more", "", Json::object()).has_value());
+      const auto events = (*journal)->events(log->id());
+      REQUIRE(events.has_value());
+      REQUIRE(events->size() == static_cast<std::size_t>(i + 3 + opened));
+      CHECK((*events)[0].data == Json{{"run", i}});
+    }
+    auto log = (*journal)->create("b", "f", Json::object());
+    REQUIRE(log.has_value());
+    CHECK((*journal)->events(log->id())->size() == 1);
+    CHECK((*journal)->list(10)->size() == static_cast<std::size_t>(4 + opened));
+  }
+}
+
 TEST_CASE("something else than a journal is refused and left alone", "[agent][journal]") {
   Folder folder;
   std::ofstream(folder.path + "/journal.db") << std::string(5000, 'x');

@@ -1,6 +1,8 @@
 // What the journal costs: CPU time and bytes of a step, and how long a run of 5,000 steps takes to resume.
 //
 //   ninja -C build bench_journal && build/tests/bench_journal [STEPS]
+//
+// Tools that answer at once are called on the run's thread, the others on threads of their own.
 
 #include "agent/run.hpp"
 #include "tests/support/answer_tool.hpp"
@@ -53,7 +55,9 @@ Measured measure(int steps, const std::string& sync, const std::string& tool) {
   world.make_tools = [&](const ToolRequest&) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
     return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<kontor::test::AnswerTool>("t.list", Json{{"items", items}}, tools::Effect::none),
                                                      std::make_shared<kontor::test::AnswerTool>("t.read", Json{{"text", std::string(208, 'x')}}, tools::Effect::none),
-                                                     std::make_shared<kontor::test::AnswerTool>("t.write", Json{{"text", std::string(208, 'x')}}, tools::Effect::idempotent)};
+                                                     std::make_shared<kontor::test::AnswerTool>("t.write", Json{{"text", std::string(208, 'x')}}, tools::Effect::idempotent),
+                                                     std::make_shared<kontor::test::AnswerTool>("t.read_at_once", Json{{"text", std::string(208, 'x')}}, tools::Effect::none, true),
+                                                     std::make_shared<kontor::test::AnswerTool>("t.write_at_once", Json{{"text", std::string(208, 'x')}}, tools::Effect::idempotent, true)};
   };
   Measured result;
   std::string id;
@@ -88,12 +92,12 @@ Measured measure(int steps, const std::string& sync, const std::string& tool) {
 int main(int count, char** words) {
   const int steps = count > 1 ? std::atoi(words[1]) : 5000;
   for (const char* sync : {"off", "step"}) {
-    for (const char* tool : {"t.read", "t.write"}) {
+    for (const char* tool : {"t.read_at_once", "t.write_at_once", "t.read", "t.write"}) {
       std::vector<Measured> runs;
       for (int i = 0; i < 5; ++i) runs.push_back(measure(std::string(sync) == "off" ? steps : std::min(steps, 500), sync, tool));
       std::sort(runs.begin(), runs.end(), [](const auto& a, const auto& b) { return a.cpu_us < b.cpu_us; });
       const Measured& m = runs[2];
-      std::printf("sync %-4s %-7s  %6.1f us CPU per step  %7.1f us  walked again in %.3f s (read and checked in %.3f s)\n", sync, tool, m.cpu_us, m.wall_us, m.resume_seconds, m.events_seconds);
+      std::printf("sync %-4s %-15s  %6.1f us CPU per step  %7.1f us  walked again in %.3f s (read and checked in %.3f s)\n", sync, tool, m.cpu_us, m.wall_us, m.resume_seconds, m.events_seconds);
     }
   }
   for (const char* tool : {"t.read", "t.write"}) {

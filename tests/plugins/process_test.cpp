@@ -86,6 +86,14 @@ TEST_CASE("a hanging call ends at its time limit and takes its process with it")
   CHECK(plugin.pid() != before);
 }
 
+TEST_CASE("only a plugin inside the process answers at once for the host") {
+  for (const auto isolation : {Isolation::process, Isolation::in_process}) {
+    Plugin plugin(rude(isolation));
+    CHECK(plugin.hasty().spec().at_once == (isolation == Isolation::in_process));
+    CHECK_FALSE(plugin.patient().spec().at_once);
+  }
+}
+
 TEST_CASE("a call that stops when asked keeps its process") {
   for (const auto isolation : {Isolation::process, Isolation::in_process}) {
     Plugin plugin(rude(isolation));

@@ -12,11 +12,12 @@ namespace kontor::test {
 
 class AnswerTool final : public tools::Tool {
  public:
-  AnswerTool(const std::string& name, Json value, tools::Effect effect) : value_(std::move(value)) {
+  AnswerTool(const std::string& name, Json value, tools::Effect effect, bool at_once = false) : value_(std::move(value)) {
     spec_.name = name;
     spec_.description = "Answers at once.";
     spec_.parameters = Json{{"type", "object"}};
     spec_.effect = effect;
+    spec_.at_once = at_once;
   }
   const tools::ToolSpec& spec() const override { return spec_; }
   tools::ToolResult call(const Json&, const tools::CallContext&) override { return tools::ToolResult::ok(value_); }

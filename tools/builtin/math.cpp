@@ -289,6 +289,7 @@ ToolSpec eval_spec(const std::string& group) {
     "description":"For example round(1250.00 * 0.19, 2)"}},"required":["expression"],"additionalProperties":false})json");
   spec.result = schema(R"({"type":"object","properties":{"value":{"type":["number","string"]},"text":{"type":"string"},
     "exact":{"type":"boolean"}},"required":["value","text","exact"]})");
+  spec.at_once = true;
   return spec;
 }
 

@@ -101,6 +101,7 @@ ToolSpec time_spec(const std::string& group, const std::string& function, const 
   spec.parameters = schema((R"({"type":"object","properties":{)" + properties + (properties.empty() ? "" : ",") + kZone + R"(},"required":[)" + required + R"(],"additionalProperties":false})").c_str());
   spec.result = schema(R"({"type":"object","properties":{"time":{"type":"string"},"utc":{"type":"string"},"unix":{"type":"integer"},
     "date":{"type":"string"},"weekday":{"type":"string"},"zone":{"type":"string"}},"required":["time","utc","unix","date","weekday","zone"]})");
+  spec.at_once = true;
   return spec;
 }
 
