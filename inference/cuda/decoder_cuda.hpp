@@ -129,6 +129,11 @@ class CudaDecoder final : public Backend {
   void choose_experts(const Layer& layer, std::int64_t count);
   void add_routed(const Layer& layer, std::int64_t count);
   Pairs expert_pairs(std::int64_t count) const;
+  void take_blocks(std::int64_t pairs);
+  /// Heads of latent attention.
+  void project_heads(const SlabProducts& products, std::int64_t count, const float* values, std::int64_t columns);
+  void project_slabs_tiled(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token);
+  bool slabs_tiled(const Pairs& pairs, std::int64_t rows, std::int64_t columns) const;
   void project(std::span<const ProductView> products, const ActivationView& x);
   void project_tiled(const ProductView& product, const ActivationView& x);
   void mix(std::int64_t layer, std::span<const Row> rows);

@@ -198,8 +198,10 @@ std::vector<std::pair<DeviceBuffer*, std::int64_t>> CudaDecoder::Workspace::entr
        {&other_lists, pieces * kShortlistLength * 8}, {&seen, pieces * static_cast<std::int64_t>(sizeof(ShortlistSeen))},
        {&sums_of_logits, kDecodeRows * 2 * shortlist_chunks(c.vocabulary) * 8 * 4},
        {&results, kDecodeRows * static_cast<std::int64_t>(sizeof(ShortlistResult))}});
+  if (!deterministic && c.experts.count > 0)
+    add({{&blocks, c.experts.count * static_cast<std::int64_t>(sizeof(Tile))}, {&pair_rows, static_cast<std::int64_t>(kTileBytes)}});
   if (!deterministic)
-    add({{&halves, n * widest_input(c) * 2}, {&factors, n * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
+    add({{&halves, n * most_halves(c) * 2}, {&factors, n * most_half_rows(c) * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
   return all;
 }
 

@@ -50,7 +50,7 @@ void multiply(const ProductsView& products, const ActivationView& x, Stream stre
 // Products with one of several equal matrices, the slabs of one MatrixView: the experts that a token chose, the heads of
 // latent attention. A pair is a token and one of its slabs; pair p belongs to token p / each.
 
-/// Up to eight pairs of one slab: order[first .. first + count) in Pairs.
+/// Pairs of one slab, order[first .. first + count) in Pairs: up to eight for multiply_slabs, all of them for the library's products.
 struct Tile {
   std::int32_t slab, first, count;
 };
@@ -79,6 +79,18 @@ struct SlabProducts {
 /// All in one launch. Row p of x belongs to pair p, or with `by_token` row t to all pairs of token t. A pair's result does
 /// not depend on the others.
 void multiply_slabs(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token, Stream stream);
+
+// The same through matrix products of the library: all pairs of each of `count` slabs, padded to `most` of them. `blocks`: one for each
+// slab; null: slabs first_slab .. first_slab + count, each with all tokens.
+
+/// The slabs' matrices as binary16, one behind the other: out (count, rows, columns).
+void expand_slabs(const MatrixView& matrix, std::int64_t rows, const Tile* blocks, std::int64_t count, std::uint16_t* out, Stream stream);
+/// Rows of `halves`, of the pairs or with `by_token` of their tokens: out (count, most, columns). What pads is left as it is.
+void gather_pairs(const std::uint16_t* halves, std::int64_t columns, const Pairs& pairs, const Tile* blocks, std::int64_t count, std::int64_t most,
+                  bool by_token, std::uint16_t* out, Stream stream);
+/// in (count, most, product.rows), times the factor of the pair's row of activations, to where the product's results belong.
+void finish_pairs(const float* in, const float* factors, const Pairs& pairs, const Tile* blocks, std::int64_t first_slab, std::int64_t count,
+                  std::int64_t most, bool by_token, const SlabProduct& product, Stream stream);
 
 /// As inference::ExpertShape says.
 struct RoutingShape {
