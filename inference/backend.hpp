@@ -10,8 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace kontor::inference {
@@ -73,6 +75,15 @@ enum class Compute {
   f32,     ///< The reference: weights expanded to float32, float32 arithmetic and KV cache.
 };
 
+/// What native arithmetic keeps keys and values in.
+enum class KvType {
+  f16,   ///< Binary16.
+  q8_0,  ///< Codes of 8 bit, one scale for 32 values: little more than half the memory. On the CPU only.
+};
+/// "f16", "q8_0".
+std::string_view to_string(KvType type);
+std::optional<KvType> kv_type_named(std::string_view name);
+
 struct BackendOptions {
   std::string device = "auto";  ///< auto, cpu, cuda
   int threads = 0;              ///< 0: as many as there are processors.
@@ -83,6 +94,7 @@ struct BackendOptions {
   /// they are used. 0: 60 % of the memory that is free when the model is loaded. On a GPU: bytes of its memory; experts of
   /// the other layers lie in the host's. 0: what fits beside the rest.
   std::uint64_t expert_bytes = 0;
+  KvType kv = KvType::f16;
 };
 
 /// How experts were found, since the model was loaded.
@@ -126,8 +138,9 @@ class Backend {
 };
 
 /// Loads the model for the device; the backend keeps `file` open. Errors: those of read_model_config; malformed
-/// (missing_tensor, shape_mismatch, bad_tensor_type); usage for an unknown device; unsupported (no_device) where this
-/// build or machine has no such device; memory (out_of_memory).
+/// (missing_tensor, shape_mismatch, bad_tensor_type); usage for an unknown device, and for a KV type beside float32
+/// arithmetic (bad_kv_type); unsupported where this build or machine has no such device (no_device), and where the device
+/// or the model's heads do not allow the KV type (kv_type); memory (out_of_memory).
 Result<std::unique_ptr<Backend>> open_backend(const WeightFile& file, const BackendOptions& options);
 
 /// One function for each kind of device; cuda/no_cuda.cpp stands in where the build has none.

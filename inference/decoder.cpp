@@ -33,7 +33,7 @@ void gelu(float* x, std::int64_t n) {
 }  // namespace
 
 Decoder::Decoder(const WeightFile& file, ModelConfig config, const BackendOptions& options)
-    : file_(file), config_(std::move(config)), compute_(options.compute), kernels_(&cpu::best_kernels()), expert_limit_(options.expert_bytes) {
+    : file_(file), config_(std::move(config)), compute_(options.compute), kv_(options.kv), kernels_(&cpu::best_kernels()), expert_limit_(options.expert_bytes) {
   if (const cpu::KernelSet* named = cpu::find_kernels(options.kernels)) kernels_ = named;
   set_threads(options.threads);
 }
@@ -46,13 +46,15 @@ void Decoder::set_threads(int threads) {
 }
 
 KvShape Decoder::kv_shape() const {
-  return {config_.layers, config_.kv_heads, config_.key_length, config_.value_length, compute_ == Compute::native};
+  const KvElement element = compute_ == Compute::f32 ? KvElement::f32 : kv_ == KvType::q8_0 ? KvElement::q8_0 : KvElement::f16;
+  return {config_.layers, config_.kv_heads, config_.key_length, config_.value_length, element};
 }
 
 std::unique_ptr<Sequence> Decoder::create_sequence() { return std::make_unique<Timeline>(kv_shape()); }
 
 std::string Decoder::arithmetic() const {
-  return "cpu " + std::string(kernels_->name) + (compute_ == Compute::f32 ? " f32" : " native");
+  if (compute_ == Compute::f32) return "cpu " + std::string(kernels_->name) + " f32";
+  return "cpu " + std::string(kernels_->name) + " native" + (kv_ == KvType::f16 ? "" : " kv " + std::string(to_string(kv_)));
 }
 
 Result<KvPageRef> Decoder::load_page(std::span<const std::byte> content) {
@@ -125,7 +127,7 @@ Result<void> Decoder::forward(std::span<const Extension> extensions) {
 }
 
 Result<void> Decoder::run_batch(std::span<const Row> rows) {
-  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads(), cpu::usable(forms_, *kernels_)))
+  if (!scratch_->reserve(static_cast<std::int64_t>(rows.size()), config_, pool_->threads(), cpu::usable(forms_, *kernels_), kv_shape().element))
     return fail(Errc::memory, "no memory left for activations", "out_of_memory");
   embed(rows);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -249,7 +251,7 @@ void Decoder::project(const Layer& layer, std::int64_t index, std::span<const Ro
         if (norm) kernels_->rms_norm(head, norm, config_.norm_epsilon, length, head);
         rotate(head, i);
       }
-      rows[static_cast<std::size_t>(i)].timeline->cache.store(index, rows[static_cast<std::size_t>(i)].position, k, v);
+      rows[static_cast<std::size_t>(i)].timeline->cache.store(index, rows[static_cast<std::size_t>(i)].position, k, v, *kernels_);
     }
   });
 }

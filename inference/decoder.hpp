@@ -107,6 +107,11 @@ class Decoder final : public Backend {
   void attend(std::int64_t layer, std::span<const Row> rows);
   void attend_unit(std::int64_t layer, const AttentionUnit& unit, int thread);
   void attend_split(std::int64_t layer, std::span<const AttentionUnit> units);
+  struct PageRange {
+    std::int64_t first, last;
+  };
+  /// Products of the unit's queries, which lie in the thread's scratch, and the keys of these pages.
+  void score_pages(std::int64_t layer, const AttentionUnit& unit, PageRange pages, int thread);
   void attend_span(std::int64_t layer, const AttentionUnit& unit, std::int64_t span, int thread, float* out);
   void finish_unit(const AttentionUnit& unit, const float* merged);
   void feed_forward(const Layer& layer, std::int64_t index, std::int64_t rows);
@@ -135,6 +140,7 @@ class Decoder final : public Backend {
   WeightFile file_;
   ModelConfig config_;
   Compute compute_;
+  KvType kv_;
   const cpu::KernelSet* kernels_;
   std::unique_ptr<cpu::ThreadPool> pool_;
   std::vector<Layer> layers_;

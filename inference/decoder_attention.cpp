@@ -17,6 +17,8 @@ namespace {
 constexpr std::int64_t kSpan = 8 * cpu::kPage;
 /// About this many queries pass over the keys together.
 constexpr std::int64_t kQueries = 24;
+/// How queries meet keys in codes.
+constexpr cpu::ActivationForm kCodedQueries{true, false, false};
 /// Attention that one thread computes sooner than it is handed to others, in multiply-adds.
 constexpr std::int64_t kAttentionAlone = 300'000;
 
@@ -55,7 +57,7 @@ struct Decoder::AttentionUnit {
   std::int64_t spans() const { return (longest() + kSpan - 1) / kSpan; }
 };
 
-bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int threads, cpu::ActivationForm form) {
+bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int threads, cpu::ActivationForm form, KvElement element) {
   const auto grow = [](auto& vector, std::int64_t size) {
     if (static_cast<std::int64_t>(vector.size()) < size) vector.resize(static_cast<std::size_t>(size));
   };
@@ -77,6 +79,7 @@ bool Decoder::Scratch::reserve(std::int64_t rows, const ModelConfig& c, int thre
     const std::int64_t queries = kQueries, partial = Partial::floats(queries, c.value_length);
     for (Attention& part : attention) {
       grow(part.queries, queries * c.key_length);
+      if (element == KvElement::q8_0) part.coded.grow(queries * c.key_length, kCodedQueries);
       grow(part.scores, queries * kSpan);
       grow(part.partials, 2 * partial);
     }
@@ -164,10 +167,29 @@ void Decoder::attend_split(std::int64_t layer, std::span<const AttentionUnit> un
   }
 }
 
+void Decoder::score_pages(std::int64_t layer, const AttentionUnit& unit, PageRange pages, int thread) {
+  Scratch::Attention& scratch = scratch_->attention[static_cast<std::size_t>(thread)];
+  const KvCache& cache = unit.rows.front().timeline->cache;
+  const std::int64_t key_length = config_.key_length, queries = unit.queries();
+  const bool coded = cache.element() == KvElement::q8_0;
+  const auto scores_kernel = cache.element() == KvElement::f16 ? kernels_->scores_f16 : kernels_->scores_f32;
+  cpu::Activations coded_queries{scratch.queries.data(), {}, nullptr, queries};
+  if (coded) {
+    scratch.coded.lend(coded_queries, key_length, kCodedQueries);
+    cpu::convert_rows_here(coded_queries, key_length, kCodedQueries, 0, queries, *kernels_);
+  }
+  for (std::int64_t p = pages.first; p < pages.last; ++p) {
+    const void* keys = cache.keys(layer, p, unit.kv_head);
+    const void* next = p + 1 < pages.last ? cache.keys(layer, p + 1, unit.kv_head) : cache.values(layer, pages.first, unit.kv_head);
+    float* scores = scratch.scores.data() + (p - pages.first) * cpu::kPage;
+    if (coded) cpu::multiply_page(keys, next, coded_queries.quantized, queries, scores, kSpan, *kernels_);
+    else scores_kernel(scratch.queries.data(), key_length, static_cast<int>(queries), keys, next, static_cast<int>(key_length), scores, kSpan);
+  }
+}
+
 void Decoder::attend_span(std::int64_t layer, const AttentionUnit& unit, std::int64_t span, int thread, float* out) {
   const ModelConfig& c = config_;
   Scratch::Attention& scratch = scratch_->attention[static_cast<std::size_t>(thread)];
-  const bool half = compute_ == Compute::native;
   const std::int64_t group = c.heads / c.kv_heads, key_length = c.key_length, value_length = c.value_length;
   const std::int64_t queries = unit.queries(), begin = span * kSpan, end = std::min(begin + kSpan, unit.longest());
   const Partial part = Partial::at(out, queries);
@@ -177,14 +199,8 @@ void Decoder::attend_span(std::int64_t layer, const AttentionUnit& unit, std::in
     const float* from = scratch_->projected.data() + (unit.first_row + i) * total + (unit.kv_head * group + unit.first_head) * key_length;
     std::memcpy(scratch.queries.data() + i * unit.heads * key_length, from, static_cast<std::size_t>(unit.heads * key_length) * sizeof(float));
   }
-  const KvCache& cache = unit.rows.front().timeline->cache;
-  const std::int64_t first_page = begin / cpu::kPage, last_page = (end + cpu::kPage - 1) / cpu::kPage;
-  const auto scores_kernel = half ? kernels_->scores_f16 : kernels_->scores_f32;
-  for (std::int64_t p = first_page; p < last_page; ++p) {
-    const void* next = p + 1 < last_page ? cache.keys(layer, p + 1, unit.kv_head) : cache.values(layer, first_page, unit.kv_head);
-    scores_kernel(scratch.queries.data(), key_length, static_cast<int>(queries), cache.keys(layer, p, unit.kv_head), next,
-                  static_cast<int>(key_length), scratch.scores.data() + (p - first_page) * cpu::kPage, kSpan);
-  }
+  const PageRange pages{begin / cpu::kPage, (end + cpu::kPage - 1) / cpu::kPage};
+  score_pages(layer, unit, pages, thread);
   for (std::int64_t q = 0; q < queries; ++q) {
     const std::int64_t visible = std::clamp<std::int64_t>(unit.rows[static_cast<std::size_t>(q / unit.heads)].visible - begin, 0, end - begin);
     float* scores = scratch.scores.data() + q * kSpan;
@@ -192,11 +208,14 @@ void Decoder::attend_span(std::int64_t layer, const AttentionUnit& unit, std::in
     std::fill(scores + visible, scores + (end - begin), 0.0f);
   }
   std::fill(part.mixed, part.mixed + queries * value_length, 0.0f);
-  const auto mix_kernel = half ? kernels_->mix_f16 : kernels_->mix_f32;
-  for (std::int64_t p = first_page; p < last_page; ++p) {
-    const void* next = p + 1 < last_page ? cache.values(layer, p + 1, unit.kv_head)
+  const KvCache& cache = unit.rows.front().timeline->cache;
+  const auto mix_kernel = cache.element() == KvElement::q8_0  ? kernels_->mix_q8
+                          : cache.element() == KvElement::f16 ? kernels_->mix_f16
+                                                              : kernels_->mix_f32;
+  for (std::int64_t p = pages.first; p < pages.last; ++p) {
+    const void* next = p + 1 < pages.last ? cache.values(layer, p + 1, unit.kv_head)
                        : end < unit.longest() ? cache.keys(layer, p + 1, unit.kv_head) : nullptr;
-    mix_kernel(scratch.scores.data() + (p - first_page) * cpu::kPage, kSpan, static_cast<int>(queries),
+    mix_kernel(scratch.scores.data() + (p - pages.first) * cpu::kPage, kSpan, static_cast<int>(queries),
                cache.values(layer, p, unit.kv_head), next, static_cast<int>(value_length),
                static_cast<int>(std::min<std::int64_t>(cpu::kPage, end - p * cpu::kPage)), part.mixed, value_length);
   }

@@ -36,6 +36,9 @@ Result<std::unique_ptr<Backend>> open_cpu_backend(const WeightFile& file, const 
 Result<std::unique_ptr<Backend>> Decoder::create(const WeightFile& file, const BackendOptions& options) {
   auto config = read_model_config(file);
   if (!config) return config.error();
+  if (options.kv == KvType::q8_0 && (config->key_length % cpu::kBlock != 0 || config->value_length % cpu::kBlock != 0))
+    return fail(Errc::unsupported, "a KV cache in q8_0 needs heads of a multiple of 32 values; those of this model have " +
+                std::to_string(config->key_length) + " and " + std::to_string(config->value_length) + "; leave the type out", "kv_type");
   std::unique_ptr<Decoder> decoder(new Decoder(file, std::move(*config), options));
   if (const auto loaded = decoder->load(); !loaded) return loaded.error();
   return std::unique_ptr<Backend>(std::move(decoder));

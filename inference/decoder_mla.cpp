@@ -83,7 +83,7 @@ void Decoder::project_latent(const Layer& layer, std::int64_t index, std::span<c
       kernels_->rms_norm(key, w.latent_norm, config_.norm_epsilon, shape.rank, key);
       rotate(key + shape.rank, i);
       const Row& row = rows[static_cast<std::size_t>(i)];
-      row.timeline->cache.store(index, row.position, key, key);
+      row.timeline->cache.store(index, row.position, key, key, *kernels_);
     }
   });
 }

@@ -63,6 +63,7 @@ struct Decoder::Scratch {
   /// For each thread.
   struct Attention {
     std::vector<float> queries, scores, partials;
+    cpu::ConvertedRows coded;  ///< The queries for a cache in codes.
   };
   std::vector<Attention> attention;
   std::vector<float> split;  ///< Partial results of spans that are shared out among threads.
@@ -73,7 +74,7 @@ struct Decoder::Scratch {
   std::vector<Head> heads;
 
   /// For a batch of `rows` and matrices that take activations in `form`. False where the system has no memory left.
-  bool reserve(std::int64_t rows, const ModelConfig& config, int threads, cpu::ActivationForm form);
+  bool reserve(std::int64_t rows, const ModelConfig& config, int threads, cpu::ActivationForm form, KvElement element);
   void reserve_latent(std::int64_t rows, const ModelConfig& config, int threads, cpu::ActivationForm form);
 };
 

@@ -5,7 +5,7 @@
 namespace kontor::inference {
 
 Result<std::shared_ptr<Engine>> EnginePool::open(const std::string& path, const EngineOptions& options) {
-  Key key{{}, options.backend.device, 0, {}, options.backend.threads, options.context, options.prefix_cache_bytes, options.backend.compute};
+  Key key{{}, options.backend.device, 0, {}, options.backend.threads, options.context, options.prefix_cache_bytes, options.backend.compute, options.backend.kv};
   std::error_code code;
   const auto real = std::filesystem::canonical(path, code);
   if (!code) key.size = std::filesystem::file_size(real, code);

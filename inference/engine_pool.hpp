@@ -30,6 +30,7 @@ class EnginePool {
     std::int64_t context = 0;
     std::uint64_t cache_bytes = 0;
     Compute compute = Compute::native;
+    KvType kv = KvType::f16;
     bool operator==(const Key&) const = default;
   };
   struct Entry {

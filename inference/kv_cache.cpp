@@ -1,6 +1,6 @@
 #include "inference/kv_cache.hpp"
 
-#include "inference/cpu/kernels.hpp"
+#include "inference/cpu/packed.hpp"
 #include "inference/dequantize.hpp"
 
 #include <algorithm>
@@ -31,6 +31,50 @@ void store_as(const KvShape& shape, std::byte* keys_out, std::byte* values_out, 
   }
 }
 
+constexpr std::int64_t kBlock = cpu::kBlock;
+constexpr std::int64_t kKeyGroup = cpu::kTileRows * (2 + kBlock);  ///< Bytes of 16 positions of a block of keys.
+
+/// A block of 32 in codes of 8 bit.
+struct CodedBlock {
+  CodedBlock(const float* values, const cpu::KernelSet& kernels) {
+    float exact_scale, sum;
+    std::int32_t half_sums[2];
+    cpu::QuantizedRows rows;
+    rows.values = codes, rows.scales = &exact_scale, rows.sums = &sum, rows.half_sums = half_sums, rows.k = kBlock;
+    kernels.quantize(values, 0, rows);
+    scale = float_to_half(exact_scale);
+  }
+  std::int8_t codes[kBlock];
+  std::uint16_t scale;
+};
+
+void store_coded_key(std::byte* tiles, std::int64_t slot, const float* key, std::int64_t length, const cpu::KernelSet& kernels) {
+  const std::int64_t lane = slot % cpu::kTileRows;
+  std::byte* out = tiles + slot / cpu::kTileRows * (length / kBlock) * kKeyGroup;
+  for (std::int64_t at = 0; at < length; at += kBlock, out += kKeyGroup) {
+    const CodedBlock block(key + at, kernels);
+    std::memcpy(out + 2 * lane, &block.scale, 2);
+    for (std::int64_t word = 0; word < kBlock / 4; ++word)
+      for (std::int64_t i = 0; i < 4; ++i)
+        out[2 * cpu::kTileRows + 64 * word + 4 * lane + i] = static_cast<std::byte>(block.codes[4 * word + i] + 128);
+  }
+}
+
+void store_coded_value(std::byte* out, std::int64_t slot, const float* value, std::int64_t length, const cpu::KernelSet& kernels) {
+  for (std::int64_t at = 0; at < length; at += kBlock, out += cpu::kValueGroup) {
+    const CodedBlock block(value + at, kernels);
+    std::memcpy(out + 2 * slot, &block.scale, 2);
+    std::memcpy(out + 2 * kPage + kBlock * slot, block.codes, kBlock);
+  }
+}
+
+/// Bytes of a head of this length in a page.
+std::size_t head_bytes(KvElement element, std::int64_t length) {
+  if (element != KvElement::q8_0) return static_cast<std::size_t>(kPage * length) * (element == KvElement::f16 ? 2 : 4);
+  return static_cast<std::size_t>(length / kBlock * cpu::kValueGroup);
+}
+static_assert(kPage / cpu::kTileRows * kKeyGroup == cpu::kValueGroup);
+
 /// Whether nobody else can see the page now; whatever others did with it before has happened.
 bool is_only_holder(const std::shared_ptr<HostPage>& page) {
   if (page.use_count() != 1) return false;
@@ -44,8 +88,9 @@ bool is_only_holder(const std::shared_ptr<HostPage>& page) {
 
 KvCache::KvCache(const KvShape& shape)
     : shape_(shape),
-      element_bytes_(shape.half ? 2 : 4),
-      layer_bytes_(static_cast<std::size_t>(kPage * shape.kv_heads * (shape.key_length + shape.value_length)) * element_bytes_),
+      key_bytes_(head_bytes(shape.element, shape.key_length)),
+      value_bytes_(head_bytes(shape.element, shape.value_length)),
+      layer_bytes_(static_cast<std::size_t>(shape.kv_heads) * (key_bytes_ + value_bytes_)),
       page_bytes_(layer_bytes_ * static_cast<std::size_t>(shape.layers)) {}
 
 std::shared_ptr<HostPage> HostPage::create(std::size_t bytes) {
@@ -82,13 +127,12 @@ void KvCache::shrink(std::int64_t positions) {
 }
 
 std::size_t KvCache::key_offset(std::int64_t layer, std::int64_t head) const {
-  return static_cast<std::size_t>(layer) * layer_bytes_ +
-         static_cast<std::size_t>(head * kPage * shape_.key_length) * element_bytes_;
+  return static_cast<std::size_t>(layer) * layer_bytes_ + static_cast<std::size_t>(head) * key_bytes_;
 }
 
 std::size_t KvCache::value_offset(std::int64_t layer, std::int64_t head) const {
-  return static_cast<std::size_t>(layer) * layer_bytes_ +
-         static_cast<std::size_t>(kPage * (shape_.kv_heads * shape_.key_length + head * shape_.value_length)) * element_bytes_;
+  return static_cast<std::size_t>(layer) * layer_bytes_ + static_cast<std::size_t>(shape_.kv_heads) * key_bytes_ +
+         static_cast<std::size_t>(head) * value_bytes_;
 }
 
 const void* KvCache::keys(std::int64_t layer, std::int64_t page, std::int64_t head) const {
@@ -99,12 +143,20 @@ const void* KvCache::values(std::int64_t layer, std::int64_t page, std::int64_t 
   return pages_[static_cast<std::size_t>(page)]->data() + value_offset(layer, head);
 }
 
-void KvCache::store(std::int64_t layer, std::int64_t position, const float* keys, const float* values) {
+void KvCache::store(std::int64_t layer, std::int64_t position, const float* keys, const float* values, const cpu::KernelSet& kernels) {
   std::byte* page = pages_[static_cast<std::size_t>(position / kPage)]->data();
+  const std::int64_t slot = position % kPage;
   std::byte* k = page + key_offset(layer, 0);
   std::byte* v = page + value_offset(layer, 0);
-  if (shape_.half) store_as<std::uint16_t>(shape_, k, v, position % kPage, keys, values);
-  else store_as<float>(shape_, k, v, position % kPage, keys, values);
+  switch (shape_.element) {
+    case KvElement::f32: return store_as<float>(shape_, k, v, slot, keys, values);
+    case KvElement::f16: return store_as<std::uint16_t>(shape_, k, v, slot, keys, values);
+    case KvElement::q8_0:
+      for (std::int64_t head = 0; head < shape_.kv_heads; ++head) {
+        store_coded_key(k + static_cast<std::size_t>(head) * key_bytes_, slot, keys + head * shape_.key_length, shape_.key_length, kernels);
+        store_coded_value(v + static_cast<std::size_t>(head) * value_bytes_, slot, values + head * shape_.value_length, shape_.value_length, kernels);
+      }
+  }
 }
 
 }  // namespace kontor::inference

@@ -6,6 +6,7 @@
 #include "base/error.hpp"
 #include "inference/backend.hpp"
 #include "inference/cpu/buffer.hpp"
+#include "inference/cpu/kernels.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -16,12 +17,14 @@
 
 namespace kontor::inference {
 
+enum class KvElement : std::uint8_t { f32, f16, q8_0 };
+
 struct KvShape {
   std::int64_t layers = 0;
   std::int64_t kv_heads = 0;
   std::int64_t key_length = 0;
   std::int64_t value_length = 0;
-  bool half = true;  ///< Binary16 elements, else float32.
+  KvElement element = KvElement::f16;
 };
 
 /// A page in host memory.
@@ -39,8 +42,11 @@ class HostPage final : public KvPage {
   cpu::Buffer buffer_;
 };
 
-/// A page holds for each layer: keys (kv_heads, key_length, 64), then values (kv_heads, 64, value_length). Keys lie
-/// transposed so that a vector of scores is a sum of vectors, without sums across lanes. A copy shares all pages.
+/// A page holds for each layer the keys of all heads, then the values of all heads. Keys lie transposed so that a vector of
+/// scores is a sum of vectors, without sums across lanes. A copy shares all pages.
+///   f32, f16   keys (key_length, 64) elements; values (64, value_length) elements
+///   q8_0       keys: four tiles of 16 positions as packed.hpp has them for q8_0; values: for each 32 of value_length
+///              64 binary16 scales (one for each position), then (64, 32) codes. Lengths are multiples of 32.
 class KvCache {
  public:
   explicit KvCache(const KvShape& shape);
@@ -51,14 +57,15 @@ class KvCache {
   /// Gives back the pages behind `positions`.
   void shrink(std::int64_t positions);
 
-  /// Keys of a head in a page: (key_length, 64) elements.
+  /// Keys of a head in a page.
   const void* keys(std::int64_t layer, std::int64_t page, std::int64_t head) const;
-  /// Values of a head in a page: (64, value_length) elements.
+  /// Values of a head in a page.
   const void* values(std::int64_t layer, std::int64_t page, std::int64_t head) const;
 
   /// Stores a position's keys (kv_heads * key_length floats) and values (kv_heads * value_length floats).
-  void store(std::int64_t layer, std::int64_t position, const float* keys, const float* values);
+  void store(std::int64_t layer, std::int64_t position, const float* keys, const float* values, const cpu::KernelSet& kernels);
 
+  KvElement element() const { return shape_.element; }
   const std::vector<std::shared_ptr<HostPage>>& pages() const { return pages_; }
   void adopt(std::vector<std::shared_ptr<HostPage>> pages) { pages_ = std::move(pages); }
   std::size_t page_bytes() const { return page_bytes_; }
@@ -69,7 +76,7 @@ class KvCache {
   std::size_t value_offset(std::int64_t layer, std::int64_t head) const;
 
   KvShape shape_;
-  std::size_t element_bytes_;
+  std::size_t key_bytes_, value_bytes_;  ///< Of a head in a page.
   std::size_t layer_bytes_;
   std::size_t page_bytes_;
   std::vector<std::shared_ptr<HostPage>> pages_;

@@ -88,6 +88,7 @@ Result<std::unique_ptr<TextModel>> open_local_model(const std::string& path, con
   EngineOptions engine_options;
   engine_options.backend.device = options.device;
   engine_options.backend.threads = options.threads;
+  engine_options.backend.kv = options.kv;
   engine_options.context = options.context;
   auto engine = pool ? pool->open(path, engine_options) : Engine::open(path, engine_options);
   if (!engine) return engine.error();

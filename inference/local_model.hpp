@@ -56,6 +56,7 @@ struct LocalModelOptions {
   std::string device = "auto";
   int threads = 0;           ///< 0: as many as there are processors.
   std::int64_t context = 0;  ///< 0: what the model allows.
+  KvType kv = KvType::f16;   ///< Type of the KV cache.
   std::string tenant;        ///< Whose prefix cache it uses.
 };
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iostream>
 #include <new>
+#include <set>
 #include <sstream>
 
 namespace kontor::agent::cli {
@@ -135,6 +136,8 @@ std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
                  "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free; on a GPU, "
                  "whose memory is meant there, what fits)")
       ->transform(CLI::AsSizeValue(true));
+  app.add_option("--kv", options->kv, "type of the KV cache; q8_0 takes half the memory and is a little less exact (CPU)")
+      ->check(CLI::IsMember(std::set<std::string>{"f16", "q8_0"}))->capture_default_str();
   app.add_flag("--json", options->json, "print one JSON document");
   return options;
 }
@@ -144,6 +147,7 @@ Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& optio
   engine.backend.device = options.device;
   engine.backend.threads = options.threads;
   engine.backend.compute = compute;
+  engine.backend.kv = inference::kv_type_named(options.kv).value_or(inference::KvType::f16);  // No other name passed the check.
   engine.backend.expert_bytes = options.expert_bytes;
   engine.context = options.context;
   return inference::Engine::open(options.file, engine);

@@ -66,6 +66,7 @@ class Target {
     inference::BackendOptions backend;
     backend.device = options.model->device;
     backend.threads = options.model->threads;
+    backend.kv = inference::kv_type_named(options.model->kv).value_or(inference::KvType::f16);
     auto opened = inference::open_backend(target.model_->file(), backend);
     if (!opened) return opened.error();
     target.backend_ = std::move(*opened);
@@ -79,6 +80,7 @@ class Target {
     return engine_ ? engine_->forward(extensions) : backend_->forward(extensions);
   }
   std::uint64_t weight_bytes_per_token() const { return engine_ ? engine_->weight_bytes_per_token() : backend_->weight_bytes_per_token(); }
+  std::uint64_t page_bytes() const { return engine_ ? engine_->page_bytes() : backend_->page_bytes(); }
   bool shortlists() const { return engine_ ? engine_->shortlists() : backend_->shortlists(); }
   double device_seconds() const { return engine_ ? engine_->device_seconds() : backend_->device_seconds(); }
   void set_threads(int threads) { engine_ ? engine_->set_threads(threads) : backend_->set_threads(threads); }
@@ -131,8 +133,7 @@ class Bench {
   using Sequences = std::vector<std::unique_ptr<inference::Sequence>>;
 
   double kv_bytes(double positions) const {
-    const auto& c = target_.config();
-    return positions * static_cast<double>(c.layers * c.kv_heads * (c.key_length + c.value_length)) * 2;
+    return positions * static_cast<double>(target_.page_bytes()) / static_cast<double>(inference::kPagePositions);
   }
   double attention(double positions) const {
     const auto& c = target_.config();

@@ -19,10 +19,11 @@ struct ModelOptions {
   int threads = 0;
   std::int64_t context = 0;
   std::uint64_t expert_bytes = 0;  ///< See BackendOptions.
+  std::string kv = "f16";          ///< A name of inference::KvType.
   bool json = false;
 };
 
-/// Declares FILE, --device, --threads, --context and --json.
+/// Declares FILE, --device, --threads, --context, --kv, --expert-memory and --json.
 std::shared_ptr<ModelOptions> add_model_options(CLI::App& app);
 
 Result<std::shared_ptr<inference::Engine>> open_engine(const ModelOptions& options,

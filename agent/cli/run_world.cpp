@@ -101,6 +101,7 @@ Result<std::unique_ptr<inference::TextModel>> open_model(const ModelSpec& spec, 
   local.device = options.device != "auto" || spec.device.empty() ? options.device : spec.device;
   local.threads = options.threads;
   local.context = spec.context;
+  local.kv = inference::kv_type_named(spec.kv).value_or(inference::KvType::f16);  // The specification allows no other word.
   return inference::open_local_model(spec.path, local, &pool);
 }
 

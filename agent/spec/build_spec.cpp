@@ -77,6 +77,7 @@ ModelSpec model(const Named& entry) {
   if (const Yaml key = value["api_key"]) spec.api_key_secret = key.text().substr(7);
   spec.replay = path_of(entry, value["replay"]);
   spec.device = text_of(value["device"], "auto");
+  spec.kv = text_of(value["kv"], "f16");
   spec.context = integer_of(value["context"], 0);
   if (const Yaml seed = value["seed"]) spec.seed = to_json(seed).get<std::uint64_t>();
   if (const Yaml sampling = value["sampling"]) {

@@ -36,6 +36,7 @@ struct ModelSpec {
   std::string api_key;                     ///< The secret's value: only in the copy that a model is opened with.
   std::string replay;                      ///< Tape, resolved.
   std::string device = "auto";
+  std::string kv = "f16";  ///< Type of the KV cache.
   std::int64_t context = 0;                ///< 0: what the model file says.
   std::optional<std::uint64_t> seed;
   std::optional<double> temperature, top_p, min_p;

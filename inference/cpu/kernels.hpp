@@ -19,6 +19,7 @@ inline constexpr int kSuperBlock = 256;   ///< Values that share a second-level 
 inline constexpr int kHalfCodes = 8191;   ///< 16-bit codes reach so far: a sum of 32 products of two of them fits into 32 bits.
 inline constexpr float kTiniest = 1e-36f;  ///< Blocks with nothing larger are zero: 127 / x must not overflow.
 inline constexpr int kPage = 64;          ///< Positions in a page of the KV cache.
+inline constexpr int kValueGroup = kPage * (2 + kBlock);  ///< Bytes of 32 coded values of a page's positions.
 
 /// How a tile stores its weights; see packed.hpp.
 enum class PackedFormat : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4, wide_k, half };
@@ -49,7 +50,7 @@ using TileKernel = void (*)(const std::byte* tile, const QuantizedRows& rows, st
                             float* out, std::int64_t out_stride);
 
 /// Two neighbouring tiles at once, with the same bits; the results of the second lie behind those of the first.
-/// `next_tiles`: the two that are wanted then (fetched meanwhile), or null.
+/// `next_tiles`: the two that are wanted then, wherever they lie (fetched meanwhile), or null.
 using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const std::byte* next_tiles, const QuantizedRows& rows,
                                 std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride);
 
@@ -89,6 +90,9 @@ struct KernelSet {
   DenseKernel dense_f32, dense_f16, dense_bf16;
   ScoreKernel scores_f32, scores_f16;
   MixKernel mix_f32, mix_f16;
+  /// Values in codes of 8 bit: for each 32 of `head`, which is a multiple of 32, kValueGroup bytes: 64 binary16 scales, one
+  /// for each position, then (64, 32) codes. Scores against coded keys are products with tiles of q8_0.
+  MixKernel mix_q8;
   /// Quantises one row of k values into row `index` of `rows`.
   void (*quantize)(const float* x, std::int64_t index, const QuantizedRows& rows);
   void (*quantize_wide)(const float* x, std::int64_t index, const QuantizedRows& rows);

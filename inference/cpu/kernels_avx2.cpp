@@ -23,6 +23,9 @@ inline V load_bf16(const std::uint16_t* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
+inline V load_bytes(const std::int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
 inline void store_words(std::int16_t* p, V v) {
   const __m256i whole = _mm256_cvtps_epi32(v);
@@ -333,7 +336,7 @@ constexpr KernelSet kSet{
     "avx2",
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
-    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
+    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>, mix_coded,
     quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling};
 
 }  // namespace

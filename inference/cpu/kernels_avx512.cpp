@@ -356,7 +356,9 @@ inline void in_groups(const std::byte* const (&tiles)[R], const std::byte* next,
   if (next) {
     std::int64_t groups = 0;
     for (std::int64_t t = 0; t < count; t += group_of(count - t, Most)) ++groups;
-    fetch.share = groups > 1 ? R * (tiles[R - 1] - tiles[0]) / (groups * (a.k / kBlock)) : 0;
+    const std::int64_t bytes = R * (tiles[R - 1] - tiles[0]);
+    // A single pass comes to what lies behind its tiles by streaming.
+    fetch.share = groups > 1 || next != tiles[0] + bytes ? bytes / (groups * (a.k / kBlock)) : 0;
   }
   for (std::int64_t t = 0; t < count;) {
     const int group = group_of(count - t, Most);
@@ -406,7 +408,7 @@ constexpr KernelSet kSet{
     "avx512",
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
-    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
+    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>, mix_coded,
     quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling,
     KONTOR_TILE_KERNELS(pair_simple, pair_k, pair_fine, pair_half)};
 

@@ -1,7 +1,7 @@
 // Kernels that are the same for every instruction set up to the width of a vector. Included inside the anonymous
 // namespace of each kernels_*.cpp after it has defined
 //   kWidth, kDenseTokens, V, zero(), splat(f), load(const float*), load_half(const uint16_t*), load_bf16(const uint16_t*),
-//   store(float*, V), fma(a, b, c) = a * b + c, fma(float, float, float), add, sub, mul, div, max, sum(V), largest(V), exp(V),
+//   load_bytes(const int8_t*), store(float*, V), fma(a, b, c) = a * b + c, fma(float, float, float), add, sub, mul, div, max, sum(V), largest(V), exp(V),
 //   sum4(const V (&)[4], float*): the sums of four vectors,
 //   half_bits_to_float(uint16_t), store_words(int16_t*, V): the nearest integers.
 // No std:: templates here: code compiled for one processor must not be picked by the linker for another.
@@ -115,6 +115,47 @@ void mix(const float* weights, std::int64_t weight_stride, int queries, const vo
     mix_block<Load, 2>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
   for (; i < queries; ++i, next = nullptr)
     mix_block<Load, 1>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
+}
+
+/// Values in codes; their scales are multiplied into the weights.
+struct LoadCodes {
+  using Element = std::int8_t;
+  static V vector(const std::int8_t* p) { return load_bytes(p); }
+};
+
+template <int Q>
+void mix_coded_block(const float* weights, std::int64_t weight_stride, const std::byte* values, const std::byte* next, int head, int count,
+                     float* out, std::int64_t out_stride) {
+  constexpr int P = kWidth >= 16 ? 2 : 1;
+  float scaled[Q * kPage];
+  for (int d = 0; d < head; d += kBlock, values += kValueGroup) {
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(values);
+    const auto* codes = reinterpret_cast<const std::int8_t*>(values) + 2 * kPage;
+    if (next) fetch<LoadF16>(reinterpret_cast<const std::uint16_t*>(next), kPage);
+    for (int p = 0; p < kPage; p += kWidth) {
+      const V scale = load_half(scales + p);
+#pragma GCC unroll 8
+      for (int i = 0; i < Q; ++i) store(scaled + i * kPage + p, mul(load(weights + i * weight_stride + p), scale));
+    }
+    for (int part = 0; part < kBlock; part += P * kWidth) {
+      const auto* ahead = next && part == 0 ? reinterpret_cast<const std::int8_t*>(next) + 2 * kPage : nullptr;
+      mix_span<LoadCodes, Q, P>(scaled, kPage, codes + part, ahead, kBlock, count, 0, out + d + part, out_stride);
+    }
+    if (next) next += kValueGroup;
+  }
+}
+
+void mix_coded(const float* weights, std::int64_t weight_stride, int queries, const void* values, const void* next_values, int head, int count,
+               float* out, std::int64_t out_stride) {
+  const auto* v = static_cast<const std::byte*>(values);
+  const auto* next = static_cast<const std::byte*>(next_values);
+  int i = 0;
+  for (; i + 6 <= queries; i += 6, next = nullptr)
+    mix_coded_block<6>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
+  for (; i + 2 <= queries; i += 2, next = nullptr)
+    mix_coded_block<2>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
+  for (; i < queries; ++i, next = nullptr)
+    mix_coded_block<1>(weights + i * weight_stride, weight_stride, v, next, head, count, out + i * out_stride, out_stride);
 }
 
 void quantize_wide(const float* x, std::int64_t index, const QuantizedRows& rows) {

@@ -20,6 +20,11 @@ inline V splat(float f) { return vdupq_n_f32(f); }
 inline V load(const float* p) { return vld1q_f32(p); }
 inline V load_half(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 inline V load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+inline V load_bytes(const std::int8_t* p) {
+  std::uint32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))))));
+}
 inline void store(float* p, V v) { vst1q_f32(p, v); }
 inline void store_words(std::int16_t* p, V v) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(v))); }
 inline V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
@@ -293,7 +298,7 @@ constexpr KernelSet kSet{
     "neon",
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
-    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
+    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>, mix_coded,
     quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling};
 
 }  // namespace

@@ -27,6 +27,7 @@ inline V splat(float f) { return each([&](int) { return f; }); }
 inline V load(const float* p) { return each([&](int i) { return p[i]; }); }
 inline V load_half(const std::uint16_t* p) { return each([&](int i) { return half_to_float(p[i]); }); }
 inline V load_bf16(const std::uint16_t* p) { return each([&](int i) { return bfloat16_to_float(p[i]); }); }
+inline V load_bytes(const std::int8_t* p) { return each([&](int i) { return static_cast<float>(p[i]); }); }
 inline void store(float* p, V v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
 inline void store_words(std::int16_t* p, V v) { for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int16_t>(std::lrintf(v.lane[i])); }
 inline V fma(V a, V b, V c) { return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; }); }
@@ -224,7 +225,7 @@ constexpr KernelSet kSet{
     "scalar",
     KONTOR_TILE_KERNELS(tile_simple, tile_k, tile_fine, tile_half),
     dense<LoadF32>, dense<LoadF16>, dense<LoadBf16>,
-    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>,
+    score<LoadF32>, score<LoadF16>, mix<LoadF32>, mix<LoadF16>, mix_coded,
     quantize, quantize_wide, rms_norm, silu_mul, add_rows, exp_weights, sum_all, kSampling};
 
 }  // namespace

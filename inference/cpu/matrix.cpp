@@ -319,4 +319,20 @@ void multiply_here(const Product& product, const Activations& activations, const
   MatrixProduct::run(product, 0, MatrixProduct::tiles(*product.matrix), activations, kernels);
 }
 
+void multiply_page(const void* page, const void* next, const QuantizedRows& rows, std::int64_t count, float* out, std::int64_t out_stride, const KernelSet& kernels) {
+  constexpr int kFormat = static_cast<int>(PackedFormat::q8_0);
+  const auto* tiles = static_cast<const std::byte*>(page);
+  const auto* ahead = static_cast<const std::byte*>(next);
+  const std::int64_t bytes = tile_bytes(PackedFormat::q8_0, rows.k);
+  for (int i = 0; i < kPage / kTileRows; i += 2, tiles += 2 * bytes, out += 2 * kTileRows) {
+    if (kernels.tile_pair[kFormat]) {
+      kernels.tile_pair[kFormat](tiles, tiles + bytes, ahead, rows, 0, count, out, out_stride);
+      if (ahead) ahead += 2 * bytes;
+      continue;
+    }
+    kernels.tile[kFormat](tiles, rows, 0, count, out, out_stride);
+    kernels.tile[kFormat](tiles + bytes, rows, 0, count, out + kTileRows, out_stride);
+  }
+}
+
 }  // namespace kontor::inference::cpu

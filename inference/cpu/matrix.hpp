@@ -113,4 +113,8 @@ void multiply(std::span<const Product> products, const Activations& activations,
 /// One product on the calling thread: for many small matrices that are shared out among threads whole.
 void multiply_here(const Product& product, const Activations& activations, const KernelSet& kernels);
 
+/// out (count, 64) with rows `out_stride` apart = products of the first `count` rows with a page of coded keys, which are
+/// four tiles of q8_0. `next`: what is read then (as many bytes are fetched meanwhile), or null.
+void multiply_page(const void* page, const void* next, const QuantizedRows& rows, std::int64_t count, float* out, std::int64_t out_stride, const KernelSet& kernels);
+
 }  // namespace kontor::inference::cpu

@@ -77,11 +77,12 @@ GenerateRequest request_for(std::vector<TokenId> prompt) {
   return request;
 }
 
-std::shared_ptr<Engine> open(const std::string& name, Compute compute = Compute::native) {
+std::shared_ptr<Engine> open(const std::string& name, Compute compute = Compute::native, KvType kv = KvType::f16) {
   EngineOptions options;
   options.backend.device = "cpu";
   options.backend.threads = 1;
   options.backend.compute = compute;
+  options.backend.kv = kv;
   const auto engine = Engine::open(test::shared_dir() + name, options);
   REQUIRE(engine.has_value());
   return *engine;
@@ -133,13 +134,13 @@ TEST_CASE("a parked conversation goes on in another process without computing wh
   if (test::shared_dir().empty()) return test::count_cases("park", 0, 0, 1);
   const Folder folder;
   const std::string file = folder.path / "state.kv";
-  for (const Compute compute : {Compute::native, Compute::f32}) {
+  for (const auto& [compute, kv] : {std::pair{Compute::native, KvType::f16}, std::pair{Compute::f32, KvType::f16}, std::pair{Compute::native, KvType::q8_0}}) {
     const char* name = "/golden/models/qmix.q4_k_m.gguf";
     const auto first_prompt = ids(150, 1), other_prompt = ids(90, 2), result = ids(33, 3);
     std::vector<TokenId> next;
     Generation expected;
     {
-      LocalModel model(open(name, compute));
+      LocalModel model(open(name, compute, kv));
       const auto made = model.generate(request_for(first_prompt), nullptr);
       REQUIRE(made.has_value());
       REQUIRE(model.generate(request_for(other_prompt), nullptr).has_value());  // Another item of the same run.
@@ -152,7 +153,7 @@ TEST_CASE("a parked conversation goes on in another process without computing wh
       REQUIRE(went_on.has_value());
       expected = *went_on;
     }
-    LocalModel model(open(name, compute));
+    LocalModel model(open(name, compute, kv));
     REQUIRE(model.load_state(file).has_value());
     REQUIRE(model.engine()->prefix_cache("")->check_integrity().has_value());
     const auto resumed = model.generate(request_for(next), nullptr);
@@ -161,10 +162,14 @@ TEST_CASE("a parked conversation goes on in another process without computing wh
     CHECK(resumed->usage.prompt_tokens_new == expected.usage.prompt_tokens_new);
     CHECK(resumed->usage.prompt_tokens_new <= 34);
     CHECK(model.generate(request_for(other_prompt), nullptr)->usage.prompt_tokens_new == 1);
-    LocalModel other(open("/golden/models/qbase.q8_0.gguf", compute));
+    LocalModel other(open("/golden/models/qbase.q8_0.gguf", compute, kv));
     CHECK(!other.load_state(file));
     LocalModel reference(open(name, compute == Compute::f32 ? Compute::native : Compute::f32));
     CHECK(!reference.load_state(file));
+    if (compute == Compute::native) {
+      LocalModel other_cache(open(name, compute, kv == KvType::f16 ? KvType::q8_0 : KvType::f16));
+      CHECK(other_cache.load_state(file).error().kind == "other_arithmetic");
+    }
     CHECK(reference.load_state((folder.path / "none.kv").string()).error().code == Errc::not_found);
   }
 }
