@@ -43,7 +43,7 @@ class CudaDecoder final : public Backend {
   std::string device() const override { return device_->name(); }
   std::unique_ptr<Sequence> create_sequence() override;
   std::uint64_t page_bytes() const override { return plan_.page_bytes; }
-  std::string arithmetic() const override { return exact_ ? "cuda f32" : deterministic_ ? "cuda deterministic" : "cuda native"; }
+  std::string arithmetic() const override;
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;
@@ -152,6 +152,7 @@ class CudaDecoder final : public Backend {
   ModelConfig config_;
   bool exact_;          ///< Compute::f32: float32 weights, activations and cache.
   bool deterministic_;
+  KvFormat kv_format_;
   std::uint64_t expert_limit_;  ///< Bytes of experts on the device; 0: what fits.
   std::unique_ptr<Device> device_;
   MemoryPlan plan_;

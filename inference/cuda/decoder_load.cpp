@@ -18,7 +18,7 @@ Error wrong_shape(const Tensor& tensor, std::int64_t columns, std::int64_t rows)
 
 CudaDecoder::CudaDecoder(const WeightFile& file, ModelConfig config, const BackendOptions& options, std::unique_ptr<Device> device)
     : file_(file), config_(std::move(config)), exact_(options.compute == Compute::f32), deterministic_(options.deterministic || exact_),
-      expert_limit_(options.expert_bytes), device_(std::move(device)) {}
+      kv_format_(exact_ ? KvFormat::f32 : options.kv == KvType::q8_0 ? KvFormat::q8 : KvFormat::f16), expert_limit_(options.expert_bytes), device_(std::move(device)) {}
 
 CudaDecoder::~CudaDecoder() = default;
 
