@@ -161,7 +161,7 @@ void CudaDecoder::project_tiled(const ProductView& p, const ActivationView& x) {
   for (std::int64_t first = 0; first < p.matrix.rows; first += most) {
     const std::int64_t rows = std::min(most, p.matrix.rows - first);
     const std::uint16_t* weights = static_cast<const std::uint16_t*>(p.matrix.codes) + first * x.columns;
-    if (p.matrix.format != Format::f16) {
+    if (p.matrix.format != Format::f16 || p.matrix.on_host) {  // The library reads a weight more than once.
       expand_rows(p.matrix, first, rows, w.tile.as<std::uint16_t>(), device_->stream());
       weights = w.tile.as<const std::uint16_t>();
     }

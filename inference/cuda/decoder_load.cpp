@@ -96,6 +96,7 @@ Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, bool on_host
     }
   }
   out.view = layout->view(buffer->data());
+  out.view.on_host = on_host;
   out.buffer = std::move(*buffer);
   return {};
 }
