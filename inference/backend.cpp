@@ -1,17 +1,6 @@
 #include "inference/backend.hpp"
 
 namespace kontor::inference {
-namespace {
-
-/// The CUDA backend has one type of cache.
-Result<std::unique_ptr<Backend>> open_on_gpu(const WeightFile& file, const BackendOptions& options) {
-  if (options.kv != KvType::f16)
-    return fail(Errc::unsupported, "device cuda keeps its KV cache in f16, not in " + std::string(to_string(options.kv)) +
-                "; leave the type out or use device cpu", "kv_type");
-  return open_cuda_backend(file, options);
-}
-
-}  // namespace
 
 std::string_view to_string(KvType type) { return type == KvType::q8_0 ? "q8_0" : "f16"; }
 
@@ -25,11 +14,11 @@ Result<std::unique_ptr<Backend>> open_backend(const WeightFile& file, const Back
   if (options.kv != KvType::f16 && options.compute == Compute::f32)
     return fail(Errc::usage, "float32 arithmetic keeps its KV cache in float32; leave the type of the cache out", "bad_kv_type");
   if (options.device == "cpu") return open_cpu_backend(file, options);
-  if (options.device == "cuda") return open_on_gpu(file, options);
+  if (options.device == "cuda") return open_cuda_backend(file, options);
   if (options.device == "auto" || options.device.empty()) {
     if (cuda_device_count() == 0) return open_cpu_backend(file, options);
-    auto backend = open_on_gpu(file, options);
-    // What only the CPU computes yet (an architecture, a type of KV cache) runs there; info().device says so. A model too large is refused.
+    auto backend = open_cuda_backend(file, options);
+    // What only the CPU computes yet (an architecture) runs there; info().device says so. A model too large is refused.
     if (!backend && backend.error().code == Errc::unsupported) return open_cpu_backend(file, options);
     return backend;
   }

@@ -78,7 +78,7 @@ enum class Compute {
 /// What native arithmetic keeps keys and values in.
 enum class KvType {
   f16,   ///< Binary16.
-  q8_0,  ///< Codes of 8 bit, one scale for 32 values: little more than half the memory. On the CPU only.
+  q8_0,  ///< Codes of 8 bit, one scale for 32 values: little more than half the memory.
 };
 /// "f16", "q8_0".
 std::string_view to_string(KvType type);

@@ -136,7 +136,7 @@ std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
                  "memory for the experts of a mixture (\"24GB\"); the rest is read as it is used (default: 60 % of what is free; on a GPU, "
                  "whose memory is meant there, what fits)")
       ->transform(CLI::AsSizeValue(true));
-  app.add_option("--kv", options->kv, "type of the KV cache; q8_0 takes half the memory and is a little less exact (CPU)")
+  app.add_option("--kv", options->kv, "type of the KV cache; q8_0 takes half the memory and is a little less exact")
       ->check(CLI::IsMember(std::set<std::string>{"f16", "q8_0"}))->capture_default_str();
   app.add_flag("--json", options->json, "print one JSON document");
   return options;

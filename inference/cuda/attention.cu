@@ -2,8 +2,7 @@
 // for the query heads of one key head, and a second kernel joins the parts. Which page goes where depends on the timeline's
 // length alone, so a token's result does not depend on its batch. Prefill: kernels around matrix products of the library.
 
-#include "inference/cuda/kernels.hpp"
-#include "base/cuda/warp.cuh"
+#include "inference/cuda/kv_blocks.cuh"
 
 namespace kontor::inference::cuda {
 namespace {
@@ -11,66 +10,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = 128;
 constexpr float kNothing = -3.0e38f;  ///< Below every score.
-
-template <bool Half>
-__device__ void key_pair(const void* keys, std::int64_t at, float& a, float& b) {
-  if constexpr (Half) {
-    const std::uint32_t both = *reinterpret_cast<const std::uint32_t*>(static_cast<const std::uint16_t*>(keys) + at);
-    a = half_value(static_cast<std::uint16_t>(both));
-    b = half_value(static_cast<std::uint16_t>(both >> 16));
-  } else {
-    a = static_cast<const float*>(keys)[at];
-    b = static_cast<const float*>(keys)[at + 1];
-  }
-}
-
-/// Eight neighbouring values; `at` is a multiple of eight.
-template <bool Half>
-__device__ void eight_values(const void* from, std::int64_t at, float* out) {
-  if constexpr (Half) {
-    const Words4 words = *reinterpret_cast<const Words4*>(static_cast<const std::uint16_t*>(from) + at);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      out[2 * i] = half_value(static_cast<std::uint16_t>(words.at[i]));
-      out[2 * i + 1] = half_value(static_cast<std::uint16_t>(words.at[i] >> 16));
-    }
-  } else {
-    const Words4* words = reinterpret_cast<const Words4*>(static_cast<const float*>(from) + at);
-    const Words4 a = words[0], b = words[1];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      out[i] = __builtin_bit_cast(float, a.at[i]);
-      out[i + 4] = __builtin_bit_cast(float, b.at[i]);
-    }
-  }
-}
-
-/// VL neighbouring values; those from `limit` on are zero.
-template <bool Half, int VL>
-__device__ void value_piece(const void* values, std::int64_t base, int first, int limit, float (&out)[VL]) {
-  if constexpr (VL % 8 == 0) {
-    if (first + VL <= limit && limit % VL == 0) {
-#pragma unroll
-      for (int j = 0; j < VL; j += 8) eight_values<Half>(values, base + first + j, out + j);
-      return;
-    }
-  }
-  if (Half && first + VL <= limit && limit % VL == 0) {
-    const std::uint32_t* from = reinterpret_cast<const std::uint32_t*>(static_cast<const std::uint16_t*>(values) + base + first);
-#pragma unroll
-    for (int j = 0; j < VL / 2; ++j) {
-      out[2 * j] = half_value(static_cast<std::uint16_t>(from[j]));
-      out[2 * j + 1] = half_value(static_cast<std::uint16_t>(from[j] >> 16));
-    }
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < VL; ++j) {
-    if (first + j >= limit) out[j] = 0;
-    else if constexpr (Half) out[j] = half_value(static_cast<const std::uint16_t*>(values)[base + first + j]);
-    else out[j] = static_cast<const float*>(values)[base + first + j];
-  }
-}
 
 struct SplitArguments {
   const float* projected;
@@ -89,7 +28,7 @@ constexpr std::int64_t shared_floats(const AttentionShape& s) {
 }
 
 /// Latent: positions lie as rows (key_length), whose beginning is the value; else keys lie with neighbouring positions together.
-template <bool Half, bool Latent, int G, int VL>
+template <KvFormat F, bool Latent, int G, int VL>
 __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
   KONTOR_DYNAMIC_SHARED(float, shared);
   const AttentionShape& shape = a.shape;
@@ -124,12 +63,12 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
   for (int p = begin + warp; p < end; p += kWarps) {
     const std::int64_t page = info.pages[p];
     float score[G][2] = {};
+    const std::byte* keys = a.cache.key_block(page, kv_head, shape.key_length);
     if constexpr (Latent) {
-      const std::int64_t first = page * a.cache.page_step + 2 * lane * shape.key_length, second = first + shape.key_length;
       for (int d = 0; d < key_length; d += 8) {
         float k0[8], k1[8];
-        eight_values<Half>(a.cache.keys, first + d, k0);
-        eight_values<Half>(a.cache.keys, second + d, k1);
+        eight_of_row<F>(keys, shape.key_length, 2 * lane, d, k0);
+        eight_of_row<F>(keys, shape.key_length, 2 * lane + 1, d, k1);
 #pragma unroll
         for (int j = 0; j < 8; ++j)
 #pragma unroll
@@ -140,16 +79,17 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
           }
       }
     } else {
-      const std::int64_t key_base = page * a.cache.page_step + kv_head * shape.key_length * kPagePositions + 2 * lane;
-      for (int d = 0; d < key_length; ++d) {
-        float k0, k1;
-        key_pair<Half>(a.cache.keys, key_base + static_cast<std::int64_t>(d) * kPagePositions, k0, k1);
+      for (int d = 0; d < key_length; d += 4) {
+        float k0[4], k1[4];
+        four_of_two_keys<F>(keys, shape.key_length, d, 2 * lane, k0, k1);
 #pragma unroll
-        for (int g = 0; g < G; ++g) {
-          const float q = query[d * G + g];
-          score[g][0] += q * k0;
-          score[g][1] += q * k1;
-        }
+        for (int j = 0; j < 4; ++j)
+#pragma unroll
+          for (int g = 0; g < G; ++g) {
+            const float q = query[(d + j) * G + g];
+            score[g][0] += q * k0[j];
+            score[g][1] += q * k1[j];
+          }
       }
     }
     const int left = visible - p * kPagePositions;  // Positions of this page that may be seen; at least one.
@@ -168,11 +108,11 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
     }
     __syncwarp();
     const int count = left < kPagePositions ? left : kPagePositions;
-    const std::int64_t value_base = page * a.cache.page_step + kv_head * kPagePositions * shape.value_length;
-    const std::int64_t value_step = Latent ? key_length : value_length;
+    const std::byte* values = Latent ? keys : a.cache.value_block(page, kv_head, shape.value_length);
+    const std::int64_t row_length = Latent ? shape.key_length : shape.value_length;
     for (int i = 0; i < count; ++i) {
       float v[VL];
-      value_piece<Half, VL>(Latent ? a.cache.keys : a.cache.values, value_base + static_cast<std::int64_t>(i) * value_step, lane * VL, value_length, v);
+      piece_of_row<F, VL>(values, row_length, i, lane * VL, value_length, v);
 #pragma unroll
       for (int g = 0; g < G; ++g) {
         const float w = weights[g * kPagePositions + i];
@@ -247,70 +187,62 @@ std::int64_t heads_together(const AttentionShape& shape, bool latent) {
   return group <= 4 || latent ? 4 : 8;  // More of the wide latent heads do not fit into 48 KiB.
 }
 
-template <bool Half, bool Latent, int G, int VL>
+template <KvFormat F, bool Latent, int G, int VL>
 void launch_split(const SplitArguments& a, std::int64_t count, Stream stream) {
   const std::int64_t group = a.shape.heads / a.shape.kv_heads, chunks = (group + G - 1) / G;
   const dim3 grid(static_cast<unsigned>(a.splits), static_cast<unsigned>(a.shape.kv_heads * chunks), static_cast<unsigned>(count));
   const auto bytes = static_cast<std::size_t>(shared_floats<G>(a.shape)) * sizeof(float);
-  const auto kernel = split_kernel<Half, Latent, G, VL>;
+  const auto kernel = split_kernel<F, Latent, G, VL>;
   KONTOR_LAUNCH(kernel, grid, dim3(kThreads), bytes, stream, a);
 }
 
-template <bool Half, bool Latent, int VL>
+template <KvFormat F, bool Latent, int VL>
 void launch_group(const SplitArguments& a, std::int64_t count, Stream stream) {
   switch (heads_together(a.shape, Latent)) {
-    case 1: return launch_split<Half, Latent, 1, VL>(a, count, stream);
-    case 2: return launch_split<Half, Latent, 2, VL>(a, count, stream);
-    case 4: return launch_split<Half, Latent, 4, VL>(a, count, stream);
+    case 1: return launch_split<F, Latent, 1, VL>(a, count, stream);
+    case 2: return launch_split<F, Latent, 2, VL>(a, count, stream);
+    case 4: return launch_split<F, Latent, 4, VL>(a, count, stream);
     default:
-      if constexpr (!Latent) launch_split<Half, Latent, 8, VL>(a, count, stream);
+      if constexpr (!Latent) launch_split<F, Latent, 8, VL>(a, count, stream);
   }
 }
 
-template <bool Half>
+template <KvFormat F>
 void launch_width(const SplitArguments& a, std::int64_t count, Stream stream) {
   if (a.cache.latent) {
-    if (a.shape.value_length <= 64) return launch_group<Half, true, 2>(a, count, stream);
-    if (a.shape.value_length <= 256) return launch_group<Half, true, 8>(a, count, stream);
-    return launch_group<Half, true, 16>(a, count, stream);
+    if (a.shape.value_length <= 64) return launch_group<F, true, 2>(a, count, stream);
+    if (a.shape.value_length <= 256) return launch_group<F, true, 8>(a, count, stream);
+    return launch_group<F, true, 16>(a, count, stream);
   }
-  if (a.shape.value_length <= 64) return launch_group<Half, false, 2>(a, count, stream);
-  if (a.shape.value_length <= 128) return launch_group<Half, false, 4>(a, count, stream);
-  launch_group<Half, false, 8>(a, count, stream);
+  if (a.shape.value_length <= 64) return launch_group<F, false, 2>(a, count, stream);
+  if (a.shape.value_length <= 128) return launch_group<F, false, 4>(a, count, stream);
+  launch_group<F, false, 8>(a, count, stream);
 }
 
-template <bool Half>
+template <KvFormat F>
 __global__ void gather_cache_kernel(KvView cache, const std::int32_t* pages, AttentionShape shape, std::int64_t length, std::int64_t stride,
                                     std::uint16_t* keys, std::uint16_t* values) {
   const std::int64_t head = blockIdx.y, page = blockIdx.x, from_page = pages[page];
-  const auto read = [](const void* from, std::int64_t at) {
-    if constexpr (Half) return static_cast<const std::uint16_t*>(from)[at];
-    else return half_bits(static_cast<const float*>(from)[at]);
-  };
-  const std::int64_t key_base = from_page * cache.page_step + head * shape.key_length * kPagePositions;
+  const std::byte* key_block = cache.key_block(from_page, head, shape.key_length);
   for (std::int64_t i = threadIdx.x; i < shape.key_length * kPagePositions; i += blockDim.x) {
-    const std::int64_t d = i / kPagePositions, position = page * kPagePositions + i % kPagePositions;
-    if (position < stride) keys[(head * shape.key_length + d) * stride + position] = position < length ? read(cache.keys, key_base + i) : 0;
+    const std::int64_t d = i / kPagePositions, slot = i % kPagePositions, position = page * kPagePositions + slot;
+    if (position >= stride) continue;
+    keys[(head * shape.key_length + d) * stride + position] = position < length ? half_bits(key_value_at<F>(key_block, shape.key_length, d, slot)) : 0;
   }
-  const std::int64_t value_base = from_page * cache.page_step + head * kPagePositions * shape.value_length;
+  const std::byte* value_block = cache.value_block(from_page, head, shape.value_length);
   for (std::int64_t i = threadIdx.x; i < kPagePositions * shape.value_length; i += blockDim.x) {
-    const std::int64_t position = page * kPagePositions + i / shape.value_length;
-    if (position < length) values[(head * length + position) * shape.value_length + i % shape.value_length] = read(cache.values, value_base + i);
+    const std::int64_t slot = i / shape.value_length, position = page * kPagePositions + slot, d = i % shape.value_length;
+    if (position < length)
+      values[(head * length + position) * shape.value_length + d] = half_bits(row_value_at<F>(value_block, shape.value_length, slot, d));
   }
 }
 
-template <bool Half>
+template <KvFormat F>
 __global__ void gather_latent_kernel(KvView cache, const std::int32_t* pages, std::int64_t key_length, std::int64_t length, std::uint16_t* keys) {
-  const std::int64_t position = blockIdx.x;
-  const std::int64_t from = position < length ? pages[position / kPagePositions] * cache.page_step + position % kPagePositions * key_length : 0;
-  for (std::int64_t i = threadIdx.x; i < key_length; i += blockDim.x) {
-    std::uint16_t bits = 0;
-    if (position < length) {
-      if constexpr (Half) bits = static_cast<const std::uint16_t*>(cache.keys)[from + i];
-      else bits = half_bits(static_cast<const float*>(cache.keys)[from + i]);
-    }
-    keys[position * key_length + i] = bits;
-  }
+  const std::int64_t position = blockIdx.x, slot = position % kPagePositions;
+  const std::byte* block = position < length ? cache.key_block(pages[position / kPagePositions], 0, key_length) : nullptr;
+  for (std::int64_t i = threadIdx.x; i < key_length; i += blockDim.x)
+    keys[position * key_length + i] = block ? half_bits(row_value_at<F>(block, key_length, slot, i)) : 0;
 }
 
 __global__ void gather_queries_kernel(const float* projected, AttentionShape shape, float scale, std::int64_t count, std::uint16_t* out) {
@@ -348,7 +280,7 @@ dim3 grid_of(std::int64_t x, std::int64_t y) { return dim3(static_cast<unsigned>
 void attend(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, const RowInfo* rows, const KvView& cache,
             int splits, float* partial, float* out, Stream stream) {
   const SplitArguments arguments{projected, shape, scale, rows, cache, splits, partial};
-  cache.half ? launch_width<true>(arguments, count, stream) : launch_width<false>(arguments, count, stream);
+  with_kv_format(cache.format, [&]<KvFormat F>() { launch_width<F>(arguments, count, stream); });
   KONTOR_LAUNCH(join_kernel, grid_of(shape.heads, count), dim3(kWarp), 0, stream, partial, splits, shape.value_length, out);
 }
 
@@ -360,13 +292,16 @@ std::int64_t attention_blocks(const AttentionShape& shape, bool latent) {
 void gather_cache(const KvView& cache, const std::int32_t* pages, const AttentionShape& shape, std::int64_t length, std::int64_t stride,
                   std::uint16_t* keys, std::uint16_t* values, Stream stream) {
   if (cache.latent) {
-    const auto kernel = cache.half ? gather_latent_kernel<true> : gather_latent_kernel<false>;
-    KONTOR_LAUNCH(kernel, grid_of(stride, 1), dim3(kThreads), 0, stream, cache, pages, shape.key_length, length, keys);
-    return;
+    return with_kv_format(cache.format, [&]<KvFormat F>() {
+      const auto kernel = gather_latent_kernel<F>;
+      KONTOR_LAUNCH(kernel, grid_of(stride, 1), dim3(kThreads), 0, stream, cache, pages, shape.key_length, length, keys);
+    });
   }
   const dim3 grid = grid_of((length + kPagePositions - 1) / kPagePositions, shape.kv_heads);
-  const auto kernel = cache.half ? gather_cache_kernel<true> : gather_cache_kernel<false>;
-  KONTOR_LAUNCH(kernel, grid, dim3(kThreads), 0, stream, cache, pages, shape, length, stride, keys, values);
+  with_kv_format(cache.format, [&]<KvFormat F>() {
+    const auto kernel = gather_cache_kernel<F>;
+    KONTOR_LAUNCH(kernel, grid, dim3(kThreads), 0, stream, cache, pages, shape, length, stride, keys, values);
+  });
 }
 
 void gather_queries(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, std::uint16_t* out, Stream stream) {

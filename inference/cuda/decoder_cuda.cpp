@@ -8,6 +8,10 @@ static_assert(kPagePositions == inference::kPagePositions);
 
 std::unique_ptr<Sequence> CudaDecoder::create_sequence() { return std::make_unique<Timeline>(pool_); }
 
+std::string CudaDecoder::arithmetic() const {
+  return std::string("cuda ") + (exact_ ? "f32" : deterministic_ ? "deterministic" : "native") + (kv_format_ == KvFormat::q8 ? " kv q8_0" : "");
+}
+
 Result<KvPageRef> CudaDecoder::load_page(std::span<const std::byte> content) {
   auto page = pool_->take();
   if (!page) return fail(Errc::memory, "all " + std::to_string(pool_->pages()) + " KV pages of " + device() + " are in use", "out_of_memory");
@@ -64,15 +68,10 @@ Result<void> CudaDecoder::forward(std::span<const Extension> extensions) {
 bool CudaDecoder::tiled(std::int64_t count) const { return !deterministic_ && count >= kTiledRows; }
 
 KvView CudaDecoder::cache_of(std::int64_t layer) const {
-  if (config_.latent.rank > 0) {
-    const std::int64_t elements = config_.key_length * kPagePositions;
-    std::byte* at = pool_->base() + layer * elements * (exact_ ? 4 : 2);
-    return {at, at, elements * config_.layers, !exact_, true};
-  }
-  const std::int64_t keys = config_.kv_heads * config_.key_length * kPagePositions, values = config_.kv_heads * config_.value_length * kPagePositions;
-  const std::int64_t size = exact_ ? 4 : 2;
-  std::byte* base = pool_->base() + layer * (keys + values) * size;
-  return {base, base + keys * size, (keys + values) * config_.layers, !exact_, false};
+  const bool latent = config_.latent.rank > 0;
+  const auto step = static_cast<std::int64_t>(plan_.page_bytes);
+  std::byte* base = pool_->base() + layer * (step / config_.layers);
+  return {base, latent ? base : base + config_.kv_heads * kv_bytes(kv_format_, config_.key_length), step, kv_format_, latent};
 }
 
 ActivationTarget CudaDecoder::target(float* values) const {
@@ -162,7 +161,7 @@ void CudaDecoder::project_tiled(const ProductView& p, const ActivationView& x) {
   for (std::int64_t first = 0; first < p.matrix.rows; first += most) {
     const std::int64_t rows = std::min(most, p.matrix.rows - first);
     const std::uint16_t* weights = static_cast<const std::uint16_t*>(p.matrix.codes) + first * x.columns;
-    if (p.matrix.format != Format::f16) {
+    if (p.matrix.format != Format::f16 || p.matrix.on_host) {  // The library reads a weight more than once.
       expand_rows(p.matrix, first, rows, w.tile.as<std::uint16_t>(), device_->stream());
       weights = w.tile.as<const std::uint16_t>();
     }

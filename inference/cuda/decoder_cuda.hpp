@@ -43,7 +43,7 @@ class CudaDecoder final : public Backend {
   std::string device() const override { return device_->name(); }
   std::unique_ptr<Sequence> create_sequence() override;
   std::uint64_t page_bytes() const override { return plan_.page_bytes; }
-  std::string arithmetic() const override { return exact_ ? "cuda f32" : deterministic_ ? "cuda deterministic" : "cuda native"; }
+  std::string arithmetic() const override;
   Result<KvPageRef> load_page(std::span<const std::byte> content) override;
   Result<void> forward(std::span<const Extension> extensions) override;
   std::uint64_t weight_bytes_per_token() const override;
@@ -129,6 +129,11 @@ class CudaDecoder final : public Backend {
   void choose_experts(const Layer& layer, std::int64_t count);
   void add_routed(const Layer& layer, std::int64_t count);
   Pairs expert_pairs(std::int64_t count) const;
+  void take_blocks(std::int64_t pairs);
+  /// Heads of latent attention.
+  void project_heads(const SlabProducts& products, std::int64_t count, const float* values, std::int64_t columns);
+  void project_slabs_tiled(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token);
+  bool slabs_tiled(const Pairs& pairs, std::int64_t rows, std::int64_t columns) const;
   void project(std::span<const ProductView> products, const ActivationView& x);
   void project_tiled(const ProductView& product, const ActivationView& x);
   void mix(std::int64_t layer, std::span<const Row> rows);
@@ -147,6 +152,7 @@ class CudaDecoder final : public Backend {
   ModelConfig config_;
   bool exact_;          ///< Compute::f32: float32 weights, activations and cache.
   bool deterministic_;
+  KvFormat kv_format_;
   std::uint64_t expert_limit_;  ///< Bytes of experts on the device; 0: what fits.
   std::unique_ptr<Device> device_;
   MemoryPlan plan_;

@@ -25,7 +25,10 @@ void CudaDecoder::choose_experts(const Layer& l, std::int64_t n) {
   SlabProducts in;
   for (const auto& [matrix, out] : {std::pair{&l.experts_gate, &w.expert_gate}, {&l.experts_up, &w.expert_up}})
     in.product[in.count++] = {matrix->view, e.feed_forward, out->as<float>(), e.used * e.feed_forward, e.feed_forward};
-  multiply_slabs(in, expert_pairs(n), x, true, device_->stream());
+  const Pairs pairs = expert_pairs(n);
+  w.experts_tiled = slabs_tiled(pairs, e.feed_forward, config_.width) && slabs_tiled(pairs, config_.width, e.feed_forward);
+  if (w.experts_tiled) take_blocks(pairs.count());
+  w.experts_tiled ? project_slabs_tiled(in, pairs, x, true) : multiply_slabs(in, pairs, x, true, device_->stream());
 }
 
 void CudaDecoder::add_routed(const Layer& l, std::int64_t n) {
@@ -35,7 +38,8 @@ void CudaDecoder::add_routed(const Layer& l, std::int64_t n) {
   silu_mul(w.expert_gate.as<const float>(), w.expert_up.as<const float>(), pairs, e.feed_forward, target(w.expert_gate.as<float>()), device_->stream());
   SlabProducts out;
   out.product[out.count++] = {l.experts_down.view, width, w.expert_out.as<float>(), e.used * width, width};
-  multiply_slabs(out, expert_pairs(n), view(w.expert_gate.as<const float>(), pairs, e.feed_forward), false, device_->stream());
+  const ActivationView inner = view(w.expert_gate.as<const float>(), pairs, e.feed_forward);
+  w.experts_tiled ? project_slabs_tiled(out, expert_pairs(n), inner, false) : multiply_slabs(out, expert_pairs(n), inner, false, device_->stream());
   add_experts(e.shared > 0 ? w.shared.as<const float>() : nullptr, w.expert_out.as<const float>(), w.chosen_weights.as<const float>(), n, e.used, width,
               w.stream.as<float>(), device_->stream());
 }

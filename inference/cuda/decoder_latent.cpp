@@ -28,7 +28,7 @@ void CudaDecoder::project_latent(const Layer& l, std::int64_t index, std::span<c
   take_columns(whole, n * config_.heads, length, latent.plain, target(w.head_values.as<float>()), device_->stream());
   SlabProducts products;
   products.product[products.count++] = {l.key_heads.view, latent.rank, w.projected.as<float>(), s.total(), s.key_length};
-  multiply_slabs(products, {n, config_.heads, config_.heads}, view(w.head_values.as<const float>(), n * config_.heads, latent.plain), false, device_->stream());
+  project_heads(products, n, w.head_values.as<const float>(), latent.plain);
   const RopeView rope{w.cosines.as<const float>(), w.sines.as<const float>(), config_.rope.dimensions / 2, config_.rope_pairs == RopePairs::halves};
   place_latent(w.projected.as<float>(), whole, w.low_keys.as<float>(), n, s, {latent.rank, latent.plain, latent.rotary}, l.latent_norm.data(),
                config_.norm_epsilon, rope, w.info.as<const RowInfo>(), cache_of(index), device_->stream());
@@ -41,7 +41,7 @@ void CudaDecoder::expand_values(const Layer& l, std::int64_t n) {
   if (!exact_) quantize(w.mixed.as<const float>(), n * config_.heads, latent.rank, target(w.mixed.as<float>()), device_->stream());
   SlabProducts products;
   products.product[products.count++] = {l.value_heads.view, latent.value, w.head_values.as<float>(), heads_width(config_), latent.value};
-  multiply_slabs(products, {n, config_.heads, config_.heads}, view(w.mixed.as<const float>(), n * config_.heads, latent.rank), false, device_->stream());
+  project_heads(products, n, w.mixed.as<const float>(), latent.rank);
 }
 
 Result<void> CudaDecoder::load_latent(const std::string& prefix, Layer& l) {

@@ -18,7 +18,7 @@ Error wrong_shape(const Tensor& tensor, std::int64_t columns, std::int64_t rows)
 
 CudaDecoder::CudaDecoder(const WeightFile& file, ModelConfig config, const BackendOptions& options, std::unique_ptr<Device> device)
     : file_(file), config_(std::move(config)), exact_(options.compute == Compute::f32), deterministic_(options.deterministic || exact_),
-      expert_limit_(options.expert_bytes), device_(std::move(device)) {}
+      kv_format_(exact_ ? KvFormat::f32 : options.kv == KvType::q8_0 ? KvFormat::q8 : KvFormat::f16), expert_limit_(options.expert_bytes), device_(std::move(device)) {}
 
 CudaDecoder::~CudaDecoder() = default;
 
@@ -96,6 +96,7 @@ Result<void> CudaDecoder::load_parts(std::span<const Tensor> parts, bool on_host
     }
   }
   out.view = layout->view(buffer->data());
+  out.view.on_host = on_host;
   out.buffer = std::move(*buffer);
   return {};
 }
@@ -198,8 +199,10 @@ std::vector<std::pair<DeviceBuffer*, std::int64_t>> CudaDecoder::Workspace::entr
        {&other_lists, pieces * kShortlistLength * 8}, {&seen, pieces * static_cast<std::int64_t>(sizeof(ShortlistSeen))},
        {&sums_of_logits, kDecodeRows * 2 * shortlist_chunks(c.vocabulary) * 8 * 4},
        {&results, kDecodeRows * static_cast<std::int64_t>(sizeof(ShortlistResult))}});
+  if (!deterministic && c.experts.count > 0)
+    add({{&blocks, c.experts.count * static_cast<std::int64_t>(sizeof(Tile))}, {&pair_rows, static_cast<std::int64_t>(kTileBytes)}});
   if (!deterministic)
-    add({{&halves, n * widest_input(c) * 2}, {&factors, n * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
+    add({{&halves, n * most_halves(c) * 2}, {&factors, n * most_half_rows(c) * 4}, {&tile, static_cast<std::int64_t>(kTileBytes)}, {&product, product_bytes(c)}});
   return all;
 }
 

@@ -27,11 +27,18 @@ inline std::int64_t most_codes(const ModelConfig& c) {
   return std::max({widest_input(c), c.heads * std::max({c.value_length, c.latent.plain, c.latent.value}), c.experts.used * c.experts.feed_forward});
 }
 
-/// Bytes of the workspace for products of many tokens: their float32 results for the rows of one tile of weights.
+/// Values and rows of a token that are held in binary16 at a time.
+inline std::int64_t most_halves(const ModelConfig& c) {
+  return std::max({widest_input(c), c.heads * std::max(c.latent.plain, c.latent.rank), c.experts.used * c.experts.feed_forward});
+}
+inline std::int64_t most_half_rows(const ModelConfig& c) { return std::max({std::int64_t{1}, c.latent.rank > 0 ? c.heads : 0, c.experts.used}); }
+
+/// Bytes of the workspace for products of many tokens: their float32 results for the rows of one tile of weights, or of one slab.
 inline std::int64_t product_bytes(const ModelConfig& c) {
   const std::int64_t narrowest = std::min({c.width, heads_width(c), c.feed_forward});
   const std::int64_t tallest = std::max({c.heads * c.key_length, c.width, c.feed_forward});
-  return kBatch * 4 * std::min(static_cast<std::int64_t>(kTileBytes) / (2 * narrowest), tallest);
+  const std::int64_t slab = std::max({c.experts.count > 0 ? std::max(c.width, c.experts.feed_forward) : 0, c.latent.rank, c.latent.value});
+  return kBatch * 4 * std::max(std::min(static_cast<std::int64_t>(kTileBytes) / (2 * narrowest), tallest), slab);
 }
 
 class CudaDecoder::Timeline final : public Sequence {
@@ -109,6 +116,10 @@ struct CudaDecoder::Workspace {
   DeviceBuffer masks, masked, lists, other_lists, seen, sums_of_logits, results;
   std::vector<ShortlistResult> received;
   std::vector<std::uint32_t> mask_row;
+  DeviceBuffer blocks;     ///< Pairs of each expert that was chosen, as `block_list` has them
+  DeviceBuffer pair_rows;  ///< Their activations in binary16, expert by expert
+  std::vector<Tile> received_tiles, block_list;
+  bool experts_tiled = false;  ///< Those of the layer at hand go through the library.
   // For products of many tokens.
   DeviceBuffer halves, factors, tile, product;
   // For attention of many tokens; grown with the timeline.

@@ -18,6 +18,12 @@ Result<void> CudaDecoder::check_shapes() const {
   if (latent && (c.value_length > kMaxLatentValue || c.key_length > kMaxLatentKey || c.latent.rotary % 8 != 0))
     return fail(Errc::unsupported, "latent attention with " + std::to_string(c.latent.rank) + " + " + std::to_string(c.latent.rotary) +
                 " values is outside what the CUDA backend computes (512 + 128 in multiples of 8); use --device cpu", "unsupported_arch");
+  if (kv_format_ == KvFormat::q8 && (c.key_length % kSpan != 0 || c.value_length % kSpan != 0))
+    return fail(Errc::unsupported, "a KV cache in q8_0 needs heads of a multiple of 32 values; those of this model have " +
+                std::to_string(c.key_length) + " and " + std::to_string(c.value_length) + "; leave the type out", "kv_type");
+  if (c.key_length % 4 != 0)
+    return fail(Errc::unsupported, "heads of " + std::to_string(c.key_length) + " values are no multiple of 4, which the CUDA backend needs; use --device cpu",
+                "unsupported_arch");
   if (c.experts.count > kMaxExperts)
     return fail(Errc::unsupported, std::to_string(c.experts.count) + " experts are more than the " + std::to_string(kMaxExperts) +
                 " that the CUDA backend computes; use --device cpu", "unsupported_arch");
@@ -69,8 +75,8 @@ Result<void> CudaDecoder::make_plan() {
     plan_.workspace_bytes += 2 * kScoreBytes;
     if (latent) plan_.workspace_bytes += static_cast<std::uint64_t>(kBatch * c.heads * (2 * c.key_length + 4 * c.value_length));
   }
-  const std::int64_t position = latent ? c.key_length : c.kv_heads * (c.key_length + c.value_length);
-  plan_.page_bytes = static_cast<std::uint64_t>(c.layers * kPagePositions * position) * (exact_ ? 4 : 2);
+  const std::int64_t keys = kv_bytes(kv_format_, c.key_length), values = latent ? 0 : kv_bytes(kv_format_, c.value_length);
+  plan_.page_bytes = static_cast<std::uint64_t>(c.layers * (latent ? keys : c.kv_heads * (keys + values)));
   plan_.free_bytes = device_->free_bytes();
   const std::int64_t wanted_most = (c.context + kPagePositions - 1) / kPagePositions * 16;
   const auto cache = [&](std::int64_t tokens) { return static_cast<std::uint64_t>(std::min(wanted_most, tokens / kPagePositions)) * plan_.page_bytes; };

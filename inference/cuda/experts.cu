@@ -210,6 +210,29 @@ void launch_slabs(const SlabArguments& a, Stream stream) {
   KONTOR_LAUNCH(kernel, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(blocks)), dim3(kWarps * kWarp), 0, stream, a);
 }
 
+/// The pair in a place of a padded block.
+__device__ std::int64_t pair_in(const Pairs& pairs, const Tile* blocks, std::int64_t first_slab, std::int64_t block, std::int64_t i) {
+  return blocks ? pairs.order[blocks[block].first + i] : i * pairs.each + first_slab + block;
+}
+
+__global__ void gather_pairs_kernel(const std::uint16_t* halves, std::int64_t columns, Pairs pairs, const Tile* blocks, bool by_token,
+                                    std::uint16_t* out) {
+  const std::int64_t block = blockIdx.y, i = blockIdx.x;
+  if (i >= blocks[block].count) return;
+  const std::int64_t pair = pair_in(pairs, blocks, 0, block, i), row = by_token ? pair / pairs.each : pair;
+  const Words4* from = reinterpret_cast<const Words4*>(halves + row * columns);
+  Words4* to = reinterpret_cast<Words4*>(out + (block * gridDim.x + i) * columns);
+  for (std::int64_t c = threadIdx.x; c < columns / 8; c += blockDim.x) to[c] = from[c];
+}
+
+__global__ void finish_pairs_kernel(const float* in, const float* factors, Pairs pairs, const Tile* blocks, std::int64_t first_slab, bool by_token,
+                                    SlabProduct p) {
+  const std::int64_t block = blockIdx.z, i = blockIdx.y, r = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (r >= p.rows || i >= (blocks ? blocks[block].count : pairs.tokens)) return;
+  const std::int64_t pair = pair_in(pairs, blocks, first_slab, block, i), token = pair / pairs.each;
+  p.out[token * p.token_step + pair % pairs.each * p.pair_step + r] = in[(block * gridDim.y + i) * p.rows + r] * factors[by_token ? token : pair];
+}
+
 __global__ void add_experts_kernel(const float* shared, const float* outs, const float* weights, std::int64_t used, std::int64_t width,
                                    float* stream_rows) {
   const std::int64_t t = blockIdx.y, i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -228,6 +251,20 @@ void multiply_slabs(const SlabProducts& products, const Pairs& pairs, const Acti
   if (pairs.tokens == 2) return launch_slabs<2>(arguments, stream);
   if (pairs.tokens <= 4) return launch_slabs<4>(arguments, stream);
   launch_slabs<kTilePairs>(arguments, stream);
+}
+
+void gather_pairs(const std::uint16_t* halves, std::int64_t columns, const Pairs& pairs, const Tile* blocks, std::int64_t count, std::int64_t most,
+                  bool by_token, std::uint16_t* out, Stream stream) {
+  constexpr int kThreads = 128;
+  const dim3 grid(static_cast<unsigned>(most), static_cast<unsigned>(count));
+  KONTOR_LAUNCH(gather_pairs_kernel, grid, dim3(kThreads), 0, stream, halves, columns, pairs, blocks, by_token, out);
+}
+
+void finish_pairs(const float* in, const float* factors, const Pairs& pairs, const Tile* blocks, std::int64_t first_slab, std::int64_t count,
+                  std::int64_t most, bool by_token, const SlabProduct& product, Stream stream) {
+  constexpr int kThreads = 256;
+  const dim3 grid(static_cast<unsigned>((product.rows + kThreads - 1) / kThreads), static_cast<unsigned>(most), static_cast<unsigned>(count));
+  KONTOR_LAUNCH(finish_pairs_kernel, grid, dim3(kThreads), 0, stream, in, factors, pairs, blocks, first_slab, by_token, product);
 }
 
 void route(const float* logits, std::int64_t count, const RoutingShape& shape, const float* bias, std::int32_t* chosen, float* weights,

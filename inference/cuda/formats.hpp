@@ -35,6 +35,7 @@ struct MatrixView {
   const void* high = nullptr;
   const void* scales = nullptr;
   const void* super = nullptr;
+  bool on_host = false;  ///< Read over the bus.
 };
 
 /// Does the format multiply with activations in int8 (else with float32)?

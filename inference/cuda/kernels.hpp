@@ -4,6 +4,7 @@
 
 #include "inference/cuda/formats.hpp"
 
+#include <cstddef>
 #include <cstdint>
 
 namespace kontor::inference::cuda {
@@ -50,7 +51,7 @@ void multiply(const ProductsView& products, const ActivationView& x, Stream stre
 // Products with one of several equal matrices, the slabs of one MatrixView: the experts that a token chose, the heads of
 // latent attention. A pair is a token and one of its slabs; pair p belongs to token p / each.
 
-/// Up to eight pairs of one slab: order[first .. first + count) in Pairs.
+/// Pairs of one slab, order[first .. first + count) in Pairs: up to eight for multiply_slabs, all of them for the library's products.
 struct Tile {
   std::int32_t slab, first, count;
 };
@@ -79,6 +80,18 @@ struct SlabProducts {
 /// All in one launch. Row p of x belongs to pair p, or with `by_token` row t to all pairs of token t. A pair's result does
 /// not depend on the others.
 void multiply_slabs(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token, Stream stream);
+
+// The same through matrix products of the library: all pairs of each of `count` slabs, padded to `most` of them. `blocks`: one for each
+// slab; null: slabs first_slab .. first_slab + count, each with all tokens.
+
+/// The slabs' matrices as binary16, one behind the other: out (count, rows, columns).
+void expand_slabs(const MatrixView& matrix, std::int64_t rows, const Tile* blocks, std::int64_t count, std::uint16_t* out, Stream stream);
+/// Rows of `halves`, of the pairs or with `by_token` of their tokens: out (count, most, columns). What pads is left as it is.
+void gather_pairs(const std::uint16_t* halves, std::int64_t columns, const Pairs& pairs, const Tile* blocks, std::int64_t count, std::int64_t most,
+                  bool by_token, std::uint16_t* out, Stream stream);
+/// in (count, most, product.rows), times the factor of the pair's row of activations, to where the product's results belong.
+void finish_pairs(const float* in, const float* factors, const Pairs& pairs, const Tile* blocks, std::int64_t first_slab, std::int64_t count,
+                  std::int64_t most, bool by_token, const SlabProduct& product, Stream stream);
 
 /// As inference::ExpertShape says.
 struct RoutingShape {
@@ -170,17 +183,45 @@ std::int64_t shortlist_chunks(std::int64_t vocabulary);
 /// logits (rows, vocabulary); fills w.results. A row's result does not depend on the others.
 void find_shortlists(const float* logits, std::int64_t rows, const ShortlistWork& w, Stream stream);
 
-/// The paged KV cache of one layer. A page holds 64 positions of all heads: keys (kv_heads, key_length, 64), values
-/// (kv_heads, 64, value_length), in binary16 or float32. With latent attention a page holds rows (64, key_length), whose first
-/// value_length values are the values too.
+inline constexpr int kPagePositions = 64;
+
+/// What keys and values are held in. q8: codes of 8 bit, of 32 neighbouring values of a head with one scale in binary16.
+enum class KvFormat : std::uint8_t { f32, f16, q8 };
+/// Of a head's keys or values in a page.
+KONTOR_HD constexpr std::int64_t kv_bytes(KvFormat format, std::int64_t length) {
+  return format == KvFormat::f32 ? kPagePositions * length * 4 : format == KvFormat::f16 ? kPagePositions * length * 2 : kPagePositions * (length + length / kSpan * 2);
+}
+
+/// The paged KV cache of one layer. A page holds 64 positions of all heads, each kv_bytes() long. Keys lie with neighbouring positions
+/// together, values position by position:
+///
+///            keys                                                        values
+///   f32/f16  (key_length, 64)                                            (64, value_length)
+///   q8       codes (key_length / 4, 64, 4), scales (key_length / 32, 64)  codes (64, value_length), scales (64, value_length / 32)
+///
+/// With latent attention a page holds one block of rows like values, of key_length values, whose first value_length are the values too.
 struct KvView {
   void* keys = nullptr;        ///< Of page 0.
   void* values = nullptr;
-  std::int64_t page_step = 0;  ///< Elements from one page to the next.
-  bool half = true;
+  std::int64_t page_step = 0;  ///< Bytes from one page to the next.
+  KvFormat format = KvFormat::f16;
   bool latent = false;
+  KONTOR_HD std::byte* key_block(std::int64_t page, std::int64_t head, std::int64_t key_length) const {
+    return static_cast<std::byte*>(keys) + page * page_step + head * kv_bytes(format, key_length);
+  }
+  KONTOR_HD std::byte* value_block(std::int64_t page, std::int64_t head, std::int64_t value_length) const {
+    return static_cast<std::byte*>(values) + page * page_step + head * kv_bytes(format, value_length);
+  }
 };
-inline constexpr int kPagePositions = 64;
+/// Calls f with the format as a compile-time constant (host only).
+template <class Function>
+void with_kv_format(KvFormat format, const Function& f) {
+  switch (format) {
+    case KvFormat::f32: return f.template operator()<KvFormat::f32>();
+    case KvFormat::f16: return f.template operator()<KvFormat::f16>();
+    case KvFormat::q8: return f.template operator()<KvFormat::q8>();
+  }
+}
 
 struct AttentionShape {
   std::int64_t heads = 0, kv_heads = 0, key_length = 0, value_length = 0;

@@ -1,8 +1,7 @@
 // Everything between the matrix products: norms, activations, rotary positions, the KV cache. Bound by launches rather than
 // by work, so what follows each other on the same values is one kernel.
 
-#include "inference/cuda/kernels.hpp"
-#include "base/cuda/warp.cuh"
+#include "inference/cuda/kv_blocks.cuh"
 
 namespace kontor::inference::cuda {
 namespace {
@@ -127,7 +126,7 @@ __device__ void norm_in_place(float* at, const float* weight, float epsilon, std
 }
 
 /// A warp for each head of queries and keys, then for each value head.
-template <bool Half>
+template <KvFormat F>
 __global__ void place_heads_kernel(float* projected, AttentionShape shape, const float* query_norm, const float* key_norm, float epsilon,
                                    RopeView rope, const RowInfo* rows, KvView cache) {
   const int lane = static_cast<int>(threadIdx.x);
@@ -139,11 +138,7 @@ __global__ void place_heads_kernel(float* projected, AttentionShape shape, const
   if (head >= turned) {
     const std::int64_t h = head - turned;
     const float* value = base + turned * shape.key_length + h * shape.value_length;
-    const std::int64_t to = page * cache.page_step + (h * kPagePositions + slot) * shape.value_length;
-    for (std::int64_t i = lane; i < shape.value_length; i += kWarp) {
-      if constexpr (Half) static_cast<std::uint16_t*>(cache.values)[to + i] = half_bits(value[i]);
-      else static_cast<float*>(cache.values)[to + i] = value[i];
-    }
+    store_row<F>(cache.value_block(page, h, shape.value_length), shape.value_length, slot, value, lane);
     return;
   }
   float* at = base + head * shape.key_length;
@@ -154,15 +149,11 @@ __global__ void place_heads_kernel(float* projected, AttentionShape shape, const
   rotate(at, rope, row, lane);
   if (head < shape.heads) return;
   __syncwarp();
-  const std::int64_t to = page * cache.page_step + (head - shape.heads) * shape.key_length * kPagePositions + slot;
-  for (std::int64_t i = lane; i < shape.key_length; i += kWarp) {
-    if constexpr (Half) static_cast<std::uint16_t*>(cache.keys)[to + i * kPagePositions] = half_bits(at[i]);
-    else static_cast<float*>(cache.keys)[to + i * kPagePositions] = at[i];
-  }
+  store_key<F>(cache.key_block(page, head - shape.heads, shape.key_length), shape.key_length, slot, at, lane);
 }
 
 /// A warp for each head's query, then one for the key.
-template <bool Half>
+template <KvFormat F>
 __global__ void place_latent_kernel(float* projected, const float* queries, float* low, AttentionShape shape, LatentPart part, const float* norm,
                                     float epsilon, RopeView rope, const RowInfo* rows, KvView cache) {
   const int lane = static_cast<int>(threadIdx.x);
@@ -181,11 +172,7 @@ __global__ void place_latent_kernel(float* projected, const float* queries, floa
   rotate(key + part.rank, rope, row, lane);
   __syncwarp();
   const std::int64_t page = info.pages[info.position / kPagePositions];
-  const std::int64_t to = page * cache.page_step + info.position % kPagePositions * shape.key_length;
-  for (std::int64_t i = lane; i < shape.key_length; i += kWarp) {
-    if constexpr (Half) static_cast<std::uint16_t*>(cache.keys)[to + i] = half_bits(key[i]);
-    else static_cast<float*>(cache.keys)[to + i] = key[i];
-  }
+  store_row<F>(cache.key_block(page, 0, shape.key_length), shape.key_length, info.position % kPagePositions, key, lane);
 }
 
 }  // namespace
@@ -233,15 +220,19 @@ void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, c
 void place_heads(float* projected, std::int64_t count, const AttentionShape& shape, const float* query_norm, const float* key_norm,
                  float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream) {
   const dim3 grid(static_cast<unsigned>(shape.heads + 2 * shape.kv_heads), static_cast<unsigned>(count));
-  const auto kernel = cache.half ? place_heads_kernel<true> : place_heads_kernel<false>;
-  KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, shape, query_norm, key_norm, epsilon, rope, rows, cache);
+  with_kv_format(cache.format, [&]<KvFormat F>() {
+    const auto kernel = place_heads_kernel<F>;
+    KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, shape, query_norm, key_norm, epsilon, rope, rows, cache);
+  });
 }
 
 void place_latent(float* projected, const float* queries, float* low, std::int64_t count, const AttentionShape& shape, const LatentPart& part,
                   const float* norm, float epsilon, const RopeView& rope, const RowInfo* rows, const KvView& cache, Stream stream) {
   const dim3 grid(static_cast<unsigned>(shape.heads + 1), static_cast<unsigned>(count));
-  const auto kernel = cache.half ? place_latent_kernel<true> : place_latent_kernel<false>;
-  KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, queries, low, shape, part, norm, epsilon, rope, rows, cache);
+  with_kv_format(cache.format, [&]<KvFormat F>() {
+    const auto kernel = place_latent_kernel<F>;
+    KONTOR_LAUNCH(kernel, grid, dim3(kWarp), 0, stream, projected, queries, low, shape, part, norm, epsilon, rope, rows, cache);
+  });
 }
 
 }  // namespace kontor::inference::cuda

@@ -48,14 +48,15 @@ void launch(const ProductsView& products, const ActivationView& x, std::int64_t 
 }
 
 template <Format F>
-__global__ void expand_kernel(MatrixView m, std::int64_t first, std::int64_t rows, std::uint16_t* out) {
+__global__ void expand_kernel(MatrixView m, std::int64_t first, std::int64_t rows, const Tile* blocks, std::int64_t slab_rows, std::uint16_t* out) {
   const std::int64_t spans = m.columns / kSpan, index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= rows * spans) return;
   const std::int64_t row = index / spans, s = index % spans;
+  const std::int64_t source = blocks ? blocks[row / slab_rows].slab * slab_rows + row % slab_rows : first + row;
   Words4* to = reinterpret_cast<Words4*>(out + row * m.columns + s * kSpan);
   WeightSpan w{};
-  if constexpr (takes_int8(F)) w = weight_span<F>(m, first + row, s);
-  const std::int64_t from = (first + row) * m.columns + s * kSpan;
+  if constexpr (takes_int8(F)) w = weight_span<F>(m, source, s);
+  const std::int64_t from = source * m.columns + s * kSpan;
   const auto value = [&](int i) { return takes_int8(F) ? span_value<F>(w, i) : plain_value(m, from + i); };
 #pragma unroll
   for (int part = 0; part < kSpan / 8; ++part) {
@@ -107,7 +108,14 @@ void multiply(const ProductsView& products, const ActivationView& x, Stream stre
 void expand_rows(const MatrixView& matrix, std::int64_t first, std::int64_t rows, std::uint16_t* out, Stream stream) {
   with_format(matrix.format, [&]<Format F>() {
     const auto kernel = expand_kernel<F>;
-    KONTOR_LAUNCH(kernel, blocks_for(rows * (matrix.columns / kSpan)), dim3(kThreads), 0, stream, matrix, first, rows, out);
+    KONTOR_LAUNCH(kernel, blocks_for(rows * (matrix.columns / kSpan)), dim3(kThreads), 0, stream, matrix, first, rows, nullptr, 0, out);
+  });
+}
+
+void expand_slabs(const MatrixView& matrix, std::int64_t rows, const Tile* blocks, std::int64_t count, std::uint16_t* out, Stream stream) {
+  with_format(matrix.format, [&]<Format F>() {
+    const auto kernel = expand_kernel<F>;
+    KONTOR_LAUNCH(kernel, blocks_for(count * rows * (matrix.columns / kSpan)), dim3(kThreads), 0, stream, matrix, 0, count * rows, blocks, rows, out);
   });
 }
 

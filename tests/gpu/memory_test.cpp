@@ -3,6 +3,7 @@
 #include "inference/cuda/decoder_cuda.hpp"
 #include "tests/gpu/device/device.hpp"
 #include "tests/gpu/small_models.hpp"
+#include "tests/gpu/watched_device.hpp"
 #include "tests/support/catch.hpp"
 
 #include <memory>
@@ -10,47 +11,10 @@
 
 using namespace kontor;
 using namespace kontor::inference;
+using test::Watch;
+using test::WatchedDevice;
 
 namespace {
-
-/// Counts, and fails one allocation.
-struct Watch {
-  int allocations = 0;
-  int copies = 0;
-  std::uint64_t bytes = 0, host_bytes = 0;
-  int fails_at = -1;
-};
-
-class WatchedDevice final : public cuda::Device {
- public:
-  WatchedDevice(std::unique_ptr<cuda::Device> inner, Watch& watch) : inner_(std::move(inner)), watch_(watch) {}
-  std::string name() const override { return inner_->name(); }
-  cuda::Stream stream() const override { return inner_->stream(); }
-  int processors() const override { return inner_->processors(); }
-  std::uint64_t free_bytes() const override { return inner_->free_bytes(); }
-  Result<cuda::DeviceBuffer> allocate(std::uint64_t bytes) override {
-    if (watch_.allocations++ == watch_.fails_at) return fail(Errc::memory, "no memory left, says the test", "out_of_memory");
-    watch_.bytes += bytes;
-    return inner_->allocate(bytes);
-  }
-  void release(void* data) override { inner_->release(data); }
-  Result<cuda::DeviceBuffer> allocate_host(std::uint64_t bytes) override {
-    if (watch_.allocations++ == watch_.fails_at) return fail(Errc::memory, "no memory left, says the test", "out_of_memory");
-    watch_.host_bytes += bytes;
-    return inner_->allocate_host(bytes);
-  }
-  void release_host(void* data) override { inner_->release_host(data); }
-  std::uint64_t host_free_bytes() const override { return inner_->host_free_bytes(); }
-  void copy_in(void* to, const void* from, std::uint64_t bytes) override { ++watch_.copies, inner_->copy_in(to, from, bytes); }
-  void copy_out(void* to, const void* from, std::uint64_t bytes) override { inner_->copy_out(to, from, bytes); }
-  void copy_within(void* to, const void* from, std::uint64_t bytes) override { inner_->copy_within(to, from, bytes); }
-  void multiply(const cuda::MatrixProduct& product) override { inner_->multiply(product); }
-  Result<void> wait() override { return inner_->wait(); }
-
- private:
-  std::unique_ptr<cuda::Device> inner_;
-  Watch& watch_;
-};
 
 /// A model with experts and latent attention, small in every respect.
 class Small {

@@ -33,6 +33,12 @@ void warp_barrier(int line);
 std::uint32_t exchange(unsigned mask, std::uint32_t word, unsigned lane, int line);
 void* dynamic_shared();
 
+/// Memory of an emulated device: a kernel that touches what lies behind it, or it after its release, ends the program. Aligned to 256
+/// bytes, between pages that nobody may touch, full of NaN in every format. Null where there is no memory.
+void* allocate_guarded(std::uint64_t bytes);
+/// Ends the program where a byte was changed between the end and the guard page. `bytes`: as allocated.
+void release_guarded(void* data, std::uint64_t bytes);
+
 inline float exchange_float(unsigned mask, float value, unsigned lane, int line) {
   return __builtin_bit_cast(float, exchange(mask, __builtin_bit_cast(std::uint32_t, value), lane, line));
 }

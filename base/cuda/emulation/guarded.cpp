@@ -1,4 +1,4 @@
-#include "base/cuda/emulation/guarded.hpp"
+#include "base/cuda/emulation/emulation.hpp"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,8 +15,8 @@ constexpr std::uint64_t kAlignment = 256;
 std::uint64_t rounded(std::uint64_t bytes, std::uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /// A guard page, the data up against the next guard page.
-struct Place {
-  explicit Place(std::uint64_t bytes)
+struct Guarded {
+  explicit Guarded(std::uint64_t bytes)
       : page(static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE))), room(rounded(bytes > 0 ? bytes : 1, kAlignment)), inner(rounded(room, page)) {}
   std::uint64_t page, room, inner;
   std::uint64_t total() const { return inner + 2 * page; }
@@ -26,7 +26,7 @@ struct Place {
 }  // namespace
 
 void* allocate_guarded(std::uint64_t bytes) {
-  const Place place(bytes);
+  const Guarded place(bytes);
   void* mapped = mmap(nullptr, place.total(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   auto* base = static_cast<unsigned char*>(mapped);
@@ -39,7 +39,7 @@ void* allocate_guarded(std::uint64_t bytes) {
 }
 
 void release_guarded(void* data, std::uint64_t bytes) {
-  const Place place(bytes);
+  const Guarded place(bytes);
   auto* at = static_cast<unsigned char*>(data);
   for (std::uint64_t i = bytes; i < place.room; ++i)
     if (at[i] != 0xff) {

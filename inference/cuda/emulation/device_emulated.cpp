@@ -1,6 +1,6 @@
 #include "inference/cuda/emulation/device_emulated.hpp"
 
-#include "base/cuda/emulation/guarded.hpp"
+#include "base/cuda/emulation/emulation.hpp"
 
 #include <cstring>
 #include <map>

@@ -1,7 +1,7 @@
 // The kernels of vectors.cu as fibers, and memory of the processor in place of a device's.
 #include "memory/cuda/vectors.cu"
 
-#include "base/cuda/emulation/guarded.hpp"
+#include "base/cuda/emulation/emulation.hpp"
 #include "tests/gpu/device/device.hpp"
 
 #include <cstring>

@@ -1,6 +1,5 @@
 // The emulation finds what it is there to find: missing barriers, barriers that not all reach, memory that is not the kernel's.
 
-#include "base/cuda/emulation/guarded.hpp"
 #include "base/cuda/portable.hpp"
 #include "base/cuda/warp.cuh"
 #include "inference/cuda/decoder_cuda.hpp"
