@@ -304,7 +304,8 @@ void multiply(std::span<const Product> products, const Activations& activations,
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
   // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  if (activations.count > 1) grain += grain % 2;  // Pairs of tiles are faster than single ones.
   pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
     std::int64_t base = 0;
     for (const Product& product : products) {
