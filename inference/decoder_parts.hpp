@@ -88,7 +88,7 @@ inline cpu::Activations slice(const cpu::Activations& all, std::int64_t first, s
   if (part.narrow) part.narrow += first * columns;
   cpu::QuantizedRows& q = part.quantized;
   const std::int64_t blocks = first * (columns / cpu::kBlock);
-  if (q.values) q.values += first * columns, q.scales += blocks, q.sums += blocks, q.half_sums += 2 * blocks;
+  if (q.values) q.values += first * columns, q.scales += blocks, q.sums += blocks, q.half_sums += 2 * blocks, q.half_starts += 2 * blocks;
   if (q.wide) q.wide += first * columns, q.wide_scales += blocks;
   return part;
 }

@@ -38,9 +38,9 @@ constexpr std::int64_t kKeyGroup = cpu::kTileRows * (2 + kBlock);  ///< Bytes of
 struct CodedBlock {
   CodedBlock(const float* values, const cpu::KernelSet& kernels) {
     float exact_scale, sum;
-    std::int32_t half_sums[2];
+    std::int32_t half_sums[2], half_starts[2];
     cpu::QuantizedRows rows;
-    rows.values = codes, rows.scales = &exact_scale, rows.sums = &sum, rows.half_sums = half_sums, rows.k = kBlock;
+    rows.values = codes, rows.scales = &exact_scale, rows.sums = &sum, rows.half_sums = half_sums, rows.half_starts = half_starts, rows.k = kBlock;
     kernels.quantize(values, 0, rows);
     scale = float_to_half(exact_scale);
   }

@@ -40,6 +40,7 @@ struct QuantizedRows {
   float* scales = nullptr;              ///< n x k/32; NaN for a block with a value that is not finite
   float* sums = nullptr;                ///< n x k/32: scale times the sum of the block
   std::int32_t* half_sums = nullptr;    ///< n x k/16: sum of `values` over 16
+  std::int32_t* half_starts = nullptr;  ///< n x k/16: -128 times `half_sums`, what sums of products with codes begin from that are 128 too large
   std::int16_t* wide = nullptr;         ///< n x k, -kHalfCodes..kHalfCodes
   float* wide_scales = nullptr;         ///< n x k/32, as `scales`
   std::int64_t k = 0;

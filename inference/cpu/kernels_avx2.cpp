@@ -116,6 +116,8 @@ void quantize(const float* x, std::int64_t index, const QuantizedRows& rows) {
     rows.sums[at] = scale * static_cast<float>(sums[0] + sums[1]);
     rows.half_sums[2 * at] = sums[0];
     rows.half_sums[2 * at + 1] = sums[1];
+    rows.half_starts[2 * at] = -128 * sums[0];
+    rows.half_starts[2 * at + 1] = -128 * sums[1];
   }
 }
 

@@ -74,6 +74,8 @@ void quantize(const float* x, std::int64_t index, const QuantizedRows& rows) {
     rows.sums[index * blocks + b] = stored * static_cast<float>(sums[0] + sums[1]);
     rows.half_sums[(index * blocks + b) * 2] = sums[0];
     rows.half_sums[(index * blocks + b) * 2 + 1] = sums[1];
+    rows.half_starts[(index * blocks + b) * 2] = -128 * sums[0];
+    rows.half_starts[(index * blocks + b) * 2 + 1] = -128 * sums[1];
   }
 }
 

@@ -159,6 +159,7 @@ void ConvertedRows::grow(std::int64_t values, ActivationForm form) {
     resize(scales, blocks);
     resize(sums, blocks);
     resize(half_sums, 2 * blocks);
+    resize(half_starts, 2 * blocks);
   }
   if (form.int16) {
     resize(wide, values);
@@ -171,7 +172,7 @@ void ConvertedRows::lend(Activations& activations, std::int64_t columns, Activat
   QuantizedRows& q = activations.quantized;
   q = {};
   q.k = columns;
-  if (form.int8) q.values = codes.data(), q.scales = scales.data(), q.sums = sums.data(), q.half_sums = half_sums.data();
+  if (form.int8) q.values = codes.data(), q.scales = scales.data(), q.sums = sums.data(), q.half_sums = half_sums.data(), q.half_starts = half_starts.data();
   if (form.int16) q.wide = wide.data(), q.wide_scales = wide_scales.data();
   activations.narrow = form.bf16 ? narrow.data() : nullptr;
 }
@@ -199,7 +200,7 @@ class MatrixProduct {
   static void run(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
     // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile.
     const std::int64_t bytes = static_cast<std::int64_t>(product.matrix->bytes()) / tiles(*product.matrix);
-    const std::int64_t step = a.count == 1 ? end - begin : std::max<std::int64_t>(1, kCachedBytes / std::max<std::int64_t>(1, bytes));
+    const std::int64_t step = a.count == 1 ? end - begin : std::max<std::int64_t>(2, kCachedBytes / std::max<std::int64_t>(1, bytes) / 2 * 2);
     for (std::int64_t i = begin; i < end; i += step) run_cached(product, i, std::min(end, i + step), a, kernels);
   }
 
@@ -303,7 +304,8 @@ void multiply(std::span<const Product> products, const Activations& activations,
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
   // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  const std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+  if (activations.count > 1) grain += grain % 2;  // Pairs of tiles are faster than single ones.
   pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
     std::int64_t base = 0;
     for (const Product& product : products) {

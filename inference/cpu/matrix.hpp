@@ -84,7 +84,7 @@ struct ConvertedRows {
   std::vector<std::int16_t> wide;
   std::vector<std::uint16_t> narrow;
   std::vector<float> scales, sums, wide_scales;
-  std::vector<std::int32_t> half_sums;
+  std::vector<std::int32_t> half_sums, half_starts;
 
   /// Room for so many values in these forms; never shrinks. Throws bad_alloc.
   void grow(std::int64_t values, ActivationForm form);

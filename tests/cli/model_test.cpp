@@ -167,6 +167,25 @@ TEST_CASE("model verbs print the keys of the contract") {
   std::filesystem::remove(batch);
 }
 
+TEST_CASE("an 8-bit KV cache is measured and used where it is asked for") {
+  const std::string shared = test::shared_dir();
+  if (shared.empty()) return test::count_cases("kv types", 0, 0, 1);
+  const std::string model = shared + "/golden/models/qmix.q4_k_m.gguf";
+  const auto bytes = [&](const std::string& kv, const std::string& depth) {
+    const Outcome outcome = run_model({"bench", model, "-p", "0", "-n", "2", "-d", depth, "-r", "1", "--device", "cpu", "--kv", kv, "--json"});
+    REQUIRE(outcome.code == 0);
+    return parse_json(outcome.out)->at(0).at("bytes_per_token").get<double>();
+  };
+  const double wide = bytes("f16", "64") - bytes("f16", "0"), narrow = bytes("q8_0", "64") - bytes("q8_0", "0");
+  CHECK(wide > 0);
+  CHECK(narrow == wide * 68 / 128);
+  const auto generate = [&](const std::string& kv) {
+    return run_model({"generate", model, "--prompt", "one two", "-n", "6", "--temperature", "0", "--device", "cpu", "--kv", kv, "--json"});
+  };
+  CHECK(generate("q8_0").code == 0);
+  CHECK(parse_json(generate("f16").out)->at("ids").size() == parse_json(generate("q8_0").out)->at("ids").size());
+}
+
 TEST_CASE("wrong options are usage errors, wrong models are model errors") {
   CHECK(run_model({}).code == 2);
   CHECK(run_model({"logits"}).code == 2);
@@ -178,4 +197,6 @@ TEST_CASE("wrong options are usage errors, wrong models are model errors") {
   CHECK(run_model({"logits", model, "--tokens", "1,999999"}).code == 2);
   CHECK(run_model({"logits", model, "--tokens", "x"}).code == 2);
   CHECK(run_model({"verify", model, "--device", "abacus"}).code == 2);
+  CHECK(run_model({"verify", model, "--kv", "q4_0"}).code == 2);
+  CHECK(run_model({"verify", model, "--kv", "q8_0"}).code == 5);  // Heads of 8 values.
 }

@@ -256,6 +256,7 @@ TEST_CASE("quantised activations are within half a step, and what is not a numbe
     int sum = 0;
     for (std::size_t i = 16; i < 32; ++i) sum += q.codes[i];
     CHECK(q.half_sums[1] == sum);
+    CHECK(q.half_starts[1] == -128 * sum);
     // The wide codes: the same with finer steps, and never beyond what a sum of 32 products has room for.
     for (std::size_t i = 0; i < 128; ++i) {
       CHECK(std::fabs(double{q.wide_scales[i / 32]} * q.wide[i] - double{x[i]}) <= double{q.wide_scales[i / 32]} * 0.501);
