@@ -41,7 +41,7 @@ struct Counting {
     setup.limits = limits;
     std::map<std::string, Webhook> hooks;
     hooks["/invoices"].secret = kSecret;
-    hooks["/invoices"].start = [this](std::string_view) {
+    hooks["/invoices"].start = [this](std::string_view, const std::string&) {
       ++started;
       return outcome;
     };
