@@ -140,6 +140,8 @@ class Served {
     if (stop_.stop_requested()) return fail(Errc::cancelled, "the server stops", "stopping");
     auto inputs = posted_inputs(spec_, spec_.triggers[trigger], body);
     if (!inputs) return inputs.error();
+    JournalMark message{"message:" + sha256_hex(spec_.name + "\n" + spec_.triggers[trigger].webhook + "\n" + signature), 0, true, system_clock().unix_ms() + kWebhookMemoryMs};
+    if (journal_.kept(message.key)) return webhook_refused();  // An earlier process had it.
     std::optional<std::uint64_t> place;
     {
       std::lock_guard guard(mutex_);
@@ -148,7 +150,6 @@ class Served {
     if (!place && spec_.triggers[trigger].overlap == "queue") return fail(Errc::budget, "too many messages of this webhook wait for their turn", "queue_full");
     if (!place) return fail(Errc::conflict, "the last run of this webhook still works", "overlap");
     auto promise = std::make_shared<Promise>();
-    JournalMark message{"message:" + sha256_hex(spec_.name + "\n" + spec_.triggers[trigger].webhook + "\n" + signature), 0, true, system_clock().unix_ms() + kWebhookMemoryMs};
     begin([this, trigger, inputs = std::move(*inputs), place = *place, promise, message = std::move(message)] { work_on(trigger, inputs, place, message, *promise); });
     std::unique_lock lock(promise->mutex);
     // Also when the sender went away or we stop: whether there is a run decides if the message may come again.
