@@ -122,7 +122,7 @@ bool Journal::is_held(const std::string& id) const {
   return held;
 }
 
-Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data) {
+Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark) {
   RunLog log;
   log.journal_ = this;
   auto write = std::make_shared<JournalWrite>();
@@ -139,11 +139,24 @@ Result<RunLog> Journal::create(const std::string& name, const std::string& file,
   write->status = "running";
   write->created = std::make_unique<RunRow>();
   write->created->name = name, write->created->file = file;
+  write->mark = mark;
   log.end_->seq = 1;
   log.end_->hash = event.hash;
   database_->enqueue(write);
   if (auto written = database_->wait(write); !written) return written.error();
   return log;
+}
+
+Result<void> Journal::keep(const JournalMark& mark) { return database_->keep(mark, clock_.unix_ms()); }
+
+Result<std::int64_t> Journal::kept(const std::string& key) {
+  std::lock_guard guard(database_->mutex);
+  Statement query(database_->db, "SELECT value FROM marks WHERE key=? AND (expires_ms=0 OR expires_ms>?)");
+  query.bind(key).bind(clock_.unix_ms());
+  const int rc = query.step();
+  if (rc == SQLITE_ROW) return query.integer(0);
+  if (rc == SQLITE_DONE) return fail(Errc::not_found, "there is no such mark");
+  return database_->error("read mark");
 }
 
 Result<RunLog> Journal::reopen(const std::string& id, std::vector<JournalEvent>* read) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,15 @@ class RunLock {
 
 class Journal;
 
+/// A note kept beside the runs: until when a schedule was followed, or which message started a run. Written together with
+/// the run that follows from it, so that neither a crash nor a second process makes two runs of it or none.
+struct JournalMark {
+  std::string key;
+  std::int64_t value = 0;
+  bool once = false;            ///< Refused where the key is there already; otherwise the value replaces the former one.
+  std::int64_t expires_ms = 0;  ///< Unix time from which it counts no more; 0: never.
+};
+
 /// When an event must be on the disk. Either way it survives the end of the process, and never before an earlier one.
 enum class Durable {
   now,    ///< Before `append` returns.
@@ -86,6 +96,9 @@ class RunLog {
   std::unique_ptr<End> end_ = std::make_unique<End>();
 };
 
+/// Kind of the error of a mark that is there already.
+inline constexpr const char* kRepeated = "repeated";
+
 /// Thread-safe; one writer per run.
 class Journal {
  public:
@@ -96,8 +109,13 @@ class Journal {
   static Result<std::unique_ptr<Journal>> open(const std::string& folder, const Clock& clock = system_clock(), const char* vfs = nullptr);
   ~Journal();
 
-  /// Creates a run with its first event (`run_created`) and locks it. Durable on return.
-  Result<RunLog> create(const std::string& name, const std::string& file, const Json& data);
+  /// Creates a run with its first event (`run_created`) and locks it. Durable on return. Errors: io, and conflict (kind
+  /// kRepeated) where `mark` is there already; then there is no run.
+  Result<RunLog> create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark = {});
+  /// Keeps a mark without a run. Durable on return. Errors: as `create`.
+  Result<void> keep(const JournalMark& mark);
+  /// The value of a mark that counts still. Errors: not_found, io.
+  Result<std::int64_t> kept(const std::string& key);
   /// Opens a run for writing. Errors: conflict (another process holds it; the message has its pid), malformed (the
   /// hash chain is broken), not_found.
   /// `read`: receives the events, which were read and checked anyway.

@@ -56,7 +56,7 @@ std::string Statement::text(int column) const {
 std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_, column); }
 
 Journal::Database::~Database() {
-  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_, &page_count_}) statement->finalize();
+  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_, &page_count_, &forget_marks_, &insert_mark_, &replace_mark_}) statement->finalize();
   sqlite3_close_v2(db);
 }
 
@@ -171,17 +171,45 @@ Result<void> Journal::Database::begin(bool synced) {
   return {};
 }
 
+Result<void> Journal::Database::finish(Statement& statement, const char* action) {
+  if (statement.step() == SQLITE_DONE) {
+    statement.reset();
+    return {};
+  }
+  const Error problem = error(action);
+  statement.reset();
+  return problem;
+}
+
+Result<void> Journal::Database::write_mark(const JournalMark& mark, std::int64_t now_ms) {
+  forget_marks_.prepare(db, "DELETE FROM marks WHERE expires_ms BETWEEN 1 AND ?");
+  forget_marks_.use().bind(now_ms);
+  if (auto done = finish(forget_marks_, "forget marks"); !done) return done;
+  if (!mark.once) {
+    replace_mark_.prepare(db, "INSERT OR REPLACE INTO marks VALUES(?, ?, ?)");
+    replace_mark_.use().bind(mark.key).bind(mark.value).bind(mark.expires_ms);
+    return finish(replace_mark_, "keep mark");
+  }
+  insert_mark_.prepare(db, "INSERT OR IGNORE INTO marks VALUES(?, ?, ?)");
+  insert_mark_.use().bind(mark.key).bind(mark.value).bind(mark.expires_ms);
+  if (auto done = finish(insert_mark_, "keep mark"); !done) return done;
+  if (sqlite3_changes(db) == 0) return fail(Errc::conflict, "what should start this run has started one already", kRepeated);
+  return {};
+}
+
+Result<void> Journal::Database::keep(const JournalMark& mark, std::int64_t now_ms) {
+  std::lock_guard guard(mutex);
+  if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
+  if (auto begun = begin(sync_ == Sync::step); !begun) return begun;
+  auto done = write_mark(mark, now_ms);
+  return done ? commit() : undo(done.error());
+}
+
 Result<void> Journal::Database::write_one(const JournalWrite& write) {
   const JournalEvent& event = write.event;
-  const auto finish = [&](Statement& statement, const char* action) -> Result<void> {
-    if (statement.step() == SQLITE_DONE) {
-      statement.reset();
-      return {};
-    }
-    const Error problem = error(action);
-    statement.reset();
-    return problem;
-  };
+  if (write.mark) {
+    if (auto kept = write_mark(*write.mark, event.unix_ms); !kept) return kept;
+  }
   if (write.created) {
     insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?, (SELECT ifnull(max(place), 0) >> 32 FROM events) + 1)");
     insert_run_.use().bind(write.run).bind(write.created->name).bind(write.created->file).bind(write.status).bind(event.unix_ms).bind(event.unix_ms);
@@ -203,29 +231,34 @@ Result<void> Journal::Database::write_all(const Batch& batch) {
   // The log is synced before it is moved: then the batch needs no sync of its own.
   const bool moves = is_move_due(batch);
   if (auto begun = begin(synced && !moves); !begun) return begun;
-  const auto undo = [&] {
-    rollback_.prepare(db, "ROLLBACK");
-    rollback_.use().step();
-    rollback_.reset();
-  };
   for (const auto& write : batch) {
     if (auto written = write_one(*write); !written) {
       note_failure(sqlite3_extended_errcode(db), written.error().message);
-      undo();
-      return written;
+      return undo(written.error());
     }
   }
+  if (auto committed = commit(); !committed) return committed;
+  return moves ? move_log(synced) : Result<void>();
+}
+
+Result<void> Journal::Database::commit() {
   commit_.prepare(db, "COMMIT");
   const int rc = commit_.use().step();
   if (rc == SQLITE_DONE) {
     commit_.reset();
-    return moves ? move_log(synced) : Result<void>();
+    return {};
   }
   const Error problem = error("commit");
   note_failure(sqlite3_extended_errcode(db), problem.message);
   commit_.reset();
-  undo();
-  return problem;
+  return undo(problem);
+}
+
+Error Journal::Database::undo(Error because) {
+  rollback_.prepare(db, "ROLLBACK");
+  rollback_.use().step();
+  rollback_.reset();
+  return because;
 }
 
 void Journal::Database::write_batch(const Batch& batch) {

@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 struct sqlite3;
@@ -47,6 +48,7 @@ struct JournalWrite {
   std::string data;                ///< `event.data` as the text that is stored and hashed.
   std::string status, note;        ///< New status of the run; "" keeps it.
   std::unique_ptr<RunRow> created; ///< For the first event of a run.
+  std::optional<JournalMark> mark; ///< Together with the event.
   Durable durable = Durable::now;
 
   bool done = false;               ///< Guarded by the database's queue.
@@ -70,6 +72,9 @@ struct Journal::Database {
   /// Returns when the event is written as durably as it asks for. Whoever comes first writes for all.
   Result<void> wait(const std::shared_ptr<JournalWrite>& write);
 
+  /// A mark alone, synced.
+  Result<void> keep(const JournalMark& mark, std::int64_t now_ms);
+
   void set_sync(Sync sync);
   std::string read_only_reason();
 
@@ -78,7 +83,12 @@ struct Journal::Database {
   void write_batch(const Batch& batch);
   Result<void> write_all(const Batch& batch);
   Result<void> write_one(const JournalWrite& write);
+  Result<void> write_mark(const JournalMark& mark, std::int64_t now_ms);
+  Result<void> finish(Statement& statement, const char* action);
   Result<void> begin(bool synced);
+  Result<void> commit();
+  /// Rolls back; returns the reason.
+  Error undo(Error because);
   Result<std::int64_t> format(const std::string& path) const;
   /// After a failed sync nobody knows what is on the disk: nothing more is written.
   void note_failure(int code, const std::string& message);
@@ -94,7 +104,7 @@ struct Journal::Database {
   Batch queue_;
   bool writing_ = false;
 
-  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, page_count_;
+  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, page_count_, forget_marks_, insert_mark_, replace_mark_;
   Sync sync_ = Sync::step;
   int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
   int log_pages_ = 0, due_at_ = 0;  ///< 0: not looked at yet.

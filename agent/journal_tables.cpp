@@ -5,7 +5,7 @@
 namespace kontor::agent {
 namespace {
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 constexpr const char* kRuns = R"(
 CREATE TABLE runs(
   id TEXT PRIMARY KEY, name TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
@@ -18,6 +18,10 @@ constexpr const char* kEvents = R"(
 CREATE TABLE events(
   place INTEGER PRIMARY KEY, seq INTEGER NOT NULL, unix_ms INTEGER NOT NULL, type TEXT NOT NULL, step TEXT NOT NULL,
   data TEXT NOT NULL, hash TEXT NOT NULL);
+)";
+constexpr const char* kMarks = R"(
+CREATE TABLE marks(key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX marks_by_expiry ON marks(expires_ms);
 )";
 constexpr const char* kFromFormat1 = R"(
 ALTER TABLE runs ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
@@ -48,8 +52,10 @@ Result<void> Journal::Database::make_tables(const std::string& path) {
     const auto now = format(path);  // Another process may have been first.
     if (!now) return now.error();
     if (*now == kFormat) return {};
-    const std::string before = *now == 0 ? kRuns : "ALTER TABLE events RENAME TO events_1;", after = *now == 0 ? "" : kFromFormat1;
-    return execute((before + kEvents + after + "PRAGMA user_version=" + std::to_string(kFormat)).c_str());
+    std::string script = kMarks;
+    if (*now == 0) script += std::string(kRuns) + kEvents;
+    if (*now == 1) script += std::string("ALTER TABLE events RENAME TO events_1;") + kEvents + kFromFormat1;
+    return execute((script + "PRAGMA user_version=" + std::to_string(kFormat)).c_str());
   };
   if (auto done = changed(); !done) {
     (void)execute("ROLLBACK");

@@ -352,7 +352,8 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
   auto log = journal.create(spec.name, file,
                             Json{{"format", 1}, {"name", spec.name}, {"file", file}, {"folder", spec.folder}, {"yaml", spec.text},
                                  {"inputs", *redactor ? (*redactor)->seal(inputs) : inputs},
-                                 {"options", options_to_json(options, *options.seed)}});
+                                 {"options", options_to_json(options, *options.seed)}},
+                            world.mark);
   if (!log) return log.error();
   execution.attach(&*log, log->id(), History());
   if (world.created) world.created(log->id());

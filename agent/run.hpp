@@ -34,6 +34,8 @@ struct RunWorld {
   ToolMaker make_tools;
   ModelOpener open_model;
   EventSink sink;
+  /// Kept together with a new run. Where it is there already no run starts: an error of kind kRepeated.
+  std::optional<JournalMark> mark;
   /// A new run is durable and has its id, and begins to work when this returns.
   std::function<void(const std::string& id)> created;
   std::function<ApprovalAnswer(const PendingItem&)> approver;

@@ -4,6 +4,7 @@
 #include "agent/triggers/folder_watch.hpp"
 #include "agent/triggers/posted.hpp"
 #include "agent/triggers/trigger_book.hpp"
+#include "base/hash.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -35,9 +36,17 @@ class Served {
   Served(Spec spec, Journal& journal, const Options& options, std::stop_token stop) : spec_(std::move(spec)), journal_(journal), options_(options), stop_(std::move(stop)) {}
 
   Result<void> open() {
-    auto book = TriggerBook::create(spec_.triggers, journal_.folder() + "/triggers-" + spec_.name + ".json", system_clock().unix_ms() / 1000);
+    const std::int64_t now = system_clock().unix_ms() / 1000;
+    const auto seen = [&](std::size_t trigger) {
+      const auto value = journal_.kept(schedule_key(trigger));
+      return value ? std::optional(*value) : std::nullopt;
+    };
+    auto book = TriggerBook::create(spec_.triggers, seen, now);
     if (!book) return book.error();
     book_ = std::move(*book);
+    for (std::size_t i = 0; i < spec_.triggers.size(); ++i) {
+      if (auto followed = follow_schedule(i, now); !followed) return followed.error();
+    }
     for (std::size_t i = 0; i < spec_.triggers.size(); ++i) {
       const TriggerSpec& trigger = spec_.triggers[i];
       if (trigger.watch.empty()) continue;
@@ -58,7 +67,7 @@ class Served {
       Webhook hook;
       hook.secret = (*secrets)[trigger.secret];
       if (hook.secret.empty()) return fail(Errc::usage, spec_.path + ": the secret '" + trigger.secret + "' of the webhook " + trigger.webhook + " has no value");
-      hook.start = [this, i](std::string_view body) { return post(i, body); };
+      hook.start = [this, i](std::string_view body, const std::string& signature) { return post(i, body, signature); };
       if (!hooks.emplace(trigger.webhook, std::move(hook)).second) return fail(Errc::usage, spec_.path + ": another file has the webhook " + trigger.webhook);
     }
     return {};
@@ -66,14 +75,17 @@ class Served {
 
   void tick() {
     const std::int64_t now = system_clock().unix_ms() / 1000;
-    std::vector<std::size_t> due;
+    TriggerBook::Due due;
     {
       std::lock_guard guard(mutex_);
       due = book_->due(now);
     }
-    for (const auto trigger : due) {
-      begin([this, trigger] {
-        start(trigger);
+    for (const auto trigger : due.left_out) {
+      if (auto followed = follow_schedule(trigger, now); !followed) print_error(followed.error().describe());
+    }
+    for (const auto trigger : due.start) {
+      begin([this, trigger, now] {
+        start(trigger, now);
         std::lock_guard guard(mutex_);
         book_->finished(trigger);
       });
@@ -113,10 +125,23 @@ class Served {
     });
   }
 
-  Result<std::string> post(std::size_t trigger, std::string_view body) {
+  std::string schedule_key(std::size_t trigger) const {
+    const TriggerSpec& spec = spec_.triggers[trigger];
+    return "schedule:" + sha256_hex(spec_.name + "\n" + spec.schedule + "\n" + spec.time_zone + "\n" + spec.inputs.dump());
+  }
+
+  /// Notes that nothing of a schedule is open until `now`, where that is so.
+  Result<void> follow_schedule(std::size_t trigger, std::int64_t now) {
+    if (spec_.triggers[trigger].schedule.empty() || book_->is_waiting(trigger)) return {};
+    return journal_.keep({schedule_key(trigger), now});
+  }
+
+  Result<std::string> post(std::size_t trigger, std::string_view body, const std::string& signature) {
     if (stop_.stop_requested()) return fail(Errc::cancelled, "the server stops", "stopping");
     auto inputs = posted_inputs(spec_, spec_.triggers[trigger], body);
     if (!inputs) return inputs.error();
+    JournalMark message{"message:" + sha256_hex(spec_.name + "\n" + spec_.triggers[trigger].webhook + "\n" + signature), 0, true, system_clock().unix_ms() + kWebhookMemoryMs};
+    if (journal_.kept(message.key)) return webhook_refused();  // An earlier process had it.
     std::optional<std::uint64_t> place;
     {
       std::lock_guard guard(mutex_);
@@ -125,17 +150,18 @@ class Served {
     if (!place && spec_.triggers[trigger].overlap == "queue") return fail(Errc::budget, "too many messages of this webhook wait for their turn", "queue_full");
     if (!place) return fail(Errc::conflict, "the last run of this webhook still works", "overlap");
     auto promise = std::make_shared<Promise>();
-    begin([this, trigger, inputs = std::move(*inputs), place = *place, promise] { work_on(trigger, inputs, place, *promise); });
+    begin([this, trigger, inputs = std::move(*inputs), place = *place, promise, message = std::move(message)] { work_on(trigger, inputs, place, message, *promise); });
     std::unique_lock lock(promise->mutex);
     // Also when the sender went away or we stop: whether there is a run decides if the message may come again.
     promise->kept.wait(lock, [&] { return promise->id.has_value(); });
     return *promise->id;
   }
 
-  void work_on(std::size_t trigger, const Json& inputs, std::uint64_t place, Promise& promise) {
+  void work_on(std::size_t trigger, const Json& inputs, std::uint64_t place, const JournalMark& message, Promise& promise) {
     RunOptions run = options_.run;
     run.untrusted_inputs = true;
     RunWorld around = world();
+    around.mark = message;
     around.created = [&](const std::string& id) {
       promise.keep(id);
       std::unique_lock lock(mutex_);
@@ -147,6 +173,7 @@ class Served {
       book_->left(trigger, place);
     }
     turns_.notify_all();
+    if (!report && report.error().kind == kRepeated) return promise.keep(webhook_refused());
     tell("webhook", report);
     // A reason that is ours, not the sender's: the server's log has it.
     promise.keep(report ? Result<std::string>(report->id) : Result<std::string>(fail(Errc::internal, report.error().message)));
@@ -178,9 +205,16 @@ class Served {
     }
   }
 
-  void start(std::size_t trigger) {
+  void start(std::size_t trigger, std::int64_t now) {
+    const bool scheduled = !spec_.triggers[trigger].schedule.empty();
     auto inputs = resolve_inputs(spec_, spec_.triggers[trigger].inputs);
-    tell(spec_.triggers[trigger].schedule.empty() ? "watch" : "schedule", inputs ? start_run(journal_, spec_, *inputs, options_.run, world()) : Result<RunReport>(inputs.error()));
+    RunWorld around = world();
+    if (scheduled) around.mark = JournalMark{schedule_key(trigger), now};
+    const auto report = inputs ? start_run(journal_, spec_, *inputs, options_.run, around) : Result<RunReport>(inputs.error());
+    tell(scheduled ? "schedule" : "watch", report);
+    // What could not start was told, and is not tried again.
+    if (report || !scheduled) return;
+    if (auto followed = journal_.keep({schedule_key(trigger), now}); !followed) print_error(followed.error().describe());
   }
 
   void follow(std::size_t trigger, FolderWatch& watch) {

@@ -87,9 +87,11 @@ struct WebhookServer::Shared {
       if (request.count(known) > 0) name = known, value = tools::header_of(request, known);
     }
     if (count > 1) return refusal(400, "signature", "there is more than one signature");
-    if (auto good = hook.guard->check(name, value, request.body()); !good) return refusal(401, "signature", good.error().message, "WWW-Authenticate: Kontor-Signature\r\n");
-    const auto run = hook.webhook.start(request.body());
+    const auto not_believed = [](const Error& error) { return refusal(401, "signature", error.message, "WWW-Authenticate: Kontor-Signature\r\n"); };
+    if (auto good = hook.guard->check(name, value, request.body()); !good) return not_believed(good.error());
+    const auto run = hook.webhook.start(request.body(), value);
     if (run) return tools::http_answer(202, Json{{"run", *run}}.dump());
+    if (run.error().code == Errc::denied) return not_believed(run.error());
     hook.guard->forget(value);
     return refusal_of(run.error());
   }

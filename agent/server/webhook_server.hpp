@@ -21,10 +21,10 @@ namespace kontor::agent {
 /// What stands behind one path.
 struct Webhook {
   std::string secret;
-  /// Starts a run for a body whose signature is good; returns its id when it is durable.
+  /// Starts a run for a body whose signature (the header's value) is good; returns its id when it is durable.
   /// Errors: usage, malformed, limit (the message), conflict (the last run still works), budget (too many wait),
-  /// cancelled (we stop), others.
-  std::function<Result<std::string>(std::string_view body)> start;
+  /// cancelled (we stop), denied (an earlier process had the message), others.
+  std::function<Result<std::string>(std::string_view body, const std::string& signature)> start;
 };
 
 struct WebhookSetup {

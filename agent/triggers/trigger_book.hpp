@@ -1,6 +1,7 @@
 #pragma once
 // Which triggers are due: schedules by the clock, with what was missed while nothing listened, and one run of a trigger
-// at a time. A state machine without threads; the state survives in a small file.
+// at a time. A state machine without threads and files: whoever drives it keeps, with the run that follows, until when a
+// schedule was followed.
 
 #include "agent/spec/spec.hpp"
 #include "agent/triggers/schedule.hpp"
@@ -8,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,11 +18,18 @@ namespace kontor::agent {
 
 class TriggerBook {
  public:
-  /// `path`: where the state is kept ("" keeps none). Errors: malformed (a schedule or its zone).
-  static Result<TriggerBook> create(const std::vector<TriggerSpec>& triggers, std::string path, std::int64_t now_seconds);
+  /// `seen`: until which moment the schedule of a trigger (index) was followed, as it was kept; nothing when it never was.
+  /// Errors: malformed (a schedule or its zone).
+  using Seen = std::function<std::optional<std::int64_t>(std::size_t trigger)>;
+  static Result<TriggerBook> create(const std::vector<TriggerSpec>& triggers, const Seen& seen, std::int64_t now_seconds);
 
-  /// Triggers (indices) to start now. Each is working from then on, until `finished`.
-  std::vector<std::size_t> due(std::int64_t now_seconds);
+  struct Due {
+    std::vector<std::size_t> start;     ///< Triggers (indices) to start now. Each is working from then on, until `finished`.
+    std::vector<std::size_t> left_out;  ///< Whose time came while their last run still worked.
+  };
+  Due due(std::int64_t now_seconds);
+  /// A time has come that no run has been started for: it is not to be noted as followed yet.
+  bool is_waiting(std::size_t trigger) const { return entries_[trigger].waiting; }
   /// Something happened (a file came, a message was posted): starts the trigger, or leaves it out or for later while its
   /// last run still works.
   void happened(std::size_t trigger) { entries_[trigger].waiting = true; }
@@ -48,12 +57,8 @@ class TriggerBook {
     std::deque<std::uint64_t> line;        ///< Messages whose runs work (the first) and wait.
     std::uint64_t places = 0;
   };
-  std::string key(std::size_t trigger) const;
-  void load(std::int64_t now_seconds);
-  void save(std::int64_t now_seconds) const;
 
   std::vector<Entry> entries_;
-  std::string path_;
 };
 
 }  // namespace kontor::agent

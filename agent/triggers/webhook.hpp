@@ -12,12 +12,18 @@
 
 namespace kontor::agent {
 
+/// How long a message that was used is remembered: as long as its signature could be believed again.
+inline constexpr std::int64_t kWebhookMemoryMs = 600'000;
+
+/// The one answer to every signature that is not believed.
+Error webhook_refused();
+
 /// Two headers are understood:
 ///   Kontor-Signature: t=UNIX_SECONDS,v1=HEX      HMAC-SHA-256 over "UNIX_SECONDS.BODY"; refused when older than five
 ///                                                minutes, and when it was seen before
 ///   X-Hub-Signature-256: sha256=HEX              HMAC-SHA-256 over the body, as GitHub and others send it; refused when
 ///                                                the same body was seen in the last five minutes
-/// Thread-safe.
+/// What was used is remembered in memory here; the journal knows it over a restart (JournalMark). Thread-safe.
 class WebhookGuard {
  public:
   explicit WebhookGuard(std::string secret, const Clock& clock = system_clock()) : secret_(std::move(secret)), clock_(clock) {}

@@ -5,8 +5,10 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 using namespace kontor;
 using namespace kontor::agent;
@@ -137,7 +139,7 @@ TEST_CASE("a journal of the first format is read, goes on, and keeps its chain",
                        "  data TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;"
                        "INSERT INTO runs SELECT id, name, file, status, note, created_ms, updated_ms FROM new_runs;"
                        "INSERT INTO events SELECT (SELECT id FROM new_runs WHERE number = place >> 32), seq, unix_ms, type, step, data, hash FROM new_events;"
-                       "DROP TABLE new_events; DROP TABLE new_runs; CREATE INDEX runs_by_time ON runs(created_ms); PRAGMA user_version=1");
+                       "DROP TABLE new_events; DROP TABLE new_runs; DROP TABLE marks; CREATE INDEX runs_by_time ON runs(created_ms); PRAGMA user_version=1");
   for (int opened = 0; opened < 2; ++opened) {
     auto journal = Journal::open(folder.path);
     REQUIRE(journal.has_value());
@@ -155,6 +157,62 @@ TEST_CASE("a journal of the first format is read, goes on, and keeps its chain",
     CHECK((*journal)->events(log->id())->size() == 1);
     CHECK((*journal)->list(10)->size() == static_cast<std::size_t>(4 + opened));
   }
+}
+
+TEST_CASE("a mark is kept with the run or not at all, and counts for other processes and later ones", "[agent][journal]") {
+  Folder folder;
+  ManualClock clock(1'790'000'000'000);
+  const std::int64_t now = clock.unix_ms();
+  const JournalMark message{"message:a", 7, true, now + 600'000}, schedule{"schedule:a", 100};
+  std::string id;
+  {
+    auto journal = Journal::open(folder.path, clock), other = Journal::open(folder.path, clock);
+    auto log = (*journal)->create("a", "f", Json::object(), message);
+    REQUIRE(log.has_value());
+    id = log->id();
+    auto again = (*other)->create("a", "f", Json::object(), message);
+    REQUIRE(!again);
+    CHECK(again.error().kind == kRepeated);
+    CHECK((*other)->list(10)->size() == 1);
+    CHECK((*other)->kept("message:a").value() == 7);
+    // A refused run breaks neither the store nor the others.
+    CHECK(log->append("x", "", Json::object()).has_value());
+    CHECK((*other)->create("b", "f", Json::object(), schedule).has_value());
+    CHECK(!(*other)->kept("message:b"));
+  }
+  auto journal = Journal::open(folder.path, clock);
+  CHECK(!(*journal)->create("a", "f", Json::object(), message));
+  CHECK((*journal)->kept("schedule:a").value() == 100);
+  REQUIRE((*journal)->keep({"schedule:a", 200}).has_value());
+  CHECK((*journal)->kept("schedule:a").value() == 200);
+  CHECK((*journal)->list(10)->size() == 2);
+  clock.advance_ms(600'000);
+  CHECK(!(*journal)->kept("message:a"));
+  CHECK((*journal)->create("a", "f", Json::object(), JournalMark{"message:a", 8, true, now + 1'200'000}).has_value());
+  CHECK((*journal)->kept("schedule:a").value() == 200);
+  CHECK((*journal)->events(id)->size() == 2);
+}
+
+TEST_CASE("of many threads with one mark, one makes a run", "[agent][journal]") {
+  Folder folder;
+  auto journal = Journal::open(folder.path);
+  for (int round = 0; round < 5; ++round) {
+    const JournalMark mark{"message:" + std::to_string(round), 0, true, system_clock().unix_ms() + 600'000};
+    std::atomic<int> made = 0, refused = 0;
+    {
+      std::vector<std::jthread> threads;
+      for (int i = 0; i < 8; ++i) {
+        threads.emplace_back([&] {
+          auto log = (*journal)->create("a", "f", Json::object(), mark);
+          if (log) ++made;
+          else if (log.error().kind == kRepeated) ++refused;
+        });
+      }
+    }
+    CHECK(made == 1);
+    CHECK(refused == 7);
+  }
+  CHECK((*journal)->list(100)->size() == 5);
 }
 
 TEST_CASE("something else than a journal is refused and left alone", "[agent][journal]") {

@@ -41,7 +41,7 @@ struct Counting {
     setup.limits = limits;
     std::map<std::string, Webhook> hooks;
     hooks["/invoices"].secret = kSecret;
-    hooks["/invoices"].start = [this](std::string_view) {
+    hooks["/invoices"].start = [this](std::string_view, const std::string&) {
       ++started;
       return outcome;
     };
@@ -263,7 +263,7 @@ workflow:
 TEST_CASE("messages stand in line or are left out", "[agent][triggers]") {
   TriggerSpec skip, queue;
   skip.webhook = "/a", queue.webhook = "/b", queue.overlap = "queue";
-  auto book = TriggerBook::create({skip, queue}, "", 0);
+  auto book = TriggerBook::create({skip, queue}, [](std::size_t) { return std::nullopt; }, 0);
   REQUIRE(book.has_value());
   const auto first = book->posted(0);
   REQUIRE(first);

@@ -4,7 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 namespace fs = std::filesystem;
 using kontor::test::ExampleCopy;
@@ -170,4 +172,31 @@ TEST_CASE("procurement rejects what the budget no longer holds when an approval 
   CHECK(code == 0);
   CHECK(example.read("out/orders.csv") ==
         "id,status,approved_by_or_reason,po\nR-1,rejected,budget: 6000.00 > 4979.50,\nR-2,ordered,manager,PO-0002\nR-3,ordered,auto,PO-0001\nR-4,rejected,budget: 20000.00 > 9980.00,\n");
+}
+
+TEST_CASE("procurement takes one answer to each question, in time, from whom it asks", "[examples]") {
+  const ExampleCopy example("procurement");
+  example.edit("expires: 48h", "expires: 6s");
+  REQUIRE(example.run({"run", example.folder.string()}) == 3);
+  const auto answer = [&](const std::string& verb, const std::string& item, const std::string& by) {
+    return example.run({"runs", verb, "", "each/" + item + "/tier/else/manager", "--by", by, "--no-resume"});
+  };
+  REQUIRE(answer("approve", "1", "manager") == 0);
+  CHECK(answer("approve", "1", "manager") != 0);
+  CHECK(example.output().find("is answered already: approve") != std::string::npos);
+  CHECK(answer("reject", "1", "cfo") != 0);
+  CHECK(example.output().find("is answered already: approve") != std::string::npos);
+  std::this_thread::sleep_for(std::chrono::milliseconds(6100));
+  CHECK(answer("approve", "4", "manager") != 0);  // Too late: it is the CFO's now.
+  INFO(example.output());
+  CHECK(example.output().find("cfo") != std::string::npos);
+  CHECK(answer("reject", "4", "cfo") == 0);
+  CHECK(answer("approve", "4", "cfo") != 0);
+  CHECK(answer("approve", "2", "cfo") == 0);
+  CHECK(answer("approve", "5", "cfo") == 0);
+  CHECK(example.run({"runs", "resume"}) == 0);
+  INFO(example.output());
+  CHECK(example.read("out/orders.csv") ==
+        "id,status,approved_by_or_reason,po\nPR-1,ordered,auto,PO-0001\nPR-2,ordered,manager,PO-0002\nPR-3,ordered,cfo(escalated after 48h),PO-0003\n"
+        "PR-4,rejected,budget: 9900.00 > 8000.00,\nPR-5,rejected,cfo: ,\nPR-6,ordered,cfo(escalated after 48h),PO-0004\n");
 }

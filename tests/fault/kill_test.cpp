@@ -4,6 +4,7 @@
 // KONTOR_KILLS=N: N runs of each workflow, each killed twice at moments that its seed chooses. KONTOR_KILL_SEED=S: the
 // seeds start at S, which also goes on where an earlier test was stopped.
 
+#include "agent/journal.hpp"
 #include "tests/support/program.hpp"
 
 #include <nlohmann/json.hpp>
@@ -135,4 +136,57 @@ TEST_CASE("killed anywhere, invoice triage pays once and loses nothing", "[fault
 TEST_CASE("killed anywhere, procurement orders once and loses nothing", "[fault][kill]") {
   const std::string script = std::string(KONTOR_SOURCE_DIR) + "/examples/procurement/data/decisions_script.jsonl";
   check_kills({"procurement", "out/po-log.jsonl", {"--decisions", script}, {"--decisions", script}, {"out/orders.csv", "out/budgets.csv"}, {}}, runs_wanted());
+}
+
+namespace {
+
+/// Events that are not about the starting and stopping itself.
+std::size_t progress(kontor::agent::Journal& journal, const std::string& id) {
+  const auto events = journal.events(id);
+  if (!events) return 0;
+  return static_cast<std::size_t>(std::count_if(events->begin(), events->end(), [](const auto& event) { return event.type != "run_resumed" && event.type != "run_stopped"; }));
+}
+
+/// Waits until the run has got on by an event or the program has ended; ends it with `signal`. Returns its exit code.
+int stop_after_one_event(const ExampleCopy& example, const std::vector<std::string>& words, kontor::agent::Journal& journal, int signal) {
+  const auto latest = journal.find("");
+  const std::size_t before = latest ? progress(journal, latest->id) : 0;
+  const pid_t child = example.start(words);
+  for (int status = 0;;) {
+    if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    const auto run = journal.find("");
+    if (run && progress(journal, run->id) > before) break;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  ::kill(child, signal);
+  return ExampleCopy::wait(child);
+}
+
+}  // namespace
+
+TEST_CASE("procurement with a restart after every step orders the same", "[fault][restart]") {
+  const std::string script = std::string(KONTOR_SOURCE_DIR) + "/examples/procurement/data/decisions_script.jsonl";
+  std::map<std::string, std::string> wanted;
+  Effects effects_wanted;
+  {
+    const ExampleCopy whole("procurement");
+    REQUIRE(whole.run({"run", whole.folder.string(), "--decisions", script}) == 0);
+    for (const char* file : {"out/orders.csv", "out/budgets.csv"}) wanted[file] = whole.read(file);
+    effects_wanted = effects(whole, "out/po-log.jsonl");
+  }
+  for (const int signal : {SIGKILL, SIGINT}) {
+    const ExampleCopy example("procurement");
+    const auto journal = kontor::agent::Journal::open((example.folder / "runs").string());
+    REQUIRE(journal.has_value());
+    int code = stop_after_one_event(example, {"run", example.folder.string(), "--decisions", script}, **journal, signal);
+    int starts = 1;
+    for (; code != 0 && starts < 400; ++starts) code = stop_after_one_event(example, {"runs", "resume", "--decisions", script}, **journal, signal);
+    INFO(example.output());
+    CHECK(code == 0);
+    CHECK(starts >= 10);
+    CHECK((*journal)->list(10)->size() == 1);
+    CHECK(effects(example, "out/po-log.jsonl") == effects_wanted);
+    for (const auto& [file, text] : wanted) CHECK(example.read(file) == text);
+    std::printf("procurement: %d processes with signal %d\n", starts, signal);
+  }
 }

@@ -43,12 +43,14 @@ Json random_data(std::mt19937_64& random, int number) {
   return Json{{"number", number}, {"text", text}};
 }
 
+JournalMark mark_of(int run) { return {"message:" + std::to_string(run), 0, true, 0}; }
+
 /// Writes until something fails. Returns "" or what is wrong.
 std::string write_some(Journal& journal, ManualClock& clock, std::mt19937_64& random, std::vector<Written>& runs) {
   std::vector<RunLog> logs;
   for (int i = 0; i < kRuns; ++i) {
     clock.advance_ms(1000);  // Ids sort by time: the same pages for the same seed.
-    auto log = journal.create("run", "file", Json{{"yaml", std::string(random() % 3000, 'y')}});
+    auto log = journal.create("run", "file", Json{{"yaml", std::string(random() % 3000, 'y')}}, mark_of(i));
     if (!log) return {};
     runs.push_back({log->id(), {}, 0, true});
     logs.push_back(std::move(*log));
@@ -123,6 +125,10 @@ std::string try_seed(std::uint64_t seed, const std::string& folder, int& failure
   for (const auto& run : runs) {
     if (auto wrong = check_run(**journal, run); !wrong.empty()) return wrong;
   }
+  // As many marks as runs: also where the creation of a run was not acknowledged.
+  std::size_t marks = 0;
+  for (int i = 0; i < kRuns; ++i) marks += (*journal)->kept(mark_of(i).key).has_value();
+  if (const auto rows = (*journal)->list(100); !rows || rows->size() != marks) return "runs and marks are not the same";
   return {};
 }
 

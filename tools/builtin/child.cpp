@@ -92,7 +92,6 @@ void bound(int what, std::size_t value) {
   for (const int number : {SIGINT, SIGTERM, SIGPIPE, SIGHUP, SIGCHLD}) signal(number, SIG_DFL);
   if (dup2(input, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) give_up(1);
   bound(RLIMIT_CORE, 0);
-  bound(RLIMIT_AS, limits.memory_bytes);
   bound(RLIMIT_FSIZE, limits.file_bytes);
   bound(RLIMIT_NOFILE, 256);
   bound(RLIMIT_CPU, static_cast<std::size_t>(limits.timeout_ms / 1000 + 2));
@@ -102,6 +101,8 @@ void bound(int what, std::size_t value) {
     errno = error;
     give_up(3);
   }
+  // Last: an instrumented Kontor (sanitizers) has more address space than this and needs some of it until here.
+  bound(RLIMIT_AS, limits.memory_bytes);
   execve(plan.argv[0], plan.argv.data(), plan.envp.data());
   give_up(4);
   _exit(127);
