@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "tools/labels.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -33,6 +34,7 @@ struct ToolSpec {
   bool has_probe = false;                 ///< `probe` can tell whether an interrupted call took effect.
   bool asks_person = false;               ///< Not called: the run puts `question` (and `choices`) to a person and waits.
   bool untrusted_output = false;          ///< Results come from outside (files, web, mail).
+  bool labelled_output = false;           ///< Each result says itself what it was made from (ToolResult::labels).
   std::int64_t timeout_ms = 30'000;
 };
 
@@ -41,6 +43,7 @@ struct CallContext {
   std::string call_id;                    ///< Unique within the run.
   std::string idempotency_key;            ///< Stable over resume: run, step, call.
   std::stop_token stop;
+  Labels labels;                          ///< Of all that had influence on the call.
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
 };
 
@@ -51,10 +54,11 @@ struct ToolResult {
   std::string error_kind;                 ///< invalid_arguments, not_found, timeout, denied, crashed, ...
   std::string text;                       ///< The JSON text as the tool wrote it (numbers keep their digits); the model
                                           ///< is shown this. Empty: spaced_json(value).
+  Labels labels;                          ///< What it was made from, beside what its source says of every result.
 
-  static ToolResult ok(Json value) { return {false, std::move(value), {}, {}}; }
+  static ToolResult ok(Json value) { return {false, std::move(value), {}, {}, {}}; }
   static ToolResult error(std::string kind, const std::string& message) {
-    return {true, Json{{"error", message}}, std::move(kind), {}};
+    return {true, Json{{"error", message}}, std::move(kind), {}, {}};
   }
 };
 
