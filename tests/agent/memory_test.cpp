@@ -143,12 +143,9 @@ TEST_CASE("an embedder that is none ends the step with what is wrong", "[agent][
 
 TEST_CASE("what the tool remembers of a secret is secret for whoever recalls it", "[agent][memory]") {
   Setup setup;
-  setup.make_tools = nullptr;
   const std::string groups = "tools: {bank: {use: plugin, library: libbank.so}, notes: {use: builtin.memory, namespace: n}}\n";
   const std::string head = "kontor: 1\nname: notes\nmodels: {tape: {replay: tape.jsonl}}\n" + groups;
-  std::unique_ptr<memory::Store> store;
-  const auto run = [&](const std::string& yaml) {
-    setup.yaml = yaml;
+  const auto world_of = [&] {
     RunWorld world = setup.world();
     world.make_tools = [&, bank = world.make_tools](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
       if (request.entry->use == "plugin") return bank(request);
@@ -158,8 +155,12 @@ TEST_CASE("what the tool remembers of a secret is secret for whoever recalls it"
       context.memory = std::make_shared<MemoryBridge>(**memory);
       return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);
     };
+    return world;
+  };
+  const auto run = [&](const std::string& yaml) {
+    setup.yaml = yaml;
     auto journal = setup.journal();
-    auto report = start_run(*journal, setup.spec(), Json::object(), {}, world);
+    auto report = start_run(*journal, setup.spec(), Json::object(), {}, world_of());
     if (!report) FAIL(report.error().describe());
     return *report;
   };
@@ -189,9 +190,11 @@ workflow:
   }
   // The fact's account number stands nowhere in the second journal.
   for (const auto& event : *setup.journal()->events(read.id)) CHECK(event.data.dump().find("DE89370400440532013000") == std::string::npos);
-  // The label comes back from the journal, too.
+  // Another process has the label from the journal.
+  if (!from_secret) return;
   const auto journal = setup.journal();
-  const auto again = replay_run(*journal, read.id, setup.world());
+  const auto again = resume_run(*journal, read.id, {}, world_of());
   REQUIRE(again.has_value());
-  CHECK(again->status == (from_secret ? "parked" : "done"));
+  CHECK(again->status == "parked");
+  CHECK(setup.bank.payments.empty());
 }
