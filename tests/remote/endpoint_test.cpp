@@ -189,7 +189,7 @@ TEST_CASE("opening says what is wrong with a server", "[remote]") {
   agent::ModelSpec spec;
   spec.endpoint = server.url("/v1");
   spec.endpoint_model = "gpt-5";
-  const auto unknown = agent::open_endpoint_model(spec, false);
+  const auto unknown = agent::open_endpoint_model(spec);
   REQUIRE(!unknown.has_value());
   CHECK(unknown.error().kind == "dialect");
 }
@@ -213,7 +213,8 @@ TEST_CASE("a server that is not there, and one that --airgap refuses", "[remote]
   spec.endpoint_model = kName;
   for (const char* away : {"http://192.0.2.1:8000/v1", "http://127.evil.example/v1", "https://models.example/v1"}) {
     spec.endpoint = away;
-    const auto refused = agent::open_endpoint_model(spec, true);
+    spec.egress = tools::Egress::airgap();
+    const auto refused = agent::open_endpoint_model(spec);
     REQUIRE(!refused.has_value());
     CHECK(refused.error().code == Errc::denied);
     CHECK(refused.error().kind == "airgap");
