@@ -192,6 +192,7 @@ class LiveView final : public RunView {
     if (ledger.turns > 0) std::printf(" (%s s prefill, %s s decode at %s tokens/s)", fixed(ledger.prefill_seconds, 2).c_str(), fixed(ledger.decode_seconds, 2).c_str(), fixed(ledger.tokens_per_second(), 0).c_str());
     const std::string broken = ledger.broken > 0 ? " (" + grouped(ledger.broken) + " broken off: tokens counted as they came)" : "";
     std::printf(", %s model turns%s, %s tool calls\n", grouped(ledger.turns).c_str(), broken.c_str(), grouped(ledger.tool_calls).c_str());
+    if (ledger.embedded > 0) std::printf("memory  %s tokens embedded\n", grouped(ledger.embedded).c_str());
     const auto prices = load_prices();
     std::printf("energy  %s J%s", fixed(ledger.joules, ledger.joules < 10 ? 2 : 0).c_str(), energy_note(ledger).c_str());
     if (!prices) {
