@@ -105,7 +105,8 @@ class Question {
       return std::optional<ApprovalAnswer>();
     }
     const bool stops = item_.on_expire == "stop";
-    const Json data{{"decision", "reject"}, {"by", "expiry"}, {"reason", "nobody answered in time"}, {"binding", item_.binding}};
+    Json data{{"decision", "reject"}, {"by", "expiry"}, {"reason", "nobody answered in time"}, {"binding", item_.binding}};
+    if (item_.is_question) data["question"] = true;
     if (auto recorded = run_.record("approval_decided", item_.call, data); !recorded) return recorded.error();
     run_.emit("approval_decided", item_.call, data);
     if (stops) return fail(Errc::timeout, "nobody answered " + item_.call + " in time, and its rule says stop", kExpired, item_.call);
@@ -126,7 +127,8 @@ class Question {
     if (answer.kind == ApprovalAnswer::Kind::later) return waits();
     const bool approved = answer.kind == ApprovalAnswer::Kind::approved;
     answer.escalated = item_.escalated;
-    const Json data{{"decision", approved ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"reason", answer.reason}, {"binding", item_.binding}};
+    Json data{{"decision", approved ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"reason", answer.reason}, {"binding", item_.binding}};
+    if (item_.is_question) data["question"] = true;
     if (auto recorded = run_.record("approval_decided", item_.call, data); !recorded) return recorded.error();
     run_.emit("approval_decided", item_.call, data);
     if (approved && item_.people > 1) {

@@ -281,6 +281,7 @@ Result<std::shared_ptr<tools::Registry>> build_registry(const Spec& spec, const 
     request.settings = entry.settings;
     request.read_roots = read_roots;
     request.memory = options.memory;
+    request.embedder = options.embedder;
     request.clock = options.clock;
     request.egress = options.egress.named("tools." + entry.name);
     request.base_folder = options.shadow_folder.empty() ? spec.folder : options.shadow_folder;

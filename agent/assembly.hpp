@@ -20,6 +20,7 @@ struct ToolRequest {
   std::string data_folder;                   ///< Where a plugin may keep its own files.
   std::vector<std::string> read_roots;       ///< Inputs of type file and dir: readable beside `root`.
   std::function<Result<memory::Store*>()> memory;
+  EmbedderSource embedder;                   ///< May be empty: no model is there.
   const Clock* clock = nullptr;              ///< The run's clock; outlives the tools.
   tools::Egress egress;                      ///< What the group may reach.
 };
@@ -52,6 +53,7 @@ struct RegistryOptions {
   std::string state_folder;                  ///< Plugins keep their data below.
   ToolMaker make_tools;
   std::function<Result<memory::Store*>()> memory;
+  EmbedderSource embedder;
   const Clock* clock = nullptr;
   tools::Egress egress;                      ///< From build_egress.
 };

@@ -29,7 +29,7 @@ void EarlyCalls::written(std::size_t index, const std::string& tool, const std::
   context.run_id = run_.run_id();
   context.call_id = place_ + "." + std::to_string(index + 1);
   calls_.push_back(RunningCall::start(run_, tool, *value, std::move(context)));
-  labels_ |= labels_of_result(run_, tool);
+  labels_ |= possible_labels(run_, tool);
 }
 
 bool EarlyCalls::may_begin(const std::string& tool, const Json& arguments) const {

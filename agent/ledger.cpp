@@ -2,19 +2,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 
 namespace kontor::agent {
 namespace {
 
-constexpr double kMicrojoulesPerJoule = 1e6;
 constexpr std::int64_t kJoulesPerKwh = 3'600'000;
 
 double number(const Json& value, const char* name) {
@@ -25,18 +21,6 @@ double number(const Json& value, const char* name) {
 std::int64_t integer(const Json& value, const char* name) {
   const auto found = value.find(name);
   return found != value.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
-}
-
-double process_cpu_seconds() {
-  rusage self{};
-  getrusage(RUSAGE_SELF, &self);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
-  return seconds(self.ru_utime) + seconds(self.ru_stime);
-}
-
-bool read_counter(const std::string& path, std::uint64_t& value) {
-  std::ifstream in(path);
-  return static_cast<bool>(in >> value);
 }
 
 Result<std::string> member(const Json& value, const char* name) {
@@ -75,19 +59,25 @@ void Ledger::add(const inference::Usage& usage) {
 
 void Ledger::add(const Ledger& other) {
   prefilled += other.prefilled, reused += other.reused, generated += other.generated, forced += other.forced;
-  turns += other.turns, tool_calls += other.tool_calls;
+  embedded += other.embedded, broken += other.broken, turns += other.turns, tool_calls += other.tool_calls;
   prefill_seconds += other.prefill_seconds, decode_seconds += other.decode_seconds, seconds += other.seconds;
-  joules += other.joules;
+  joules += other.joules, joules_gpu += other.joules_gpu, gpu_busy_seconds += other.gpu_busy_seconds;
   joules_estimated = joules_estimated || other.joules_estimated;
 }
 
 Json to_json(const Ledger& ledger) {
   const auto rounded = [](double value) { return std::round(value * 1e6) / 1e6; };
-  return Json{{"prefilled", ledger.prefilled}, {"reused", ledger.reused}, {"generated", ledger.generated},
+  Json value{{"prefilled", ledger.prefilled}, {"reused", ledger.reused}, {"generated", ledger.generated},
               {"forced", ledger.forced}, {"turns", ledger.turns}, {"tool_calls", ledger.tool_calls},
               {"prefill_seconds", rounded(ledger.prefill_seconds)}, {"decode_seconds", rounded(ledger.decode_seconds)},
               {"seconds", rounded(ledger.seconds)}, {"tokens_per_second", rounded(ledger.tokens_per_second())},
               {"joules", rounded(ledger.joules)}, {"joules_estimated", ledger.joules_estimated}};
+  if (ledger.broken > 0) value["broken"] = ledger.broken;
+  if (ledger.embedded > 0) value["embedded"] = ledger.embedded;
+  // Only where there is a GPU that can be asked.
+  if (ledger.joules_gpu > 0) value["joules_gpu"] = rounded(ledger.joules_gpu);
+  if (ledger.gpu_busy_seconds > 0) value["gpu_busy_seconds"] = rounded(ledger.gpu_busy_seconds);
+  return value;
 }
 
 Json delta_json(const Ledger& ledger) {
@@ -105,38 +95,14 @@ Ledger ledger_from_json(const Json& value) {
   if (!value.is_object()) return ledger;
   ledger.prefilled = integer(value, "prefilled"), ledger.reused = integer(value, "reused");
   ledger.generated = integer(value, "generated"), ledger.forced = integer(value, "forced");
+  ledger.embedded = integer(value, "embedded"), ledger.broken = integer(value, "broken");
   ledger.turns = integer(value, "turns"), ledger.tool_calls = integer(value, "tool_calls");
   ledger.prefill_seconds = number(value, "prefill_seconds"), ledger.decode_seconds = number(value, "decode_seconds");
   ledger.seconds = number(value, "seconds"), ledger.joules = number(value, "joules");
+  ledger.joules_gpu = number(value, "joules_gpu"), ledger.gpu_busy_seconds = number(value, "gpu_busy_seconds");
   const auto estimated = value.find("joules_estimated");
   ledger.joules_estimated = estimated != value.end() && estimated->is_boolean() && estimated->get<bool>();
   return ledger;
-}
-
-EnergyMeter::EnergyMeter(std::string root, double watts_per_core) : watts_per_core_(watts_per_core), cpu_seconds_start_(process_cpu_seconds()) {
-  std::error_code code;
-  for (const auto& entry : std::filesystem::directory_iterator(root, code)) {
-    // Packages only ("intel-rapl:0"); their sub-zones are contained in them. The name is the same on AMD.
-    const std::string name = entry.path().filename().string();
-    if (name.rfind("intel-rapl:", 0) != 0 || name.find(':', 11) != std::string::npos) continue;
-    Zone zone{entry.path().string() + "/energy_uj"};
-    if (!read_counter(zone.path, zone.last)) continue;
-    read_counter(entry.path().string() + "/max_energy_range_uj", zone.wrap);
-    zones_.push_back(zone);
-  }
-}
-
-double EnergyMeter::joules() {
-  std::lock_guard guard(mutex_);
-  if (zones_.empty()) return std::max(0.0, process_cpu_seconds() - cpu_seconds_start_) * watts_per_core_;
-  for (auto& zone : zones_) {
-    std::uint64_t now = 0;
-    if (!read_counter(zone.path, now)) continue;
-    if (now >= zone.last) microjoules_ += static_cast<double>(now - zone.last);
-    else if (zone.wrap > zone.last) microjoules_ += static_cast<double>(zone.wrap - zone.last + now);
-    zone.last = now;
-  }
-  return microjoules_ / kMicrojoulesPerJoule;
 }
 
 const char* built_in_prices() {

@@ -7,7 +7,6 @@
 #include "inference/text_model.hpp"
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -19,12 +18,16 @@ struct Ledger {
   std::int64_t reused = 0;      ///< Prompt tokens found in the KV cache.
   std::int64_t generated = 0;   ///< Sampled tokens.
   std::int64_t forced = 0;      ///< Tokens appended without sampling.
+  std::int64_t embedded = 0;    ///< Tokens that memory embedded; they count against no budget of tokens.
   std::int64_t turns = 0;       ///< Model calls.
+  std::int64_t broken = 0;      ///< Of these, broken off by a server; their tokens are as many as came, their prompts a bound.
   std::int64_t tool_calls = 0;  ///< Executed calls.
   double prefill_seconds = 0, decode_seconds = 0;
   double seconds = 0;           ///< Wall time of the run's own work, waiting for people excluded.
   double joules = 0;
-  bool joules_estimated = false;
+  double joules_gpu = 0;        ///< Part of `joules` that the GPUs say they used.
+  double gpu_busy_seconds = 0;  ///< Time times the utilisation of the GPUs, as it was when each step was booked.
+  bool joules_estimated = false;  ///< A part of `joules` was not measured.
 
   void add(const inference::Usage& usage);
   void add(const Ledger& other);
@@ -38,28 +41,6 @@ Json to_json(const Ledger& ledger);
 Json delta_json(const Ledger& ledger);
 /// Missing members are zero.
 Ledger ledger_from_json(const Json& value);
-
-/// Reads the processor's energy counters (RAPL through the powercap files) where the system lets us; otherwise
-/// estimates from the process's CPU time. Never counts below zero. Thread-safe.
-class EnergyMeter {
- public:
-  /// `root`: for tests; the kernel's folder otherwise. `watts_per_core`: for the estimate.
-  explicit EnergyMeter(std::string root = "/sys/class/powercap", double watts_per_core = 8.0);
-  bool is_estimate() const { return zones_.empty(); }
-  /// Joules since construction.
-  double joules();
-
- private:
-  struct Zone {
-    std::string path;
-    std::uint64_t last = 0, wrap = 0;
-  };
-  std::mutex mutex_;
-  std::vector<Zone> zones_;
-  double watts_per_core_;
-  double cpu_seconds_start_ = 0;
-  double microjoules_ = 0;
-};
 
 struct HostedPrice {
   std::string name;

@@ -4,26 +4,28 @@
 #include "memory/store.hpp"
 #include "tools/builtin/memory_tool.hpp"
 
-#include <memory>
-#include <mutex>
+#include <functional>
 
 namespace kontor::agent {
 
-/// Thread-safe. `store` and `embedder` (may be null: full text only) outlive the bridge; the embedder is called by one
-/// thread at a time.
+/// Thread-safe. `store` outlives the bridge.
 class MemoryBridge final : public tools::MemoryAccess {
  public:
-  explicit MemoryBridge(memory::Store& store, memory::Embedder* embedder = nullptr) : store_(store), embedder_(embedder) {}
+  /// Called at the first use; what it gives outlives the bridge. Empty: full text only.
+  using Source = std::function<Result<memory::Embedder*>()>;
+  explicit MemoryBridge(memory::Store& store, Source embedder = {}) : store_(store), embedder_(std::move(embedder)) {}
 
-  Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string& source, bool trusted) override;
+  Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string& source, const tools::Labels& labels) override;
   Result<std::vector<tools::MemoryFact>> recall(const std::string& space, const std::string& query, std::size_t limit) override;
   Result<std::vector<tools::MemoryFact>> list(const std::string& space, std::size_t limit) override;
   Result<bool> forget(const std::string& space, std::int64_t id) override;
 
  private:
+  /// Null: compare words only.
+  Result<memory::Embedder*> embedder() const;
+
   memory::Store& store_;
-  memory::Embedder* embedder_;
-  std::mutex embedding_;
+  Source embedder_;
 };
 
 }  // namespace kontor::agent

@@ -2,6 +2,7 @@
 
 #include "agent/approval.hpp"
 #include "agent/grammar/output_grammar.hpp"
+#include "agent/model_embedder.hpp"
 #include "agent/parked_state.hpp"
 #include "agent/runner.hpp"
 #include "agent/turn.hpp"
@@ -95,6 +96,8 @@ class Execution {
     context_.approver = world_.approver;
     context_.models = &models_;
     context_.memory = [this] { return memory(); };
+    context_.embedder = [this](const std::string& name) { return embedder(name); };
+    context_.embedded_tokens = [this] { return embedded_tokens(); };
     context_.energy = &energy_;
     context_.started_ns = context_.booked_ns = world_.clock->steady_ns();
   }
@@ -131,6 +134,7 @@ class Execution {
     registry.state_folder = journal_.folder();
     registry.make_tools = world_.make_tools;
     registry.memory = context_.memory;
+    registry.embedder = context_.embedder;
     registry.clock = world_.clock;
     registry.egress = context_.egress;
     auto built = build_registry(spec_, context_.inputs, context_.secrets, registry);
@@ -239,7 +243,29 @@ class Execution {
     context_.emit("model_state", "", loaded ? Json{{"model", name}, {"restored", true}} : Json{{"model", name}, {"error", loaded.error().message}});
   }
 
-  Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name) {
+  /// As named by tools and agents, on any of their threads. `--model` replaces what writes, not what embeds.
+  Result<memory::Embedder*> embedder(const std::string& name) {
+    const std::lock_guard lock(embedders_mutex_);
+    auto& embedder = embedders_[name];
+    if (!embedder) {
+      auto model = open_model(name, true);
+      if (!model) return model.error();
+      const auto spec = std::find_if(spec_.models.begin(), spec_.models.end(), [&](const ModelSpec& candidate) { return candidate.name == name; });
+      auto made = ModelEmbedder::create(std::move(*model), *spec);
+      if (!made) return made.error();
+      embedder = std::move(*made);
+    }
+    return embedder.get();
+  }
+  std::int64_t embedded_tokens() {
+    const std::lock_guard lock(embedders_mutex_);
+    std::int64_t sum = 0;
+    for (const auto& [name, embedder] : embedders_)
+      if (embedder) sum += embedder->take_tokens();
+    return sum;
+  }
+
+  Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name, bool embeds = false) {
     ModelSpec model;
     if (name == kOverrideModel) {
       model.name = name;
@@ -248,13 +274,14 @@ class Execution {
       const auto found = std::find_if(spec_.models.begin(), spec_.models.end(), [&](const ModelSpec& candidate) { return candidate.name == name; });
       if (found == spec_.models.end()) return fail(Errc::not_found, "there is no model '" + name + "'");
       model = *found;
+      model.embeds = embeds;
     }
     if (auto given = give_key(model, spec_, context_.secrets); !given) return given.error();
     model.egress = context_.egress.named("models." + name);
     const std::int64_t began = world_.clock->steady_ns();
     auto opened = world_.open_model(model, options_, played_);
     if (!opened) return opened.error();
-    restore_model(name, **opened);
+    if (!embeds) restore_model(name, **opened);
     const auto& info = (*opened)->info();
     context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
                                            {"device", info.device}, {"parameters", info.parameters}, {"constrained", (*opened)->tokenizer() != nullptr},
@@ -278,6 +305,8 @@ class Execution {
   EnergyMeter energy_;
   std::unique_ptr<Redactor> redactor_;
   std::unique_ptr<memory::Store> store_;
+  std::mutex embedders_mutex_;
+  std::map<std::string, std::unique_ptr<ModelEmbedder>> embedders_;
   ModelPool models_;
   std::vector<std::string> played_;
   RunContext context_;
@@ -526,6 +555,7 @@ Result<PendingItem> decide_approval(Journal& journal, const std::string& id, con
   // The binding of the request goes into the decision: it counts for these arguments and no others.
   Json data{{"decision", answer.approve ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item->binding}};
   if (!answer.reason.empty()) data["reason"] = answer.reason;
+  if (item->is_question) data["question"] = true;
   auto written = log->append("approval_decided", item->call, data);
   if (!written) return written.error();
   return item;

@@ -69,11 +69,14 @@ Ledger RunContext::book() {
   const std::int64_t now = clock->steady_ns();
   spent.seconds = static_cast<double>(now - booked_ns) / 1e9;
   booked_ns = now;
+  if (embedded_tokens) spent.embedded = embedded_tokens();
   if (energy) {
-    const double joules = energy->joules();
-    spent.joules = joules - energy_seen;
+    const auto now_used = energy->read();
+    spent.joules = now_used.joules - energy_seen.joules;
+    spent.joules_gpu = now_used.gpu_joules - energy_seen.gpu_joules;
+    spent.gpu_busy_seconds = now_used.gpu_busy_seconds - energy_seen.gpu_busy_seconds;
     spent.joules_estimated = energy->is_estimate();
-    energy_seen = joules;
+    energy_seen = now_used;
   }
   ledger.add(spent);
   return spent;

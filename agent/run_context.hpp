@@ -6,6 +6,7 @@
 #include "agent/call_threads.hpp"
 #include "agent/deadline_watch.hpp"
 #include "agent/egress_book.hpp"
+#include "agent/energy_meter.hpp"
 #include "agent/events.hpp"
 #include "agent/history.hpp"
 #include "agent/journal.hpp"
@@ -66,6 +67,9 @@ class ModelPool {
 
 class OutputGrammars;
 
+/// The embedder of a model of the file, opened at its first use; it lives as long as the run.
+using EmbedderSource = std::function<Result<memory::Embedder*>(const std::string& model)>;
+
 /// Answer of a person (or of the command line) to an approval.
 struct ApprovalAnswer {
   enum class Kind { approved, rejected, later } kind = Kind::later;
@@ -86,6 +90,7 @@ struct RunContext {
   ModelPool* models = nullptr;
   std::string model_override;                    ///< Name in `models`; empty: what the agents say.
   std::function<Result<memory::Store*>()> memory;
+  EmbedderSource embedder;                       ///< By the name of a model.
   std::set<std::string> models_checked;           ///< Whose agents are known to fit their notation.
   std::shared_ptr<OutputGrammars> grammars;      ///< What local models may write, compiled once for each agent.
   std::map<std::string, std::string> secrets;    ///< Values by name; only the tool gate looks inside, and who opens a model with a key.
@@ -120,7 +125,8 @@ struct RunContext {
   Ledger ledger;                                 ///< Of the whole run, earlier processes included.
   std::int64_t started_ns = 0;
   EnergyMeter* energy = nullptr;
-  double energy_seen = 0;                        ///< Joules already booked.
+  EnergyMeter::Reading energy_seen;              ///< Already booked.
+  std::function<std::int64_t()> embedded_tokens;  ///< Since it was asked last; empty: nothing is embedded.
   std::int64_t booked_ns = 0;                    ///< Wall time already booked.
   /// Places of calls with effect `once` that took effect: what contains one is not tried again.
   std::set<std::string> effects_done;

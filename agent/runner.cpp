@@ -354,7 +354,7 @@ class AgentRun {
     outcome.is_error = result->is_error;
     outcome.is_invalid = result->error_kind == "invalid_arguments" || result->error_kind == "unknown_tool";
     outcome.text = result_text(*result);
-    const tools::Labels labels = labels_of_result(run_, call.name);
+    const tools::Labels labels = labels_of_result(run_, call.name, *result);
     labels_ |= labels;
     outcome.trusted = !labels.untrusted;
     return outcome;
@@ -418,6 +418,23 @@ class AgentRun {
     return run_agent(run_, next, scope_);
   }
 
+  /// What compares by meaning; null where the agent names no model for it. Facts of the namespace that the model does not
+  /// know yet get their vectors.
+  Result<memory::Embedder*> memory_embedder(memory::Store& store, const std::string& space) {
+    if (agent_.memory_embedder.empty()) return nullptr;
+    const auto wrong = [&](const Error& error) { return fail(error.code, "memory: " + error.message, "memory", task_.place); };
+    auto embedder = run_.embedder(agent_.memory_embedder);
+    if (!embedder) return wrong(embedder.error());
+    Result<std::int64_t> made = 0;
+    {
+      Pause others_may_work(run_);
+      made = store.embed_missing(space, **embedder);
+    }
+    if (!made) return wrong(made.error());
+    if (*made > 0) run_.emit("memory", task_.place, Json{{"embedded", *made}});
+    return *embedder;
+  }
+
   /// "memory:\n- fact\n- fact", or "" without memory. What was recalled is journaled: the store changes meanwhile.
   Result<std::string> recall() {
     if (agent_.memory_recall <= 0) return std::string();
@@ -430,7 +447,9 @@ class AgentRun {
       if (!space) return space.error();
       auto store = run_.memory();
       if (!store) return store.error();
-      auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), nullptr);
+      auto embedder = memory_embedder(**store, *space);
+      if (!embedder) return embedder.error();
+      auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), *embedder);
       if (!hits) return fail(hits.error().code, "memory: " + hits.error().message, "memory", task_.place);
       for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}, {"secret", hit.record.secret}});
       if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}, Durable::later); !recorded) return recorded.error();
@@ -462,7 +481,9 @@ class AgentRun {
     record.source = run_.run_id() + " " + task_.place;
     record.trusted = !labels_.untrusted;
     record.secret = labels_.secret;
-    auto id = (*store)->add(record, nullptr);  // The same fact is kept once, so a repeat after a crash does no harm.
+    auto embedder = memory_embedder(**store, record.space);
+    if (!embedder) return embedder.error();
+    auto id = (*store)->add(record, *embedder);  // The same fact is kept once, so a repeat after a crash does no harm.
     if (!id) return fail(id.error().code, "memory: " + id.error().message, "memory", task_.place);
     return run_.record("memory_stored", task_.place, Json{{"id", *id}, {"text", record.text}});
   }

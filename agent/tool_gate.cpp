@@ -16,6 +16,8 @@ Json to_json(const ToolResult& result) {
   if (result.is_error) data["is_error"] = true;
   if (!result.error_kind.empty()) data["error_kind"] = result.error_kind;
   if (!result.text.empty() && result.text != spaced_json(result.value)) data["text"] = result.text;
+  if (result.labels.untrusted) data["untrusted"] = true;
+  if (result.labels.secret) data["secret"] = true;
   return data;
 }
 
@@ -24,6 +26,7 @@ ToolResult result_from_json(const Json& data) {
   const auto text = [&](const char* key) { return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string(); };
   result.is_error = data.contains("is_error") && data.at("is_error").is_boolean() && data.at("is_error").get<bool>();
   if (data.contains("value")) result.value = data.at("value");
+  result.labels = {data.contains("untrusted") && data.at("untrusted") == Json(true), data.contains("secret") && data.at("secret") == Json(true)};
   result.error_kind = text("error_kind");
   result.text = text("text");
   return result;
@@ -249,6 +252,7 @@ class Gate {
     context.run_id = run_.run_id();
     context.call_id = call_.place;
     context.idempotency_key = idempotency_key();
+    context.labels = call_.labels;
     return context;
   }
 
@@ -264,7 +268,10 @@ Result<ToolResult> call_through_gate(RunContext& run, const GateCall& call) { re
 
 std::string result_text(const ToolResult& result) { return result.text.empty() ? spaced_json(result.value) : result.text; }
 
-tools::Labels labels_of_result(const RunContext& run, const std::string& tool) {
+namespace {
+
+/// What the source says of every result.
+tools::Labels labels_of_source(const RunContext& run, const std::string& tool) {
   tools::Labels labels;
   const tools::Tool* found = run.registry->find(tool);
   labels.untrusted = found && found->spec().untrusted_output;
@@ -273,6 +280,17 @@ tools::Labels labels_of_result(const RunContext& run, const std::string& tool) {
   for (const auto& secret : run.spec->secrets) {
     for (const auto& glob : secret.allow_tools) labels.secret = labels.secret || tools::glob_match(glob, tool);
   }
+  return labels;
+}
+
+}  // namespace
+
+tools::Labels labels_of_result(const RunContext& run, const std::string& tool, const ToolResult& result) { return labels_of_source(run, tool) | result.labels; }
+
+tools::Labels possible_labels(const RunContext& run, const std::string& tool) {
+  tools::Labels labels = labels_of_source(run, tool);
+  const tools::Tool* found = run.registry->find(tool);
+  if (found && found->spec().labelled_output) labels |= {true, true};
   return labels;
 }
 

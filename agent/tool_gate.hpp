@@ -32,6 +32,8 @@ Result<tools::ToolResult> call_through_gate(RunContext& run, const GateCall& cal
 std::string result_text(const tools::ToolResult& result);
 
 /// Labels of what this tool returns, by source.
-tools::Labels labels_of_result(const RunContext& run, const std::string& tool);
+tools::Labels labels_of_result(const RunContext& run, const std::string& tool, const tools::ToolResult& result);
+/// The same before there is a result: all that it may come to carry.
+tools::Labels possible_labels(const RunContext& run, const std::string& tool);
 
 }  // namespace kontor::agent

@@ -57,7 +57,7 @@ class Listener {
       : run_(run), request_(request), constraint_(constraint), thinking_(starts_thinking),
         parser_(std::move(options), [this](const ParseEvent& event) { on_event(event); }) {
     if (const auto seconds = run.budget.seconds_left(run.ledger)) budget_end_ns_ = run.booked_ns + static_cast<std::int64_t>(*seconds * kBudgetShare * 1e9);
-    if (const auto joules = run.budget.joules_left(run.ledger)) joules_end_ = run.energy_seen + *joules * kBudgetShare;
+    if (const auto joules = run.budget.joules_left(run.ledger)) joules_end_ = run.energy_seen.joules + *joules * kBudgetShare;
   }
 
   bool on_piece(const inference::Piece& piece) {
@@ -201,13 +201,28 @@ class Meter {
       }
       turn_.limit = *allowed;
     }
+    inference::Usage came;
+    const auto counting = [&](const inference::Piece& piece) {
+      ++came.generated;
+      return !sink || sink(piece);
+    };
     auto generation = [&] {
       Pause others_may_work(run_);
       std::unique_lock timeline(one_at_a_time_, std::defer_lock);
       if (!model_.is_concurrent()) timeline.lock();
-      return model_.generate(request, sink);
+      return model_.generate(request, counting);
     }();
     if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+    if (!generation && came.generated > 0) {
+      // The server had computed this before it fell silent, and its owner will be paid for it.
+      came.prompt_tokens_new = model_.prompt_bound(request);
+      Ledger part;
+      part.add(came);
+      part.broken = 1;
+      if (calls_++ > 0) part.turns = 0;
+      turn_.spent.add(part);
+      run_.ledger.add(part);
+    }
     if (!generation) return generation;
     generation->usage.forced += forced;
     Ledger part;
@@ -258,6 +273,17 @@ Result<std::shared_ptr<inference::GrammarConstraint>> constrain(const inference:
   if ((*program)->grammar->uses_verbatim()) options.verbatim = verbatim_text(*request.messages);
   constraint = std::make_shared<inference::GrammarConstraint>(*program, std::move(options));
   return constraint;
+}
+
+}  // namespace
+
+namespace {
+
+/// What an error leaves of a turn is paid for all the same; the journal says so.
+Error cut_off(RunContext& run, const TurnRequest& request, const Turn& turn, const std::string& reason, Error error) {
+  if (turn.spent.turns == 0 || !run.log) return error;
+  if (auto told = run.record("generation_cut", request.place, Json{{"reason", reason}, {"spent", delta_json(turn.spent)}}); !told) return told.error();
+  return error;
 }
 
 }  // namespace
@@ -319,24 +345,24 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   }
   if (!generation) {
     const Error& error = generation.error();
-    if (error.kind == "context_full" || error.kind == "context_tight") return fail(Errc::limit, error.message, error.kind);
+    if (error.kind == "context_full" || error.kind == "context_tight") return cut_off(run, request, turn, error.message, fail(Errc::limit, error.message, error.kind));
     if (error.kind == kBudget && turn.spent.turns == 0) return fail(Errc::budget, error.message + ", before " + request.place, kBudget, request.place);
     if (error.kind == kBudget) {
       turn.over_budget = true;
       turn.budget_reason = error.message;
       return turn;
     }
-    return fail(error.code, "model " + info.name + ": " + error.message, kModelFailed);
+    return cut_off(run, request, turn, error.message, fail(error.code, "model " + info.name + ": " + error.message, kModelFailed));
   }
-  if (generation->stop_reason == StopReason::cancelled || run.stop.stop_requested()) return fail(Errc::cancelled, "interrupted", kInterrupted);
-  if (listener.deadline_over()) return fail(Errc::timeout, "the step took longer than its timeout", "timeout");
+  if (generation->stop_reason == StopReason::cancelled || run.stop.stop_requested()) return cut_off(run, request, turn, "interrupted", fail(Errc::cancelled, "interrupted", kInterrupted));
+  if (listener.deadline_over()) return cut_off(run, request, turn, "timeout", fail(Errc::timeout, "the step took longer than its timeout", "timeout"));
   if (!listener.run_budget_over().empty()) turn.over_budget = true, turn.budget_reason = listener.run_budget_over();
   if (turn.over_budget) return turn;
   const auto& used = generation->usage;
   if (generation->stop_reason == StopReason::length && info.context > 0 &&
       used.prompt_tokens_new + used.prompt_tokens_reused + used.generated + used.forced >= info.context) {
     // Cut by the context, not by a limit of ours: only a shorter conversation helps.
-    return fail(Errc::limit, "the context of " + std::to_string(info.context) + " tokens is full", "context_full");
+    return cut_off(run, request, turn, "context_full", fail(Errc::limit, "the context of " + std::to_string(info.context) + " tokens is full", "context_full"));
   }
   if (*constraint) turn.think_forced = (*constraint)->think_forced(), turn.wound_down = (*constraint)->wound_down();
   turn.done.stop = generation->stop_reason == StopReason::stopped_by_sink ? StopReason::length : generation->stop_reason;

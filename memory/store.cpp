@@ -175,7 +175,7 @@ class SqliteStore final : public Store {
     return result;
   }
   Result<std::int64_t> remove(const std::string& space, std::int64_t id);
-  Result<std::vector<float>> embed(Embedder& embedder, const std::string& text) const;
+  static Result<std::vector<float>> usable(const Embedder& embedder, Result<std::vector<float>> vector);
   Result<std::int64_t> insert(const Record& record, const std::vector<float>& vector, const std::string& embedder);
   Result<Block*> block(const std::string& space, const std::string& embedder, std::size_t width);
   std::vector<std::pair<std::size_t, float>> nearest(Block& block, const std::vector<float>& query, std::size_t limit);
@@ -228,8 +228,7 @@ Result<void> SqliteStore::prepare() {
   return {};
 }
 
-Result<std::vector<float>> SqliteStore::embed(Embedder& embedder, const std::string& text) const {
-  auto vector = embedder.embed(text);
+Result<std::vector<float>> SqliteStore::usable(const Embedder& embedder, Result<std::vector<float>> vector) {
   if (!vector) return vector.error();
   if (vector->size() != embedder.width() || vector->empty() || vector->size() > kWidthMax || !make_unit(*vector)) {
     return fail(Errc::internal, "the embedder " + embedder.name() + " gave no usable vector", "embedding");
@@ -272,7 +271,7 @@ Result<std::int64_t> SqliteStore::add(const Record& record, Embedder* embedder) 
   if (!valid_utf8(record.text) || !valid_utf8(record.source)) return fail(Errc::malformed, "the fact is not UTF-8 text", "fact_text");
   std::vector<float> vector;
   if (embedder != nullptr) {  // Before the lock: this may take a while.
-    auto made = embed(*embedder, record.text);
+    auto made = usable(*embedder, embedder->embed(record.text));
     if (!made) return made.error();
     vector = std::move(*made);
   }
@@ -339,7 +338,7 @@ Result<std::vector<Hit>> SqliteStore::search(const std::string& space, const std
   if (auto error = check_space(space)) return *error;
   std::vector<float> vector;
   if (embedder != nullptr && !query.empty()) {
-    auto made = embed(*embedder, query.substr(0, kTextMax));
+    auto made = usable(*embedder, embedder->embed_query(query.substr(0, kTextMax)));
     if (!made) return made.error();
     vector = std::move(*made);
   }
@@ -426,7 +425,7 @@ Result<std::int64_t> SqliteStore::embed_missing(const std::string& space, Embedd
   }
   std::int64_t made = 0;
   for (const auto& [id, text] : missing) {
-    const auto vector = embed(embedder, text);
+    const auto vector = usable(embedder, embedder.embed(text));
     if (!vector) return vector.error();
     const std::lock_guard lock(mutex_);
     // A fact forgotten meanwhile gets no vector.

@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "tools/labels.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -35,6 +36,7 @@ struct ToolSpec {
   bool untrusted_output = false;          ///< Results come from outside (files, web, mail).
   bool at_once = false;                   ///< `call` only computes: it waits for nothing and ends within milliseconds, whatever
                                           ///< the arguments, so it needs no thread that can be left behind.
+  bool labelled_output = false;           ///< Each result says itself what it was made from (ToolResult::labels).
   std::int64_t timeout_ms = 30'000;
 };
 
@@ -43,6 +45,7 @@ struct CallContext {
   std::string call_id;                    ///< Unique within the run.
   std::string idempotency_key;            ///< Stable over resume: run, step, call.
   std::stop_token stop;
+  Labels labels;                          ///< Of all that had influence on the call.
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
 };
 
@@ -53,10 +56,11 @@ struct ToolResult {
   std::string error_kind;                 ///< invalid_arguments, not_found, timeout, denied, crashed, ...
   std::string text;                       ///< The JSON text as the tool wrote it (numbers keep their digits); the model
                                           ///< is shown this. Empty: spaced_json(value).
+  Labels labels;                          ///< What it was made from, beside what its source says of every result.
 
-  static ToolResult ok(Json value) { return {false, std::move(value), {}, {}}; }
+  static ToolResult ok(Json value) { return {false, std::move(value), {}, {}, {}}; }
   static ToolResult error(std::string kind, const std::string& message) {
-    return {true, Json{{"error", message}}, std::move(kind), {}};
+    return {true, Json{{"error", message}}, std::move(kind), {}, {}};
   }
 };
 

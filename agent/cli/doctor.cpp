@@ -5,6 +5,7 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/endpoint/endpoint.hpp"
+#include "agent/energy_meter.hpp"
 #include "base/json.hpp"
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/cpu/cores.hpp"
@@ -93,13 +94,22 @@ Finding gpu() {
 }
 
 Finding energy() {
-  const char* counter = "/sys/class/powercap/intel-rapl:0/energy_uj";
-  if (access(counter, R_OK) == 0) return {"energy", true, "RAPL counters are readable: joules are measured", {}};
-  if (access(counter, F_OK) == 0) {
-    return {"energy", false, "RAPL counters exist but only root may read them: joules are estimated",
-            std::string("sudo chmod a+r ") + counter};
+  const std::string counter = "/sys/class/powercap/intel-rapl:0/energy_uj";
+  const EnergyMeter meter;
+  if (const std::size_t packages = meter.packages(); packages > 0) {
+    return {"energy", true, "RAPL counters of " + std::to_string(packages) + (packages == 1 ? " package" : " packages") + " are readable: joules of the processor are measured", {}};
   }
-  return {"energy", false, "no energy counters (virtual machine?): joules are estimated and marked so", {}};
+  if (access(counter.c_str(), F_OK) == 0) return {"energy", false, "RAPL counters exist but only root may read them: joules of the processor are estimated", "sudo chmod a+r " + counter};
+  return {"energy", false, "no energy counters (virtual machine?): joules of the processor are estimated and marked so", {}};
+}
+
+Finding gpu_energy() {
+  const EnergyMeter meter;
+  const GpuMeter* gpus = meter.gpus();
+  if (!gpus) return {"gpu energy", false, "no joules of GPUs: " + meter.gpu_problem().message, {}};
+  std::string text;
+  for (const auto& gpu : gpus->gpus()) text += (text.empty() ? "" : ", ") + gpu.name + " by its " + gpu.source;
+  return {"gpu energy", true, "NVML: " + text + (gpus->is_estimate() ? " (power is read now and then: an estimate, marked so)" : ""), {}};
 }
 
 Finding landlock() {
@@ -157,7 +167,7 @@ int report(const Options& options) {
       if (!model.endpoint.empty()) findings.push_back(endpoint(model, *spec, *secrets, *egress));
     }
   }
-  for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, landlock, seccomp}) findings.push_back(find());
+  for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, gpu_energy, landlock, seccomp}) findings.push_back(find());
   const bool json = options.json;
   if (json) {
     Json document = Json::object();

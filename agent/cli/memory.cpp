@@ -1,7 +1,10 @@
 // kontor memory: facts that outlive a run, by hand.
 
 #include "agent/cli/command.hpp"
+#include "agent/cli/memory_bench.hpp"
+#include "agent/model_embedder.hpp"
 #include "base/json.hpp"
+#include "inference/local_model.hpp"
 #include "memory/store.hpp"
 
 #include <nlohmann/json.hpp>
@@ -19,11 +22,26 @@ constexpr std::size_t kLineMax = 1u << 20;
 constexpr std::size_t kAll = 1'000'000'000;
 
 struct Options {
-  std::string db, space = "default", text, source = "command line", file;
+  std::string db, space = "default", text, source = "command line", file, model, device = "auto";
   std::size_t limit = 5;
   std::int64_t id = 0;
-  bool untrusted = false, all = false, json = false;
+  bool untrusted = false, all = false, secret = false, json = false;
 };
+
+/// Null without --model. Errors: of the model.
+Result<std::unique_ptr<ModelEmbedder>> open_embedder(const Options& options) {
+  if (options.model.empty()) return std::unique_ptr<ModelEmbedder>();
+  inference::LocalModelOptions local;
+  local.device = options.device;
+  auto model = inference::open_local_model(options.model, local);
+  if (!model) return model.error();
+  return ModelEmbedder::create(std::move(*model), {});
+}
+
+int report_model(const Error& error) {
+  print_error("--model: " + error.describe());
+  return kModel;
+}
 
 std::string default_db() {
   if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state != '\0') return std::string(state) + "/kontor/memory.db";
@@ -51,12 +69,15 @@ void print_record(const memory::Record& record) {
 }
 
 int add(memory::Store& store, const Options& options) {
+  const auto embedder = open_embedder(options);
+  if (!embedder) return report_model(embedder.error());
   memory::Record record;
   record.space = options.space;
   record.text = options.text;
   record.source = options.source;
   record.trusted = !options.untrusted;
-  const auto id = store.add(record, nullptr);
+  record.secret = options.secret;
+  const auto id = store.add(record, embedder->get());
   if (!id) return report(id.error());
   if (options.json) print_json(line(Json{{"id", *id}}));
   else std::printf("%lld\n", static_cast<long long>(*id));
@@ -64,7 +85,16 @@ int add(memory::Store& store, const Options& options) {
 }
 
 int search(memory::Store& store, const Options& options) {
-  const auto hits = store.search(options.space, options.text, options.limit, nullptr);
+  const auto embedder = open_embedder(options);
+  if (!embedder) return report_model(embedder.error());
+  std::int64_t made = 0;
+  if (*embedder) {
+    // Facts that this model has not seen are found by their meaning too.
+    const auto missing = store.embed_missing(options.space, **embedder);
+    if (!missing) return report(missing.error());
+    made = *missing;
+  }
+  const auto hits = store.search(options.space, options.text, options.limit, embedder->get());
   if (!hits) return report(hits.error());
   Json list = Json::array();
   for (const auto& hit : *hits) {
@@ -74,8 +104,16 @@ int search(memory::Store& store, const Options& options) {
     entry["similarity"] = hit.similarity;
     list.push_back(std::move(entry));
   }
-  if (options.json) print_json(line(Json{{"mode", "full_text"}, {"hits", std::move(list)}}));
-  else std::fprintf(stderr, "%zu found by full text; vectors need a model and were not compared\n", hits->size());
+  const bool hybrid = *embedder != nullptr;
+  if (options.json) {
+    Json found{{"mode", hybrid ? "hybrid" : "full_text"}, {"hits", std::move(list)}};
+    if (hybrid) found["embedder"] = (*embedder)->name(), found["embedded"] = made;
+    print_json(line(found));
+  } else if (hybrid) {
+    std::fprintf(stderr, "%zu found by words and vectors; %lld facts got their vectors now\n", hits->size(), static_cast<long long>(made));
+  } else {
+    std::fprintf(stderr, "%zu found by full text; vectors are compared with --model FILE\n", hits->size());
+  }
   return kDone;
 }
 
@@ -119,6 +157,8 @@ int export_all(memory::Store& store, const Options& options) {
 }
 
 int import_all(memory::Store& store, const Options& options) {
+  const auto embedder = open_embedder(options);
+  if (!embedder) return report_model(embedder.error());
   std::ifstream file;
   if (options.file != "-") {
     file.open(options.file, std::ios::binary);
@@ -153,7 +193,7 @@ int import_all(memory::Store& store, const Options& options) {
     // The safe side again: anything but a plain no.
     if (const auto secret = parsed->find("secret"); secret != parsed->end()) record.secret = *secret != Json(false);
     if (const auto created = parsed->find("created_ms"); created != parsed->end() && created->is_number_integer()) record.created_ms = created->get<std::int64_t>();
-    if (auto id = store.add(record, nullptr); !id) {
+    if (auto id = store.add(record, embedder->get()); !id) {
       Error error = id.error();
       error.where = where;
       return report(error);
@@ -191,18 +231,26 @@ Action leaf(CLI::App& app, const std::shared_ptr<Options>& options, Work work) {
   };
 }
 
+void add_model(CLI::App& app, Options& options) {
+  app.add_option("--model", options.model, "Embedding model (GGUF file or folder): vectors beside words");
+  app.add_option("--device", options.device, "Where it runs: auto, cpu or cuda")->capture_default_str();
+}
+
 const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Action {
   add_leaf(app, "add", "keep a fact", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
     leaf_app.add_option("text", options->text, "The fact")->required();
     leaf_app.add_option("--source", options->source, "Who says so")->capture_default_str();
     leaf_app.add_flag("--untrusted", options->untrusted, "Mark it as coming from outside");
+    leaf_app.add_flag("--secret", options->secret, "Mark it as made from a secret");
+    add_model(leaf_app, *options);
     return leaf(leaf_app, options, add);
   });
   add_leaf(app, "search", "find the facts that fit best", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
     leaf_app.add_option("query", options->text, "Any text")->required();
     leaf_app.add_option("--limit", options->limit, "How many")->capture_default_str()->check(CLI::Range(1, 10'000));
+    add_model(leaf_app, *options);
     return leaf(leaf_app, options, search);
   });
   add_leaf(app, "list", "list facts, newest first", [](CLI::App& leaf_app) {
@@ -224,10 +272,26 @@ const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Ac
     auto options = std::make_shared<Options>();
     leaf_app.add_option("file", options->file, "File, or - for standard input")->required();
     leaf_app.add_flag("--untrusted", options->untrusted, "Mark all as coming from outside");
+    add_model(leaf_app, *options);
     return leaf(leaf_app, options, import_all);
   });
   add_leaf(app, "verify", "check the memory file completely", [](CLI::App& leaf_app) {
     return leaf(leaf_app, std::make_shared<Options>(), verify);
+  });
+  add_leaf(app, "bench", "measure adding and searching", [](CLI::App& leaf_app) -> Action {
+    auto options = std::make_shared<MemoryBenchOptions>();
+    auto model = std::make_shared<Options>();
+    leaf_app.add_option("-n,--facts", options->facts, "Facts in the memory")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+    leaf_app.add_option("-w,--width", options->width, "Floats of a vector, without --model")->capture_default_str()->check(CLI::Range(1, 65'536));
+    leaf_app.add_option("-q,--queries", options->queries, "Searches to measure")->capture_default_str()->check(CLI::Range(1, 100'000));
+    leaf_app.add_option("--limit", options->limit, "Hits of a search")->capture_default_str()->check(CLI::Range(1, 10'000));
+    add_model(leaf_app, *model);
+    leaf_app.add_flag("--json", options->json, "Print JSON");
+    return [options, model]() -> int {
+      const auto embedder = open_embedder(*model);
+      if (!embedder) return report_model(embedder.error());
+      return bench_memory(*options, embedder->get());
+    };
   });
   return {};
 }};

@@ -55,7 +55,12 @@ Result<ToolList> make_builtin_group(const ToolRequest& request) {
   if (request.entry->use == "builtin.memory") {
     auto store = request.memory();
     if (!store) return store.error();
-    context.memory = std::make_shared<MemoryBridge>(**store);
+    MemoryBridge::Source embedder;
+    if (const auto name = request.settings.find("embedder"); name != request.settings.end()) {
+      if (!request.embedder) return fail(Errc::unsupported, "tools." + request.entry->name + ".embedder: no model is loaded here; leave it out, or use the tools in a run", "embedder");
+      embedder = [source = request.embedder, model = name->get<std::string>()] { return source(model); };
+    }
+    context.memory = std::make_shared<MemoryBridge>(**store, std::move(embedder));
   }
   if (request.entry->use == "openapi") return tools::make_openapi(request.entry->name, request.settings, context);
   return tools::make_builtin(request.entry->use, request.entry->name, request.settings, context);

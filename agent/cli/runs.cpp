@@ -80,10 +80,13 @@ std::string summary(const JournalEvent& event) {
   if (event.type == "call_intent") return text("tool") + " " + spaced_json(event.data.at("arguments")) + " (" + text("effect") + "; " + text("rule") + ")";
   if (event.type == "call_outcome") return (text("rule").empty() ? "" : "(" + text("rule") + ") ") + (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
   if (event.type == "approval_requested") return text("tool") + ": " + text("rule");
-  if (event.type == "approval_decided") return text("decision") + " by " + text("by") + (text("reason").empty() ? "" : ": " + text("reason"));
+  if (event.type == "approval_decided") return decision_words(event.data);
   if (event.type == "approval_escalated") return "nobody answered in time, goes on to " + text("to");
   if (event.type == "step_failed") return text("kind") + ": " + text("error");
-  if (event.type == "generation_cut") return "cut off by the " + text("reason");
+  if (event.type == "generation_cut") {
+    const Ledger spent = ledger_from_json(event.data.value("spent", Json()));
+    return "cut off (" + text("reason") + "), not used, paid for: " + std::to_string(spent.generated) + " tokens";
+  }
   if (event.type == "timer_started") return "until " + when(event.data.value("until_ms", std::int64_t{0}));
   if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
   if (event.type == "call_resolved") return text("state") + ", says " + text("by");

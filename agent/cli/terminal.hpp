@@ -29,6 +29,9 @@ std::unique_ptr<RunView> make_view(bool json);
 /// The report as the last line of --json.
 Json report_json(const RunReport& report, int exit_code);
 /// The ledger with money.
+/// A decision of the journal for people: "approve by anna", "answered by anna: 4400". Not yet printable().
+std::string decision_words(const Json& decision);
+
 Json ledger_json(const Ledger& ledger);
 /// Aligned columns, headers first; cells are made printable.
 std::string text_table(const std::vector<std::vector<std::string>>& rows, std::size_t cell_width = 40);

@@ -93,7 +93,7 @@ class LiveView final : public RunView {
       const std::string tool = text_of(data, "tool");
       line(yellow("    ⏸ " + printable(tool.empty() ? event.step : tool, 60) + " waits for a person: " + printable(text_of(data, "rule"), room(40))));
     } else if (event.type == "approval_decided") {
-      line(yellow("    " + text_of(data, "decision") + " by " + printable(text_of(data, "by"), 60)));
+      line(yellow("    " + printable(decision_words(data), room(8))));
     } else if (event.type == "call_unknown") {
       line(red("    ? " + printable(text_of(data, "reason"), room(8))));
     } else if (event.type == "step_finished") {
@@ -190,9 +190,11 @@ class LiveView final : public RunView {
     }
     std::printf("time    %s s", fixed(ledger.seconds, 2).c_str());
     if (ledger.turns > 0) std::printf(" (%s s prefill, %s s decode at %s tokens/s)", fixed(ledger.prefill_seconds, 2).c_str(), fixed(ledger.decode_seconds, 2).c_str(), fixed(ledger.tokens_per_second(), 0).c_str());
-    std::printf(", %s model turns, %s tool calls\n", grouped(ledger.turns).c_str(), grouped(ledger.tool_calls).c_str());
+    const std::string broken = ledger.broken > 0 ? " (" + grouped(ledger.broken) + " broken off: tokens counted as they came)" : "";
+    std::printf(", %s model turns%s, %s tool calls\n", grouped(ledger.turns).c_str(), broken.c_str(), grouped(ledger.tool_calls).c_str());
+    if (ledger.embedded > 0) std::printf("memory  %s tokens embedded\n", grouped(ledger.embedded).c_str());
     const auto prices = load_prices();
-    std::printf("energy  %s J%s", fixed(ledger.joules, ledger.joules < 10 ? 2 : 0).c_str(), ledger.joules_estimated ? " (estimate from processor time)" : "");
+    std::printf("energy  %s J%s", fixed(ledger.joules, ledger.joules < 10 ? 2 : 0).c_str(), energy_note(ledger).c_str());
     if (!prices) {
       std::printf("\n%s\n", prices.error().describe().c_str());
       return;
@@ -202,6 +204,12 @@ class LiveView final : public RunView {
     for (const auto& price : prices->hosted) {
       std::printf("%s\n", dim("        the same tokens at " + printable(price.name, 60) + ", prices of " + printable(price.as_of, 20) + ": " + hosted_cost(ledger, price).to_string() + " " + printable(price.currency, 8)).c_str());
     }
+  }
+
+  static std::string energy_note(const Ledger& ledger) {
+    if (ledger.joules_gpu <= 0) return ledger.joules_estimated ? " (estimate from processor time)" : "";
+    const std::string busy = ledger.seconds > 0 ? ", " + fixed(100 * ledger.gpu_busy_seconds / ledger.seconds, 0) + " % busy" : "";
+    return " (GPUs " + fixed(ledger.joules_gpu, ledger.joules_gpu < 10 ? 2 : 0) + " J" + busy + (ledger.joules_estimated ? "; a part is an estimate" : "") + ")";
   }
 
   /// What to call a loop item.

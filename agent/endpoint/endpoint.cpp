@@ -57,7 +57,9 @@ Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpe
   options.model = spec.endpoint_model;
   options.key = spec.api_key;
   options.context = spec.context;
-  return inference::remote::open_endpoint(std::move(options), make_transport(std::move(connection)));
+  auto transport = make_transport(std::move(connection));
+  if (spec.embeds) return inference::remote::open_endpoint_embeddings(std::move(options), std::move(transport));
+  return inference::remote::open_endpoint(std::move(options), std::move(transport));
 }
 
 }  // namespace kontor::agent

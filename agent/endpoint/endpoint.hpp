@@ -24,7 +24,8 @@ struct EndpointConnection {
 /// HTTP or TLS; each exchange has a connection of its own. Redirections are not followed, so the key goes nowhere else.
 inference::remote::Transport make_transport(EndpointConnection connection);
 
-/// `spec.api_key` is the key itself, `spec.egress` what may be reached. Errors: usage (kind url), those of open_endpoint and of the connection.
+/// `spec.api_key` is the key itself, `spec.egress` what may be reached, `spec.embeds` what the
+/// model is for. Errors: usage (kind url), those of open_endpoint and of the connection.
 Result<std::unique_ptr<inference::TextModel>> open_endpoint_model(const ModelSpec& spec);
 
 }  // namespace kontor::agent

@@ -86,6 +86,10 @@ ModelSpec model(const Named& entry) {
     spec.min_p = number_of(sampling["min_p"]);
     if (const Yaml top_k = sampling["top_k"]) spec.top_k = integer_of(top_k, 0);
   }
+  if (const Yaml embedding = value["embedding"]) {
+    if (const Yaml query = embedding["query"]) spec.query_prefix = query.text();
+    if (const Yaml document = embedding["document"]) spec.document_prefix = document.text();
+  }
   if (const Yaml thinking = value["thinking"]) {
     spec.think_budget = integer_of(thinking["budget"], 0);
     spec.think_keep = text_of(thinking["keep"], "turn");
@@ -151,6 +155,7 @@ AgentSpec agent(const Project& project, const Named& entry) {
     spec.memory_store = text_of(memory["store"]);
     if (spec.memory_store == "none") spec.memory_store.clear();
     spec.memory_namespace = text_of(memory["namespace"]);
+    spec.memory_embedder = text_of(memory["embedder"]);
   }
   if (const Yaml output = value["output"]) {
     const auto file = project.json_files.find(path_of(entry, output["schema"]));

@@ -108,6 +108,7 @@ class Names {
         add(file, item.offset(), kind, "'" + shown_text(item.text()) + "' is no function of the pin" + did_you_mean(nearest(item.text(), names)));
       }
     }
+    if (group.use == "builtin.memory") embedder(file, group.entry.value["embedder"]);
     const Yaml effects = group.entry.value["effects"];
     if (!effects || group.dynamic) return;
     for (const auto& entry : effects.entries()) {
@@ -139,12 +140,20 @@ class Names {
   void agents() {
     for (const auto& entry : project_.named("agents")) {
       named(*entry.file, entry.value["model"], "models", "unknown-model", "model");
+      if (const Yaml memory = entry.value["memory"]) embedder(*entry.file, memory["embedder"]);
       tool_list(*entry.file, entry.value["tools"]);
       for (const char* key : {"sub_agents", "handoffs"}) {
         for (const auto& item : texts_in(entry.value[key])) named(*entry.file, item, "agents", "unknown-agent", "agent");
       }
       if (is_text(entry.value["tool_choice"])) tool_choice(*entry.file, entry.value);
     }
+  }
+  /// Tapes hold texts, and no vectors.
+  void embedder(const SourceFile& file, const Yaml& value) {
+    named(file, value, "models", "unknown-model", "model");
+    if (!is_text(value)) return;
+    const auto model = project_.find("models", value.text());
+    if (model && model->value["replay"]) add(file, value.offset(), "conflict", "'" + shown_text(value.text()) + "' is a tape, which has no embeddings; name a model file or an endpoint");
   }
   void tool_choice(const SourceFile& file, const Yaml& agent) {
     const Yaml value = agent["tool_choice"];

@@ -59,12 +59,17 @@ constexpr KeyRule kModel[] = {
     {"seed", T::integer, {}, {}, "Makes sampling repeatable.", false, 0, 18446744073709551615.0},
     {"sampling", T::mapping, "sampling", {}, "How tokens are chosen; the dialect's defaults when left out."},
     {"thinking", T::mapping, "thinking", {}, "How much the model thinks and how much of it is kept."},
+    {"embedding", T::mapping, "embedding", {}, "What an embedding model wants before a text; known models need none."},
 };
 constexpr KeyRule kSampling[] = {
     {"temperature", T::number, {}, {}, "0 takes the most likely token.", false, 0, 2},
     {"top_p", T::number, {}, {}, "Share of probability to choose from.", false, 0, 1, true},
     {"top_k", T::integer, {}, {}, "Number of tokens to choose from; 0 is all.", false, 0, 1'000'000},
     {"min_p", T::number, {}, {}, "Least probability relative to the best token.", false, 0, 1},
+};
+constexpr KeyRule kEmbedding[] = {
+    {"query", T::text, {}, {}, "Before a question."},
+    {"document", T::text, {}, {}, "Before a text that is kept."},
 };
 constexpr KeyRule kThinking[] = {
     {"budget", T::integer, {}, {}, "Most tokens of one thought; unlimited when left out.", false, 1, 100'000'000},
@@ -147,6 +152,7 @@ constexpr KeyRule kFacts[] = {
     {"use", T::text, {}, {}, "builtin.memory", true},
     {"namespace", T::text, {}, "default", "Which memory when a call names none."},
     {"limit", T::integer, {}, "5", "Most facts of one recall.", false, 1, 100},
+    {"embedder", T::text, {}, {}, "Model that compares by meaning beside words; words alone when left out."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kPlugin[] = {
@@ -226,6 +232,7 @@ constexpr KeyRule kMemory[] = {
     {"recall", T::integer, {}, "0", "Records recalled before each turn.", false, 0, 10'000},
     {"store", T::words, "facts|none", "none", "What is stored after a run."},
     {"namespace", T::template_text, {}, {}, "Keeps memories apart."},
+    {"embedder", T::text, {}, {}, "Model that compares by meaning beside words; words alone when left out."},
 };
 constexpr KeyRule kOutput[] = {
     {"schema", T::path, {}, {}, "JSON Schema file, enforced while decoding.", true},
@@ -340,6 +347,7 @@ constexpr MapRule kRules[] = {
     {"model", "One model: exactly one of path, endpoint and replay.", kModel},
     {"sampling", "Sampling.", kSampling},
     {"thinking", "Thinking.", kThinking},
+    {"embedding", "Texts of an embedding model.", kEmbedding},
     {"tool", "One group of tools.", kTool},
     {"tool.builtin.ask_user", "Questions to a person.", kTool},
     {"tool.builtin.files", "Files below two folders.", kFiles},

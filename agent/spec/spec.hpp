@@ -36,6 +36,8 @@ struct ModelSpec {
   std::string endpoint, endpoint_model, api_key_secret;
   std::string api_key;                     ///< The secret's value: only in the copy that a model is opened with.
   tools::Egress egress;                    ///< What the endpoint may be: only in that copy, too.
+  bool embeds = false;                     ///< Opened to embed texts: only in that copy, too.
+  std::optional<std::string> query_prefix, document_prefix;  ///< What embedding models want before a text.
   std::string replay;                      ///< Tape, resolved.
   std::string device = "auto";
   std::string kv = "f16";  ///< Type of the KV cache.
@@ -81,6 +83,7 @@ struct AgentSpec {
   std::int64_t memory_recall = 0;
   std::string memory_store;                ///< "" or "facts"
   std::string memory_namespace;            ///< May hold `${...}`.
+  std::string memory_embedder;             ///< Model whose vectors are compared beside words; "": words only.
   std::optional<Json> output_schema;
   std::int64_t max_steps = 16, repeat_calls = 3, tool_errors = 3, think_tokens = 0;
   bool repair = true;

@@ -213,7 +213,7 @@ class Walker {
     auto result = call_through_gate(run_, call);
     if (!result) return result.error();
     if (result->is_error) return fail(Errc::io, step.target + ": " + message_of(*result), result->error_kind.empty() ? "tool_error" : result->error_kind, place);
-    return StepResult{result->value, call.labels | labels_of_result(run_, step.target), true};
+    return StepResult{result->value, call.labels | labels_of_result(run_, step.target, *result), true};
   }
 
   static std::string message_of(const tools::ToolResult& result) {

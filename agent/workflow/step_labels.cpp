@@ -16,7 +16,7 @@ class Collector {
 
   void step(const StepSpec& step) {
     using Kind = StepSpec::Kind;
-    if (step.kind == Kind::tool) labels |= labels_of_result(run_, step.target);
+    if (step.kind == Kind::tool) labels |= possible_labels(run_, step.target);
     if (step.kind == Kind::agent) agent(step.target);
     if (step.kind == Kind::procedure) procedure(step.target);
     steps(step.body);
@@ -41,8 +41,8 @@ class Collector {
     const AgentSpec* spec = find_agent(*run_.spec, name);
     if (!spec || !seen_.insert("agent " + name).second) return;
     // What was remembered may come from anywhere.
-    if (spec->memory_recall > 0) labels.untrusted = true;
-    for (const auto& tool : run_.registry->match(spec->tools)) labels |= labels_of_result(run_, tool);
+    if (spec->memory_recall > 0) labels |= {true, true};
+    for (const auto& tool : run_.registry->match(spec->tools)) labels |= possible_labels(run_, tool);
     for (const auto& other : spec->sub_agents) agent(other);
     for (const auto& other : spec->handoffs) agent(other);
   }

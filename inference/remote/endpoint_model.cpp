@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -125,7 +126,7 @@ class EndpointModel final : public TextModel {
   bool is_concurrent() const override { return true; }
   bool is_reproducible() const override { return false; }
   Result<std::vector<float>> embed(std::string_view) override {
-    return fail(Errc::unsupported, "embeddings of a model behind an endpoint are not supported; use a model file", kKind);
+    return fail(Errc::unsupported, "this entry of the file is used for texts; name one for vectors", kKind);
   }
   /// A token is at least one byte: a budget that is reserved by this count is never passed.
   std::int64_t count_tokens(std::string_view text) const override { return static_cast<std::int64_t>(text.size()); }
@@ -303,7 +304,59 @@ Result<bool> begins_itself(const Server& server) {
   return !answer->contains("usage") || count_of(answer->at("usage"), "prompt_tokens") != 1;
 }
 
+/// Vectors of texts; the other half of the API.
+class EndpointEmbeddings final : public TextModel {
+ public:
+  EndpointEmbeddings(Server server, ModelInfo info) : server_(std::move(server)), info_(std::move(info)) {}
+
+  const ModelInfo& info() const override { return info_; }
+  bool is_concurrent() const override { return true; }
+  bool is_reproducible() const override { return false; }
+  std::int64_t count_tokens(std::string_view text) const override { return static_cast<std::int64_t>(text.size() + 3) / 4; }
+  Result<Generation> generate(const GenerateRequest&, const std::function<bool(const Piece&)>&) override {
+    return fail(Errc::unsupported, "this entry of the file embeds texts and generates none", kKind);
+  }
+  Result<std::vector<float>> embed(std::string_view text) override {
+    const Json body{{"model", server_.options().model}, {"input", without_markers(text)}, {"encoding_format", "float"}};
+    auto whole = server_.fetch({"/embeddings", compact(body), {}});
+    if (!whole) return whole.error();
+    if (whole->status != 200) return server_.refusal("/embeddings", whole->status, whole->body);
+    const auto answer = parse_json(whole->body);
+    const Json* list = nullptr;
+    if (answer && answer->is_object() && answer->contains("data") && answer->at("data").is_array() && answer->at("data").size() == 1) list = &answer->at("data").front();
+    std::vector<float> vector;
+    if (list && list->is_object() && list->contains("embedding") && list->at("embedding").is_array() && list->at("embedding").size() <= kWidthMax) {
+      for (const Json& value : list->at("embedding")) {
+        if (!value.is_number()) return wrong();
+        vector.push_back(value.get<float>());
+      }
+    }
+    double square = 0;
+    for (const float x : vector) square += double{x} * double{x};
+    if (!std::isfinite(square) || square == 0) return wrong();
+    for (float& x : vector) x = static_cast<float>(double{x} / std::sqrt(square));
+    return vector;
+  }
+
+ private:
+  static constexpr std::size_t kWidthMax = 65'536;
+  Error wrong() const { return fail(Errc::malformed, server_.options().address + "/embeddings gives no vector of numbers", kKind); }
+
+  Server server_;
+  ModelInfo info_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<TextModel>> open_endpoint_embeddings(EndpointOptions options, Transport transport) {
+  Server server(std::move(options), std::move(transport));
+  if (const auto entry = find_model(server); !entry) return entry.error();
+  ModelInfo info;
+  info.name = server.options().model;
+  info.architecture = "endpoint";
+  info.device = server.options().host;
+  return std::unique_ptr<TextModel>(std::make_unique<EndpointEmbeddings>(std::move(server), std::move(info)));
+}
 
 Result<std::unique_ptr<TextModel>> open_endpoint(EndpointOptions options, Transport transport) {
   Server server(std::move(options), std::move(transport));

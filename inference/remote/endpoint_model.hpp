@@ -48,4 +48,9 @@ struct EndpointOptions {
 /// malformed (kind endpoint), io (kind endpoint: the server's own errors).
 Result<std::unique_ptr<TextModel>> open_endpoint(EndpointOptions options, Transport transport);
 
+/// A model whose server embeds texts (/embeddings); it generates nothing. The server is asked for its models, and for
+/// vectors when they are needed. Errors of opening: as open_endpoint, without dialect. Errors of embed(): those of
+/// open_endpoint; limit (kind context_full) for a text that is too long, malformed (kind endpoint) for what is no vector.
+Result<std::unique_ptr<TextModel>> open_endpoint_embeddings(EndpointOptions options, Transport transport);
+
 }  // namespace kontor::inference::remote

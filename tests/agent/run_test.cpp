@@ -475,11 +475,11 @@ TEST_CASE("energy counters are read where they are, across their wrap", "[agent]
   write(zone + "/energy_uj", "9000000");
   write(zone + "/max_energy_range_uj", "10000000");
   write(folder.path + "/intel-rapl:0:0/energy_uj", "1");
-  EnergyMeter meter(folder.path);
+  EnergyMeter meter({folder.path, 8.0, "no-such-library.so"});
   CHECK(!meter.is_estimate());
   write(zone + "/energy_uj", "9500000");
   CHECK(meter.joules() == Approx(0.5));
   write(zone + "/energy_uj", "500000");
   CHECK(meter.joules() == Approx(1.5));
-  CHECK(EnergyMeter(folder.path + "/nothing").is_estimate());
+  CHECK(EnergyMeter({folder.path + "/nothing", 8.0, "no-such-library.so"}).is_estimate());
 }

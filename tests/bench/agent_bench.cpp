@@ -109,7 +109,7 @@ double step_cost(int steps) {
 Json endpoint_cost(const std::string& url, const std::string& name, int tokens, int turns) {
   ModelSpec spec;
   spec.endpoint = url, spec.endpoint_model = name;
-  auto model = open_endpoint_model(spec, false);
+  auto model = open_endpoint_model(spec);
   if (!model) std::fprintf(stderr, "%s\n", model.error().describe().c_str()), std::exit(1);
   std::int64_t generated = 0, pieces = 0;
   const double start = cpu_seconds();

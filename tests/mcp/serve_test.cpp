@@ -102,7 +102,7 @@ Patience soon(std::int64_t ms = 5000) { return Patience::of_ms(ms); }
 HttpAnswer post(const Served& served, const std::string& body, std::vector<std::pair<std::string, std::string>> headers = {}) {
   headers.emplace_back("Content-Type", "application/json");
   headers.emplace_back("Accept", "application/json, text/event-stream");
-  return http_fetch({"POST", *parse_url(served.url()), headers, body}, {std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, false}).value();
+  return http_fetch({"POST", *parse_url(served.url()), headers, body}, {std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, {}}).value();
 }
 
 std::string stateless(const std::string& method, const std::string& version = "2026-07-28", const std::string& more = "") {
@@ -206,7 +206,7 @@ TEST_CASE("sessions are made, needed and ended", "[mcp][serve]") {
   REQUIRE(id.size() > 20);
   CHECK(post(served, R"({"jsonrpc":"2.0","method":"notifications/initialized"})", {{"Mcp-Session-Id", id}}).head.status == 202);
   CHECK(post(served, R"({"jsonrpc":"2.0","id":2,"method":"ping"})", {{"Mcp-Session-Id", id}}).head.status == 200);
-  const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, false};
+  const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, {}};
   CHECK(http_fetch({"DELETE", *parse_url(served.url()), {{"Mcp-Session-Id", id}}, {}}, limits)->head.status == 200);
   CHECK(post(served, R"({"jsonrpc":"2.0","id":2,"method":"ping"})", {{"Mcp-Session-Id", id}}).head.status == 404);
 }
@@ -344,7 +344,7 @@ TEST_CASE("garbage over HTTP harms nobody", "[mcp][serve][hostile]") {
   Served served;
   for (const std::string& bytes : {std::string("\x16\x03\x01\x02"), std::string("GET / HTTP/9.9\r\n\r\n"), std::string("POST /mcp HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"),
                                   std::string("POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), std::string(100'000, 'a')}) {
-    HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, false};
+    HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(5), {}, 1u << 20, {}};
     const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;

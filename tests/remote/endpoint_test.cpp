@@ -189,7 +189,7 @@ TEST_CASE("opening says what is wrong with a server", "[remote]") {
   agent::ModelSpec spec;
   spec.endpoint = server.url("/v1");
   spec.endpoint_model = "gpt-5";
-  const auto unknown = agent::open_endpoint_model(spec, false);
+  const auto unknown = agent::open_endpoint_model(spec);
   REQUIRE(!unknown.has_value());
   CHECK(unknown.error().kind == "dialect");
 }
@@ -213,7 +213,8 @@ TEST_CASE("a server that is not there, and one that --airgap refuses", "[remote]
   spec.endpoint_model = kName;
   for (const char* away : {"http://192.0.2.1:8000/v1", "http://127.evil.example/v1", "https://models.example/v1"}) {
     spec.endpoint = away;
-    const auto refused = agent::open_endpoint_model(spec, true);
+    spec.egress = tools::Egress::airgap();
+    const auto refused = agent::open_endpoint_model(spec);
     REQUIRE(!refused.has_value());
     CHECK(refused.error().code == Errc::denied);
     CHECK(refused.error().kind == "airgap");
@@ -370,4 +371,53 @@ TEST_CASE("several turns at the same time do not mix", "[remote]") {
   }
   for (auto& thread : threads) thread.join();
   CHECK(right == 40);
+}
+
+TEST_CASE("a server embeds texts", "[remote]") {
+  std::string answer = R"({"data": [{"embedding": [3, 0, 4]}], "usage": {"prompt_tokens": 5}})", status = "200 OK";
+  HttpServer server([&](const std::string& request) {
+    if (request.starts_with("GET ")) return opening(request);
+    return http_reply(status, "Content-Type: application/json\r\n", answer);
+  });
+  agent::ModelSpec spec;
+  spec.endpoint = server.url("/v1"), spec.endpoint_model = kName, spec.api_key = "k-123", spec.embeds = true;
+  auto model = agent::open_endpoint_model(spec);
+  REQUIRE(model.has_value());
+  CHECK(server.requests().size() == 1);  // No text was completed to try it.
+  const auto vector = (*model)->embed("a fact with <|im_end|> in it");
+  REQUIRE(vector.has_value());
+  CHECK(*vector == std::vector<float>{0.6f, 0.0f, 0.8f});
+  const Json sent = body_of(server.requests().back());
+  CHECK(server.requests().back().starts_with("POST /v1/embeddings "));
+  CHECK(server.requests().back().find("\r\nAuthorization: Bearer k-123\r\n") != std::string::npos);
+  CHECK(sent.at("model") == kName);
+  CHECK(sent.at("input").get<std::string>().find("<|") == std::string::npos);
+  CHECK(!(*model)->generate(hello(), kAll).has_value());
+
+  for (const char* bad : {"", "[]", "{}", R"({"data": []})", R"({"data": [{"embedding": []}]})", R"({"data": [{"embedding": [0, 0]}]})", R"({"data": [{"embedding": ["a"]}]})", R"({"data": [{"embedding": [1e999]}]})",
+                          R"({"data": [{"embedding": [1]}, {"embedding": [1]}]})", R"({"data": [{"embedding": "AACAPw=="}]})"}) {
+    answer = bad;
+    const auto wrong = (*model)->embed("x");
+    INFO(bad);
+    REQUIRE(!wrong.has_value());
+    CHECK(wrong.error().code == Errc::malformed);
+  }
+  status = "401 Unauthorized", answer = R"({"error": {"message": "no such key k-123"}})";
+  const auto refused = (*model)->embed("x");
+  REQUIRE(!refused.has_value());
+  CHECK(refused.error().code == Errc::denied);
+  CHECK(refused.error().message.find("k-123") == std::string::npos);
+}
+
+TEST_CASE("an endpoint that the policy does not allow is not asked", "[remote][egress]") {
+  HttpServer server([](const std::string& request) { return opening(request); });
+  agent::ModelSpec spec;
+  spec.endpoint = server.url("/v1"), spec.endpoint_model = kName;
+  tools::EgressRules rules;
+  rules.deny.push_back(tools::HostPattern::parse("127.0.0.0/8").value());
+  spec.egress = tools::Egress(rules);
+  const auto model = agent::open_endpoint_model(spec);
+  REQUIRE(!model.has_value());
+  CHECK(model.error().kind == "egress");
+  CHECK(server.requests().empty());
 }

@@ -27,3 +27,22 @@ TEST_CASE("a password of builtin.mail is a secret, and whoever may be written to
   CHECK(first(mail + ", config: {user: a, password: '{{secret:other}}'}}").starts_with("unknown-secret 6:"));
   CHECK(first(mail + ", tls: maybe}").starts_with("unknown-value 6:"));
 }
+
+TEST_CASE("an embedder is a model of the file that can embed", "[check][memory]") {
+  const auto check = [](const std::string& memory, const std::string& tool = "", const std::string& model = "") {
+    const auto checked = kontor::agent::check_text("kontor: 1\nname: x\nmodels: {tape: {replay: t.jsonl}, near: {path: near.gguf" + model + "}, far: {endpoint: http://e.example/v1, model: e}}\n" +
+                                                       "agents: {a: {model: tape, instruction: i, memory: {recall: 1" + memory + "}}}\ntools: {notes: {use: builtin.memory" + tool + "}}\n",
+                                                   "a.yaml", ".");
+    if (!checked.diagnostics.empty()) return checked.diagnostics.front().kind + " " + std::to_string(checked.diagnostics.front().line);
+    return "ok '" + checked.spec->agents.front().memory_embedder + "'";
+  };
+  CHECK(check("") == "ok ''");
+  CHECK(check(", embedder: near", ", embedder: far") == "ok 'near'");
+  CHECK(check(", embedder: nearby") == "unknown-model 4");
+  CHECK(check(", embedder: tape") == "conflict 4");
+  CHECK(check(", embedder: 1") == "wrong-type 4");
+  CHECK(check("", ", embedder: tape") == "conflict 5");
+  CHECK(check("", ", embedder: other") == "unknown-model 5");
+  CHECK(check("", "", ", embedding: {query: 'query: ', document: ''}") == "ok ''");
+  CHECK(check("", "", ", embedding: {queries: x}") == "unknown-key 3");
+}

@@ -331,8 +331,8 @@ TEST_CASE("time knows zones, calendars and daylight saving", "[time]") {
 
 TEST_CASE("memory tools use the store they are given and never call a model's text trusted", "[memory]") {
   struct Fake final : MemoryAccess {
-    Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string&, bool trusted) override {
-      facts.push_back({static_cast<std::int64_t>(facts.size()) + 1, text, space, trusted, 0, 0});
+    Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string&, const Labels& labels) override {
+      facts.push_back({static_cast<std::int64_t>(facts.size()) + 1, text, space, !labels.untrusted, labels.secret, 0, 0});
       return facts.back().id;
     }
     Result<std::vector<MemoryFact>> recall(const std::string&, const std::string&, std::size_t limit) override {
@@ -353,6 +353,18 @@ TEST_CASE("memory tools use the store they are given and never call a model's te
   REQUIRE(world.ok("memory.recall", R"({"query":"fact"})")["facts"][0]["text"] == "a fact");
   REQUIRE(world.ok("memory.list", "{}")["facts"].size() == 1);
   REQUIRE(world.ok("memory.forget", R"({"id":2})")["forgotten"] == false);
+
+  // What a secret had influence on is a secret fact, and so is what holds it.
+  REQUIRE(!world.ok("memory.list", "{}")["facts"][0].contains("secret"));
+  CallContext secret;
+  secret.labels.secret = true;
+  REQUIRE(!world.registry.call("memory.remember", {{"text", "the balance is 12"}}, secret).is_error);
+  REQUIRE(fake->facts[1].secret);
+  const auto one = world.registry.call("memory.recall", {{"query", "fact"}, {"limit", 1}}, {});
+  REQUIRE(one.labels == Labels{true, false});
+  const auto both = world.registry.call("memory.list", {{"limit", 2}}, {});
+  REQUIRE(both.labels == Labels{true, true});
+  REQUIRE(both.value["facts"][1]["secret"] == true);
 }
 
 }  // namespace kontor::tools

@@ -22,6 +22,7 @@ ToolSpec base_spec(const std::string& group, const std::string& function, const 
 
 Json fact_json(const MemoryFact& fact, bool scored) {
   Json out{{"id", fact.id}, {"text", fact.text}, {"source", fact.source}, {"trusted", fact.trusted}};
+  if (fact.secret) out["secret"] = true;
   if (scored) out["score"] = fact.score;
   return out;
 }
@@ -29,8 +30,14 @@ Json fact_json(const MemoryFact& fact, bool scored) {
 ToolResult facts(Result<std::vector<MemoryFact>> found, bool scored) {
   if (!found) return error_result(found.error());
   Json list = Json::array();
-  for (const auto& fact : *found) list.push_back(fact_json(fact, scored));
-  return ToolResult::ok(Json{{"facts", std::move(list)}});
+  Labels labels;
+  for (const auto& fact : *found) {
+    list.push_back(fact_json(fact, scored));
+    labels |= {!fact.trusted, fact.secret};
+  }
+  ToolResult result = ToolResult::ok(Json{{"facts", std::move(list)}});
+  result.labels = labels;
+  return result;
 }
 
 }  // namespace
@@ -48,11 +55,12 @@ std::vector<ToolSpec> describe_memory(const std::string& group) {
   specs[3].effect = Effect::idempotent;
   // What was remembered may have come from outside; each fact carries its own label, the whole the weaker one.
   specs[1].untrusted_output = specs[2].untrusted_output = true;
+  specs[1].labelled_output = specs[2].labelled_output = true;
   return specs;
 }
 
 Result<Tools> make_memory(const std::string& group, const Json& settings, const BuiltinContext& context) {
-  if (auto checked = check_settings(settings, group, {"namespace", "limit"}); !checked) return checked.error();
+  if (auto checked = check_settings(settings, group, {"namespace", "limit", "embedder"}); !checked) return checked.error();
   const auto space = text_setting(settings, group, "namespace", "default");
   if (!space) return space.error();
   const auto limit = number_setting(settings, group, "limit", 5, 100);
@@ -70,7 +78,7 @@ Result<Tools> make_memory(const std::string& group, const Json& settings, const 
   Tools tools;
   tools.push_back(std::make_shared<FunctionTool>(specs[0], [=](const Json& arguments, const CallContext& call) {
     // The model wrote the text, perhaps under the influence of a stranger: never a trusted source.
-    const auto id = memory->remember(in(arguments), arguments["text"].get<std::string>(), "run " + call.run_id + " call " + call.call_id, false);
+    const auto id = memory->remember(in(arguments), arguments["text"].get<std::string>(), "run " + call.run_id + " call " + call.call_id, {true, call.labels.secret});
     return id ? ToolResult::ok(Json{{"id", *id}}) : error_result(id.error());
   }));
   tools.push_back(std::make_shared<FunctionTool>(specs[1], [=](const Json& arguments, const CallContext&) {

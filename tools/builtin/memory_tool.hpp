@@ -3,6 +3,7 @@
 // this over memory::Store.
 
 #include "base/error.hpp"
+#include "tools/labels.hpp"
 
 #include <cstdint>
 #include <string>
@@ -15,6 +16,7 @@ struct MemoryFact {
   std::string text;
   std::string source;
   bool trusted = true;
+  bool secret = false;
   std::int64_t created_ms = 0;
   double score = 0;          ///< Higher is nearer; only from recall.
 };
@@ -23,8 +25,8 @@ struct MemoryFact {
 class MemoryAccess {
  public:
   virtual ~MemoryAccess() = default;
-  /// The id of the fact; the same text in the same namespace is one fact.
-  virtual Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string& source, bool trusted) = 0;
+  /// The id of the fact; the same text in the same namespace is one fact, and once it is secret it stays so.
+  virtual Result<std::int64_t> remember(const std::string& space, const std::string& text, const std::string& source, const Labels& labels) = 0;
   virtual Result<std::vector<MemoryFact>> recall(const std::string& space, const std::string& query, std::size_t limit) = 0;
   virtual Result<std::vector<MemoryFact>> list(const std::string& space, std::size_t limit) = 0;
   /// Whether there was such a fact.

@@ -27,7 +27,7 @@ int fail_with(const Error& error) {
 /// The browser: it follows the redirect of the authorization server to our own address.
 void visit(const std::string& page) {
   std::thread([page] {
-    const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(20), {}, 1u << 20, false};
+    const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(20), {}, 1u << 20, {}};
     const auto url = parse_url(page);
     if (!url) return;
     const auto answer = http_fetch({"GET", *url, {}, {}}, limits);
