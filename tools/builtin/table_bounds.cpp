@@ -117,7 +117,7 @@ bool is_query_function(std::string_view name) {
       "sinh", "sqrt", "tan", "tanh", "trunc",
       "json", "json_array", "json_array_length", "json_error_position", "json_extract", "json_insert", "json_object", "json_pretty", "json_quote", "json_remove", "json_replace", "json_set", "json_type",
       "json_valid", "json_group_array", "json_group_object", "->", "->>",
-      "dec_sum", "dec_avg", "dec_add", "dec_sub", "dec_mul", "dec_div", "dec_round", "dec_cmp", "regexp", "regexp_extract", "regexp_replace"};
+      "dec_sum", "dec_avg", "dec_add", "dec_sub", "dec_mul", "dec_div", "dec_round", "dec_cmp", "regexp", "regexp_extract", "regexp_replace", "fixed"};
   std::string lower(name.substr(0, 40));
   for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   return kKnown.contains(lower);
