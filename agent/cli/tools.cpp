@@ -203,6 +203,8 @@ Result<std::shared_ptr<tools::Registry>> builtin_registry(const Options& options
   if (options.name.starts_with("memory.")) {
     return fail(Errc::usage, options.name + " is called with --file (an agent file with a group of `use: builtin.memory`); without one there is `kontor memory`", "unknown_tool");
   }
+  std::error_code code;
+  if (!std::filesystem::is_directory(options.root, code)) return fail(Errc::usage, "--root: there is no folder '" + options.root + "'", "missing_file");
   Json given = Json::object();
   if (!options.settings.empty()) {
     auto read = read_json("the settings", options.settings);

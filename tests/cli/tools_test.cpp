@@ -84,6 +84,8 @@ TEST_CASE("tools are listed with their arguments, and a wrong call is told what 
   CHECK(says("it is called as math.eval(expression)"));
   CHECK(call({"memory.list"}) == 2);
   CHECK(says("kontor memory"));
+  CHECK(call({"math.eval", "{}", "--root", "nowhere"}) == 2);
+  CHECK(says("--root: there is no folder 'nowhere'"));
   CHECK(call({"math.eval", "@none.json"}) == 2);
   CHECK(says("none.json is no file that can be read"));
   CHECK(call({"math.eval", R"({"expression":"1"})", "--settings", R"({"scale":2})"}) == 2);
