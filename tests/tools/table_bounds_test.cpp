@@ -15,6 +15,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 namespace kontor::tools {
 namespace {
@@ -95,6 +96,36 @@ TEST_CASE("no query runs much longer, or takes much more, than it may", "[table]
     CHECK(world.run(sql).substr(0, std::string_view(expected).size()) == expected);
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(15));
   }
+}
+
+TEST_CASE("loading counts, too, and ends when the run does", "[table]") {
+  World world;
+  {
+    std::ofstream big(world.path / "big.csv");
+    big << "a,b,c,d,e,f,g,h\n";
+    for (int i = 0; i < 300'000; ++i) big << i << ",some words,more words,7.25,x,y,z," << i * 3 << "\n";
+  }
+  BuiltinContext context;
+  context.folder = world.path.string();
+  const auto load = [&](const Json& settings, const CallContext& call) {
+    Registry registry;
+    const auto made = make_builtin("builtin.table", "table", settings, context);
+    REQUIRE(made.has_value());
+    for (const auto& tool : *made) REQUIRE(registry.add(tool).has_value());
+    const auto result = registry.call("table.query", Json{{"sql", "SELECT count(*) AS n FROM t"}, {"files", {{"t", "big.csv"}}}}, call);
+    return result.is_error ? result.error_kind + ": " + result.value["error"].get<std::string>() : result.value["rows"].dump();
+  };
+  CHECK(load(Json{{"timeout_ms", 600'000}}, {}) == R"([{"n":300000}])");
+  CHECK(load(Json{{"timeout_ms", 1}}, {}) == "timeout: the query took longer than 1 ms");
+  CHECK(load(Json{{"memory_mb", 4}, {"timeout_ms", 600'000}}, {}) == "limit: the query needs more than 4 MiB of memory");
+  std::stop_source source;
+  CallContext stopping;
+  stopping.stop = source.get_token();
+  std::jthread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    source.request_stop();
+  });
+  CHECK(load(Json{{"timeout_ms", 600'000}}, stopping).starts_with("cancelled: "));
 }
 
 TEST_CASE("common table expressions that double with each step are counted before SQLite sees them", "[table]") {

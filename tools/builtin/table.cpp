@@ -28,6 +28,7 @@ constexpr std::size_t kFilesMax = 16;
 constexpr std::size_t kResultBytesMax = 16u << 20;
 /// Instructions between two looks at the clock and at the memory. Some copy texts of 16 MiB.
 constexpr int kProgressSteps = 100;
+constexpr std::size_t kFilledRows = 1000;  ///< Between two such looks while a table is filled.
 constexpr std::size_t kExpansionsMax = 10'000;
 
 struct Settings {
@@ -130,7 +131,8 @@ Result<Database> open_database() {
   return database;
 }
 
-Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable& table) {
+/// An error when it is stopped, for the reason that is in `watch`.
+Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable& table, Watch& watch) {
   std::string create = "CREATE TABLE " + quoted_name(name) + " (", insert = "INSERT INTO " + quoted_name(name) + " VALUES (";
   for (std::size_t i = 0; i < table.columns.size(); ++i) {
     const auto& column = table.columns[i];
@@ -143,7 +145,9 @@ Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable&
   if (sqlite3_prepare_v2(database, (insert + ")").c_str(), -1, &raw, nullptr) != SQLITE_OK) return sqlite_error(database);
   const Statement statement(raw);
   sqlite3_exec(database, "BEGIN", nullptr, nullptr, nullptr);
+  std::size_t rows = 0;
   for (const auto& row : table.rows) {
+    if (++rows % kFilledRows == 0 && Watch::check(&watch) != 0) return fail(Errc::cancelled, "stopped", "stopped");
     sqlite3_reset(raw);
     for (std::size_t i = 0; i < row.size(); ++i) {
       const int at = static_cast<int>(i) + 1;
@@ -278,8 +282,9 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
       error.where = path + (error.where.empty() ? "" : ":" + error.where);
       return error.kind == "encoding" ? ToolResult::error("encoding", error.describe()) : error_result(error);
     }
-    if (auto filled = fill(raw, entry.key(), *table); !filled) return error_result(filled.error());
+    const auto filled = fill(raw, entry.key(), *table, watch);
     if (Watch::check(&watch) != 0) return stopped(watch, settings);
+    if (!filled) return error_result(filled.error());
     tables.push_back(entry.key());
     for (const auto& column : table->columns) columns.push_back(column.name);
   }
