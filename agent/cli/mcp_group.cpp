@@ -154,7 +154,7 @@ Result<std::vector<tools::mcp::ServerConfig>> mcp_configs(const Json& map, const
     for (const auto& [key, value] : entry.items()) {
       const bool list = key == "args", object = key == "env" || key == "headers";
       if ((list && !value.is_array()) || (object && !value.is_object())) return wrong(place + "." + key, std::string("is not ") + (list ? "a list" : "an object"));
-      if (!list && !object && key != "command" && key != "url" && key != "type" && key != "disabled" && key != "cwd") return wrong(place + "." + key, "is not known");
+      if (!list && !object && key != "command" && key != "url" && key != "type" && key != "disabled" && key != "cwd" && key != "description") return wrong(place + "." + key, "is not known");
     }
     if (entry.contains("disabled") && entry.at("disabled") == Json(true)) continue;
     if (const std::string type = tools::mcp::text_at(entry, "type"); type == "sse") return wrong(place + ".type", "'sse' is the transport of 2024-11-05, which is not supported");

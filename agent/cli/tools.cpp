@@ -6,9 +6,11 @@
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/run_world.hpp"
 #include "agent/cli/terminal.hpp"
+#include "agent/cli/tool_listing.hpp"
 #include "base/hash.hpp"
 #include "base/json.hpp"
 #include "tools/builtin/builtin.hpp"
+#include "tools/nearest.hpp"
 #include "tools/registry.hpp"
 
 #include <nlohmann/json.hpp>
@@ -26,7 +28,7 @@ namespace kontor::agent::cli {
 namespace {
 
 struct Options {
-  std::string file, name, arguments = "{}", root = ".", write, out, runs = default_state_folder();
+  std::string file, name, arguments = "{}", settings, root = ".", write, out, runs = default_state_folder();
   std::vector<std::string> inputs;
   bool json = false, airgap = false;
 };
@@ -38,26 +40,14 @@ Json spec_json(const tools::ToolSpec& spec, const std::string& use) {
 
 std::string text_of(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-/// "(path, pattern?)"
-std::string signature(const tools::ToolSpec& spec) {
-  std::string out = "(";
-  const auto properties = spec.parameters.find("properties");
-  if (properties == spec.parameters.end()) return out + ")";
-  for (const auto& property : properties->items()) {
-    bool required = false;
-    for (const auto& name : spec.parameters.value("required", Json::array())) required = required || name == property.key();
-    out += (out.size() > 1 ? ", " : "") + property.key() + (required ? "" : "?");
-  }
-  return out + ")";
-}
-
 struct Listed {
   tools::ToolSpec spec;
   std::string use;
 };
 
-std::string read_text(const std::string& path) {
+Result<std::string> read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) return fail(Errc::not_found, path + " is no file that can be read", "missing_file");
   return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
 }
 
@@ -137,13 +127,12 @@ ToolMaker maker_with_terminal() {
   };
 }
 
-/// Groups of an agent file, or of a JSON file with `mcpServers`. Errors were printed when the exit code is set.
-Result<std::vector<Group>> groups_of(const Options& options, int& exit_code) {
-  exit_code = kUsage;
+/// Groups of an agent file, or of a JSON file with `mcpServers`. An error without a message was printed.
+Result<std::vector<Group>> groups_of(const Options& options) {
   if (options.file.ends_with(".json")) {
-    auto groups = groups_of_map(options, read_text(options.file));
-    if (!groups) print_error(groups.error().describe());
-    return groups;
+    const auto text = read_text(options.file);
+    if (!text) return text.error();
+    return groups_of_map(options, *text);
   }
   auto spec = read_spec(options.file);
   if (!spec) return fail(Errc::usage, "");
@@ -154,18 +143,32 @@ Result<std::vector<Group>> groups_of(const Options& options, int& exit_code) {
   return groups;
 }
 
+/// The built-ins; of one group, or one tool, when it is named.
+std::vector<Listed> listed_builtins(const std::string& name) {
+  std::vector<Listed> all;
+  for (const auto& use : tools::builtin_names()) {
+    const std::string group = use.substr(use.find('.') + 1);
+    const auto specs = tools::describe_builtin(use, group);
+    for (const auto& spec : *specs) {
+      if (name.empty() || name == use || name == group || name == spec.name) all.push_back({spec, use});
+    }
+  }
+  return all;
+}
+
 int list(const Options& options) {
+  std::error_code code;
   std::vector<Listed> all;
   int exit_code = kDone;
-  if (options.file.empty()) {
-    for (const auto& use : tools::builtin_names()) {
-      const auto specs = tools::describe_builtin(use, use.substr(use.find('.') + 1));
-      for (const auto& spec : *specs) all.push_back({spec, use});
-    }
+  const bool is_file = !options.file.empty() && (std::filesystem::is_regular_file(options.file, code) || listed_builtins(options.file).empty());
+  if (!is_file) {
+    all = listed_builtins(options.file);
   } else {
-    auto groups = groups_of(options, exit_code);
-    if (!groups) return exit_code;
-    exit_code = kDone;
+    auto groups = groups_of(options);
+    if (!groups) {
+      if (!groups.error().message.empty()) print_error(printable(groups.error().describe(), 4000));
+      return kUsage;
+    }
     for (const auto& group : *groups) {
       auto registry = group.open();
       if (!registry) {
@@ -183,20 +186,34 @@ int list(const Options& options) {
     return exit_code;
   }
   for (const auto& entry : all) {
-    std::printf("%s%s  [%s]\n    %s\n", entry.spec.name.c_str(), printable(signature(entry.spec), 400).c_str(), std::string(to_string(entry.spec.effect)).c_str(),
-                printable(entry.spec.description, 1000).c_str());
+    std::fputs(tool_text(entry.spec, !options.file.empty() && !is_file).c_str(), stdout);
   }
   return exit_code;
 }
 
-Result<Json> read_arguments(const std::string& text) {
-  if (!text.starts_with('@')) return parse_json(text);
-  std::ifstream file(text.substr(1), std::ios::binary);
-  if (!file) return fail(Errc::not_found, "open " + text.substr(1) + ": not readable");
-  return parse_json(std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>()));
+/// JSON from the command line, or of @FILE.
+Result<Json> read_json(const std::string& what, const std::string& given) {
+  const bool is_file = given.starts_with('@');
+  const auto text = is_file ? read_text(given.substr(1)) : Result<std::string>(given);
+  if (!text) return fail(Errc::usage, what + ": " + text.error().describe(), "invalid_arguments");
+  auto parsed = parse_json(*text);
+  if (parsed) return parsed;
+  return fail(Errc::usage, what + " are not JSON: " + parsed.error().describe() + (is_file ? "" : "; write them as '{\"name\": \"value\"}', or as @FILE"), "invalid_arguments");
 }
 
 Result<std::shared_ptr<tools::Registry>> builtin_registry(const Options& options) {
+  if (options.name.starts_with("memory.")) {
+    return fail(Errc::usage, options.name + " is called with --file (an agent file with a group of `use: builtin.memory`); without one there is `kontor memory`", "unknown_tool");
+  }
+  std::error_code code;
+  if (!std::filesystem::is_directory(options.root, code)) return fail(Errc::usage, "--root: there is no folder '" + options.root + "'", "missing_file");
+  Json given = Json::object();
+  if (!options.settings.empty()) {
+    auto read = read_json("the settings", options.settings);
+    if (!read) return read.error();
+    if (!read->is_object()) return fail(Errc::usage, "the settings are one JSON object", "invalid_arguments");
+    given = std::move(*read);
+  }
   std::vector<std::shared_ptr<tools::Tool>> all;
   tools::BuiltinContext context;
   context.folder = options.root;
@@ -205,39 +222,53 @@ Result<std::shared_ptr<tools::Registry>> builtin_registry(const Options& options
     Json settings = Json::object();
     if (use == "builtin.files" && !options.write.empty()) settings["write"] = options.write;
     const std::string group = use.substr(use.find('.') + 1);
+    const bool meant = options.name.starts_with(group + ".");
+    if (meant) settings.update(given);
     auto made = tools::make_builtin(use, group, settings, context);
-    if (!made && options.name.starts_with(group + ".")) return fail(Errc::usage, options.name + " needs settings, so it is called with --file: " + made.error().describe());
+    if (!made && meant) return fail(Errc::usage, options.name + " needs other settings, given as --settings '{...}' or in an agent file with --file: " + made.error().describe(), "tool_settings");
     if (!made) continue;  // It has settings without a default.
     all.insert(all.end(), made->begin(), made->end());
   }
   return registry_of(all);
 }
 
-/// The registry that has the tool of that name.
-Result<std::shared_ptr<tools::Registry>> registry_for(const Options& options, int& exit_code) {
+/// The registry that has the tool of that name. Errors: usage for everything that another command line would mend.
+Result<std::shared_ptr<tools::Registry>> registry_for(const Options& options) {
   if (options.file.empty()) return builtin_registry(options);
-  auto groups = groups_of(options, exit_code);
-  if (!groups) return fail(Errc::usage, "");
-  std::string names;
+  if (!options.settings.empty()) return fail(Errc::usage, "--settings is for built-in tools without a file; those of a file have the file's", "invalid_arguments");
+  auto groups = groups_of(options);
+  if (!groups) return fail(Errc::usage, groups.error().message.empty() ? options.file + " is no agent file without mistakes" : groups.error().describe(), "bad_file");
+  std::vector<std::string> names;
   for (const auto& group : *groups) {
     if (options.name.starts_with(group.name + ".")) return group.open();
-    names += (names.empty() ? "" : ", ") + group.name;
+    names.push_back(group.name);
   }
-  return fail(Errc::usage, "'" + options.name + "' is of none of the groups in " + options.file + ": " + (names.empty() ? "there are none" : names));
+  std::string list;
+  for (const auto& name : names) list += (list.empty() ? "" : ", ") + name;
+  const auto near = tools::nearest(options.name.substr(0, options.name.find('.')), names);
+  return fail(Errc::usage, "'" + options.name + "' is of none of the groups in " + options.file + ": " + (list.empty() ? "there are none" : list) + (near.empty() ? "" : " (did you mean '" + near + "'?)"), "unknown_tool");
+}
+
+/// Tells what went wrong before there was a call.
+int refuse(const Options& options, const Error& error) {
+  if (options.json) print_json(text_of(Json{{"ok", false}, {"error", {{"kind", error.kind.empty() ? std::string(to_string(error.code)) : error.kind}, {"message", error.describe()}}}}));
+  else print_error(printable(error.describe(), 4000));
+  return error.code == Errc::usage ? kUsage : kFailed;
+}
+
+/// "math.eval(expression)" for a wrong call of it; the functions of a group that was named alone.
+std::string hint(const tools::Registry& registry, const std::string& name) {
+  if (const auto* tool = registry.find(name)) return "it is called as " + tool_signature(tool->spec());
+  std::string names;
+  for (const auto& known : registry.match({name + ".*"})) names += (names.empty() ? "there are: " : ", ") + known;
+  return names;
 }
 
 int call(const Options& options) {
-  const auto arguments = read_arguments(options.arguments);
-  if (!arguments) {
-    print_error("the arguments are not JSON: " + arguments.error().describe());
-    return kUsage;
-  }
-  int exit_code = kUsage;
-  const auto registry = registry_for(options, exit_code);
-  if (!registry) {
-    if (!registry.error().message.empty()) print_error(printable(registry.error().describe(), 4000));
-    return exit_code;
-  }
+  const auto arguments = read_json("the arguments", options.arguments);
+  if (!arguments) return refuse(options, arguments.error());
+  const auto registry = registry_for(options);
+  if (!registry) return refuse(options, registry.error());
   tools::CallContext call_context;
   call_context.run_id = "command-line";
   call_context.call_id = "1";
@@ -259,7 +290,9 @@ int call(const Options& options) {
     print_json(result.value.dump(2, ' ', false, Json::error_handler_t::replace));
   }
   if (!result.is_error) return kDone;
-  return result.error_kind == "unknown_tool" || result.error_kind == "invalid_arguments" ? kUsage : kFailed;
+  if (result.error_kind != "unknown_tool" && result.error_kind != "invalid_arguments") return kFailed;
+  if (const auto words = hint(**registry, options.name); !options.json && !words.empty()) std::fprintf(stderr, "%s\n", words.c_str());
+  return kUsage;
 }
 
 /// Writes down what a server says about its tools, after showing what changed.
@@ -281,11 +314,13 @@ Result<void> write_pin(const Options& options, const tools::mcp::ServerConfig& c
 }
 
 int pin(const Options& options) {
-  int exit_code = kUsage;
   Result<void> done = fail(Errc::usage, "there is no MCP server '" + options.name + "' in " + options.file);
   if (options.file.ends_with(".json")) {
-    const auto groups = groups_of(options, exit_code);
-    if (!groups) return exit_code;
+    const auto groups = groups_of(options);
+    if (!groups) {
+      print_error(printable(groups.error().describe(), 4000));
+      return kUsage;
+    }
     for (const auto& group : *groups) {
       if (group.name == options.name) done = write_pin(options, *group.server);
     }
@@ -318,7 +353,7 @@ void add_file_options(CLI::App& leaf, const std::shared_ptr<Options>& options) {
 const Verb verb{"tools", "list tools and call them by hand", [](CLI::App& app) -> Action {
   add_leaf(app, "list", "list the built-in tools, or those of an agent file or an mcpServers map (JSON)", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers; its plugins and servers are started");
+    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers; its plugins and servers are started. Or a built-in (table, table.query): its arguments");
     leaf.add_flag("--json", options->json, "Print JSON with the schemas");
     add_file_options(leaf, options);
     return [options] { return list(*options); };
@@ -328,6 +363,7 @@ const Verb verb{"tools", "list tools and call them by hand", [](CLI::App& app) -
     leaf.add_option("name", options->name, "For example files.list")->required();
     leaf.add_option("arguments", options->arguments, "A JSON object, or @FILE")->capture_default_str();
     leaf.add_option("--file", options->file, "Agent file, or a JSON file with mcpServers, that the tool belongs to");
+    leaf.add_option("--settings", options->settings, "A JSON object, or @FILE: settings of a built-in, as in the `tools:` section")->type_name("JSON");
     leaf.add_option("--root", options->root, "Folder that built-in tools may read")->capture_default_str();
     leaf.add_option("--write", options->write, "Folder that built-in tools may write, relative to the root (default: none)");
     leaf.add_flag("--json", options->json, "Print JSON with ok and value or error");

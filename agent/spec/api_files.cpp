@@ -61,43 +61,49 @@ std::size_t offset_of_place(std::string_view text, std::string_view place) {
 class Document {
  public:
   Document(Project& project, const SourceFile& file, const Yaml& value, const std::string& path, std::string text)
-      : project_(project), is_json_(!path.ends_with(".yaml") && !path.ends_with(".yml")) {
+      : project_(project), is_json_(!path.ends_with(".yaml") && !path.ends_with(".yml")), text_(std::move(text)) {
     source_.name = std::filesystem::path(path).lexically_relative(project.folder).string();
     source_.noun = "OpenAPI document";
     source_.folder = file.folder;
     source_.included_at = file.name.empty() ? value.offset() : file.included_at;
-    source_.document = read_yaml(std::move(text), kDataLimits, problem_);
-    if (!problem_ && !source_.document->features.empty()) problem_ = source_.document->features.front();
   }
 
   std::optional<Json> read() {
     if (is_json_) {
-      const auto text = source_.document->source->text();
       JsonLimits limits;
       limits.bytes = kDataLimits.bytes;
-      auto parsed = parse_json(text, limits);
+      auto parsed = parse_json(text_, limits);
       if (parsed) return std::move(*parsed);
-      report(offset_of_place(text, parsed.error().where), parsed.error().message);
-    } else if (problem_) {
-      report(problem_->offset, problem_->message);
-    } else {
-      return source_.document->root == 0 ? Json(nullptr) : to_json(root());
+      find_places();
+      report(offset_of_place(source_.document->source->text(), parsed.error().where), parsed.error().message);
+      return std::nullopt;
     }
+    find_places();
+    if (!problem_) return source_.document->root == 0 ? Json(nullptr) : to_json(root());
+    report(problem_->offset, problem_->message);
     return std::nullopt;
   }
 
   void report(const Error& error) {
+    find_places();
     // A JSON text that is no YAML to us has no tree to point into.
     const bool has_tree = !problem_ && source_.document->root != 0;
     report(has_tree ? offset_of_pointer(root(), error.where) : 0, (error.where.empty() ? "" : shown_text(error.where, 200) + ": ") + error.message);
   }
 
  private:
+  /// Reads the text as YAML, which knows where everything stands; for JSON that is needed only when something is wrong.
+  void find_places() {
+    if (source_.document) return;
+    source_.document = read_yaml(std::move(text_), kDataLimits, problem_);
+    if (!problem_ && !source_.document->features.empty()) problem_ = source_.document->features.front();
+  }
   Yaml root() const { return Yaml(*source_.document, source_.document->root); }
   void report(std::size_t offset, const std::string& message) { project_.report.add(Phase::schema, source_, offset, "bad-schema", shown_text(message, 500)); }
 
   Project& project_;
   const bool is_json_;
+  std::string text_;
   SourceFile source_;
   std::optional<YamlProblem> problem_;
 };

@@ -183,6 +183,7 @@ constexpr KeyRule kMcpServer[] = {
     {"headers", T::any_mapping, {}, {}, "Headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
     {"type", T::words, "stdio|http|streamable-http|streamableHttp|streamable_http", {}, "Transport; what 'command' or 'url' says when left out."},
     {"disabled", T::boolean, {}, "false", "The server is left out."},
+    {"description", T::text, {}, {}, "What it is, for people."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},

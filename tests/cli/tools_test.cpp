@@ -2,6 +2,10 @@
 
 #include "tests/support/program.hpp"
 
+#include "base/json.hpp"
+
+#include <nlohmann/json.hpp>
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -56,4 +60,79 @@ TEST_CASE("an MCP server starts in its cwd, or in the folder of the agent file",
   CHECK(list(", cwd: sub") == 1);
   CHECK(read_text(files.folder / "sub/where.txt") == fs::canonical(files.folder / "sub").string() + "\n");
   CHECK(list(", cwd: ../x") == 2);
+}
+
+TEST_CASE("tools are listed with their arguments, and a wrong call is told what was expected", "[cli]") {
+  const Folder files;
+  CHECK(files.run({"tools", "list", "text.search"}) == 0);
+  CHECK(files.output().find("limit?        a whole number of 1 to 1000 - Matches shown") != std::string::npos);
+  CHECK(files.output().find("pattern       a text of 1 to 4096 characters - What to look for") != std::string::npos);
+  CHECK(files.output().find("text.diff") == std::string::npos);
+  CHECK(files.run({"tools", "list", "math"}) == 0);
+  CHECK(files.output().find("math.eval(expression)") != std::string::npos);
+  CHECK(files.run({"tools", "list", "nothing"}) == 2);
+
+  const auto call = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"tools", "call"});
+    return files.run(words);
+  };
+  const auto says = [&](const char* words) { return files.output().find(words) != std::string::npos; };
+  CHECK(call({"math", "{}"}) == 2);
+  CHECK(says("there are: math.eval"));
+  CHECK(call({"math.eval", "{}"}) == 2);
+  CHECK(says("missing property 'expression' (a string)"));
+  CHECK(says("it is called as math.eval(expression)"));
+  CHECK(call({"memory.list"}) == 2);
+  CHECK(says("kontor memory"));
+  CHECK(call({"math.eval", "{}", "--root", "nowhere"}) == 2);
+  CHECK(says("--root: there is no folder 'nowhere'"));
+  CHECK(call({"math.eval", "@none.json"}) == 2);
+  CHECK(says("none.json is no file that can be read"));
+  CHECK(call({"math.eval", R"({"expression":"1"})", "--settings", R"({"scale":2})"}) == 2);
+  CHECK(says("tools.math has no setting 'scale'"));
+  CHECK(call({"shell.run", R"({"argv":["echo","hi"]})", "--settings", R"({"commands":["echo"]})"}) == 0);
+  CHECK(says("\"stdout\": \"hi\\n\""));
+
+  // With --json there is one JSON document, whatever went wrong.
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"math.eval", "{x"}, {"math.eval", "[]"}, {"nope.x", "{}"}, {"http.get", R"({"url":"https://a.example"})"}, {"math.eval", "{}", "--settings", "7"},
+                                                {"math.eval", "{}", "--file", "none.json"}, {"math.eval", "{}", "--file", "none.yaml"}}) {
+    auto with = words;
+    with.push_back("--json");
+    INFO(words[0] + " " + words[1]);
+    CHECK(call(with) == 2);
+    const auto parsed = kontor::parse_json(files.read("stdout"));
+    REQUIRE(parsed.has_value());
+    CHECK((*parsed)["ok"] == false);
+    CHECK(!(*parsed)["error"]["kind"].get<std::string>().empty());
+    CHECK(!(*parsed)["error"]["message"].get<std::string>().empty());
+  }
+}
+
+TEST_CASE("tools of every kind are called by hand", "[cli]") {
+  const Folder files;
+  files.write("api.json", R"({"openapi":"3.1.0","servers":[{"url":"https://a.example"}],"paths":{"/a":{"get":{"operationId":"getA","parameters":[{"name":"n","in":"query","required":true,"schema":{"type":"integer","maximum":9}}]}}}})");
+  files.write("mcp.json", std::string(R"({"mcpServers":{"fix-1":{"command":")") + KONTOR_BINARY_DIR + R"(/tests/mcp_fixture_server"}}})");
+  files.write("all.yaml", std::string("kontor: 1\nname: all\ninclude: mcp.json\nworkflow: [{wait: 1s}]\ntools:\n  sums: {use: builtin.math}\n  api: {use: openapi, document: api.json, hosts: [a.example]}\n"
+                          "  echo: {use: plugin, library: libecho_c.so}\n"));
+  fs::copy_file(std::string(KONTOR_BINARY_DIR) + "/plugins/libecho_c.so", files.folder / "libecho_c.so");
+  const auto call = [&](const std::string& name, const std::string& arguments) {
+    return files.run({"tools", "call", name, arguments, "--file", (files.folder / "all.yaml").string(), "--airgap"});
+  };
+  const auto says = [&](const char* words) { return files.output().find(words) != std::string::npos; };
+  CHECK(call("sums.eval", R"({"expression":"2*3"})") == 0);
+  CHECK(says("\"value\": 6"));
+  CHECK(call("fix-1.echo", R"({"text":"hi"})") == 0);
+  CHECK(says("hi"));
+  CHECK(call("fix-1.echo", R"({"text":7})") == 2);
+  CHECK(says("argument 'text': expected a string, got a number"));
+  CHECK(call("api.getA", R"({"n":10})") == 2);
+  CHECK(says("argument 'n': "));
+  CHECK(call("api.getA", R"({"n":1})") == 1);  // --airgap
+  CHECK(call("echo.say", R"({"text":"over there"})") == 0);
+  CHECK(says("over there"));
+  CHECK(call("echo.say", R"({"txt":"x"})") == 2);
+  CHECK(says("missing property 'text'"));
+  CHECK(says("it is called as echo.say(text)"));
+  CHECK(call("sms.eval", "{}") == 2);
+  CHECK(says("did you mean 'sums'?"));
 }

@@ -2,6 +2,7 @@
 // a value differently when it is checked twice.
 
 #include "tools/builtin/decimal_sql.hpp"
+#include "tools/builtin/table_tokens.hpp"
 #include "tools/csv.hpp"
 #include "tools/schema.hpp"
 
@@ -19,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)tools::parse_csv(second);
   const auto wrapped = tools::with_decimal_affinity(second);
   if (wrapped.size() < second.size()) std::abort();
+  if (tools::count_sql_expansions(second, 100) > 100) std::abort();
   const auto schema = parse_json(first);
   if (!schema) return 0;
   const auto value = parse_json(second);

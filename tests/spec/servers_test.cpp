@@ -41,7 +41,7 @@ const std::string kStep = "workflow: [{wait: 1s}]\n";
 TEST_CASE("an mcpServers map of another program is included as it is", "[check][mcp]") {
   const Folder folder;
   folder.write("mcp.json", "{\n\t\"mcpServers\": {\n\t\t\"web-search\": {\"type\": \"stdio\", \"command\": \"npx\", \"args\": [\"-y\", \"search\"], \"env\": {\"MODE\": \"safe\"}, \"cwd\": \"srv\"},\n"
-                           "\t\t\"docs\": {\"type\": \"http\", \"url\": \"https://docs.example/mcp\", \"headers\": {\"X-Team\": \"a\"}},\n\t\t\"off\": {\"command\": \"x\", \"disabled\": true}\n\t}\n}\n");
+                           "\t\t\"docs\": {\"type\": \"http\", \"url\": \"https://docs.example/mcp\", \"headers\": {\"X-Team\": \"a\"}},\n\t\t\"off\": {\"command\": \"x\", \"description\": \"Off\", \"disabled\": true}\n\t}\n}\n");
   const auto checked = folder.check("include: mcp.json\nsecrets: {t: {from: env:T, allow_tools: [\"crm.*\"]}}\nmcpServers:\n  crm: {command: crm-mcp, env: {TOKEN: \"{{secret:t}}\"}, only: [get_*], effects: {get_a: once}}\n"
                                     "workflow: [{tool: web-search.find}, {tool: docs.read}, {tool: crm.get_a}]\npolicy: {allow: [\"web-search.*\"]}\n");
   INFO((checked.diagnostics.empty() ? "" : checked.diagnostics.front().message));

@@ -13,6 +13,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <stdio.h>
+#include <thread>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,6 +136,53 @@ TEST_CASE("no path leads out of the folders", "[files]") {
   world.put("data/inbox/a.txt", "a");
   REQUIRE(open_beneath(folder.fd(), "inbox/a.txt", O_RDONLY, 0, true).has_value());
   for (const std::string path : {"link", "folder/key", "absolute/key"}) REQUIRE(open_beneath(folder.fd(), path, O_RDONLY, 0, true).error().code == Errc::denied);
+}
+
+TEST_CASE("a link that is swapped in while a path is walked leads nowhere", "[files]") {
+  namespace fs = std::filesystem;
+  World world;
+  world.put("secret/key", "SECRET");
+  for (const char* folder : {"data/way", "out/way"}) {
+    fs::create_directories(world.path / folder);
+    fs::create_symlink(world.path / "secret", std::string(world.path / folder) + ".link");
+  }
+  world.put("data/way/key", "public");
+  world.use("builtin.files", "files", R"({"root":"data","write":"out"})");
+  // The folder and the link change places all the time.
+  std::jthread swapper([&](std::stop_token stop) {
+    while (!stop.stop_requested()) {
+      for (const char* folder : {"data/way", "out/way"}) {
+        const std::string path = world.path / folder;
+        renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, (path + ".link").c_str(), RENAME_EXCHANGE);
+      }
+    }
+  });
+  const OpenFile root(open((world.path / "data").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  std::size_t read = 0, refused = 0, written = 0;
+  for (int i = 0; i < 2000 || (i < 50'000 && (read == 0 || refused == 0 || written == 0)); ++i) {
+    const auto got = world.call("files.read", R"({"path":"way/key"})");
+    if (got.is_error) ++refused;
+    else {
+      ++read;
+      if (got.value["text"] != "public") FAIL("read through a link");
+    }
+    const auto walked = open_beneath(root.fd(), "way/key", O_RDONLY, 0, true);  // the way without openat2
+    if (walked) {
+      const auto text = read_all(walked->fd(), "key", 100);
+      if (!text || *text != "public") FAIL("walked through a link");
+    }
+    written += world.call("files.write", R"({"path":"way/made.txt","text":"x"})").is_error ? 0 : 1;
+  }
+  swapper.request_stop();
+  swapper.join();
+  INFO(read << " read, " << refused << " refused, " << written << " written");
+  CHECK(read > 0);
+  CHECK(refused > 0);
+  CHECK(written > 0);
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(world.path / "secret")) names.push_back(entry.path().filename().string());
+  CHECK(names == std::vector<std::string>{"key"});
+  CHECK(world.get("secret/key") == "SECRET");
 }
 
 TEST_CASE("inputs of the agent file can be read beside the root", "[files]") {

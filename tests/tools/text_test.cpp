@@ -179,7 +179,9 @@ TEST_CASE("text.extract reads PDF files page by page, and says so where it canno
   REQUIRE(read["pages"].size() == 2);
   CHECK(read["pages"][1]["text"].get<std::string>().find("Second page") == 0);
   CHECK(world.ok("text.extract", {{"path", "two.pdf"}, {"first_page", 2}})["pages"][0]["page"] == 2);
-  CHECK(world.call("text.extract", {{"path", "broken.pdf"}}).error_kind == "malformed");
+  const auto broken = world.call("text.extract", {{"path", "broken.pdf"}});
+  CHECK(broken.error_kind == "malformed");
+  CHECK(broken.value["error"].get<std::string>().find("(exit code 1): ") != std::string::npos);  // and why
   CHECK(world.call("text.extract", {{"path", "two.pdf"}, {"first_page", 2}, {"last_page", 1}}).error_kind == "invalid_arguments");
 }
 

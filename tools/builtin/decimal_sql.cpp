@@ -1,6 +1,7 @@
 #include "tools/builtin/decimal_sql.hpp"
 
 #include "base/decimal.hpp"
+#include "tools/builtin/table_tokens.hpp"
 
 #include <sqlite3.h>
 
@@ -192,38 +193,6 @@ int add_aggregate(sqlite3* database, const char* name) {
   return sqlite3_create_window_function(database, name, 1, kFlags, nullptr, step, final<wanted>, value<wanted>, inverse, nullptr);
 }
 
-bool word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || static_cast<unsigned char>(c) >= 0x80; }
-
-/// Where the token that begins at `at` ends: a text, a quoted name, a comment, a word, or one character.
-std::size_t token_end(std::string_view sql, std::size_t at) {
-  const char c = sql[at];
-  if (c == '\'' || c == '"' || c == '`') {
-    for (std::size_t i = at + 1; i < sql.size(); ++i) {
-      if (sql[i] != c) continue;
-      if (i + 1 < sql.size() && sql[i + 1] == c) ++i;
-      else return i + 1;
-    }
-    return sql.size();
-  }
-  if (c == '[') return std::min(sql.find(']', at), sql.size() - 1) + 1;
-  if (sql.substr(at).starts_with("--")) return std::min(sql.find('\n', at), sql.size());
-  if (sql.substr(at).starts_with("/*")) {
-    const auto end = sql.find("*/", at + 2);
-    return end == std::string_view::npos ? sql.size() : end + 2;
-  }
-  std::size_t end = at;
-  while (end < sql.size() && word(sql[end])) ++end;
-  return end == at ? at + 1 : end;
-}
-
-bool same_word(std::string_view a, std::string_view lower) {
-  if (a.size() != lower.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if ((a[i] >= 'A' && a[i] <= 'Z' ? a[i] + 32 : a[i]) != lower[i]) return false;
-  }
-  return true;
-}
-
 /// round(x [, places]) of a double to the nearest decimal, as C, Python and PostgreSQL do it; SQLite 3.40 adds half a digit
 /// and cuts, which is another number where the double lies a little below the half.
 void real_rounding(sqlite3_context* context, int count, sqlite3_value** values) {
@@ -239,19 +208,9 @@ void real_rounding(sqlite3_context* context, int count, sqlite3_value** values) 
 
 bool is_decimal_function(std::string_view name) {
   for (const std::string_view known : {"dec_sum", "dec_avg", "dec_add", "dec_sub", "dec_mul", "dec_div", "dec_round"}) {
-    if (same_word(name, known)) return true;
+    if (same_sql_word(name, known)) return true;
   }
   return false;
-}
-
-std::size_t skip_space(std::string_view sql, std::size_t at) {
-  while (at < sql.size()) {
-    const bool comment = sql.substr(at).starts_with("--") || sql.substr(at).starts_with("/*");
-    if (comment) at = token_end(sql, at);
-    else if (sql[at] == ' ' || sql[at] == '\t' || sql[at] == '\n' || sql[at] == '\r') ++at;
-    else break;
-  }
-  return at;
 }
 
 }  // namespace
@@ -288,9 +247,9 @@ std::string with_decimal_affinity(std::string_view sql) {
   std::vector<Call> calls;
   std::size_t depth = 0;
   for (std::size_t at = 0; at < sql.size();) {
-    const std::size_t end = token_end(sql, at);
+    const std::size_t end = sql_token_end(sql, at);
     const auto token = sql.substr(at, end - at);
-    if (is_decimal_function(token) && (at == 0 || !word(sql[at - 1])) && skip_space(sql, end) < sql.size() && sql[skip_space(sql, end)] == '(') {
+    if (is_decimal_function(token) && (at == 0 || !is_sql_word(sql[at - 1])) && skip_sql_space(sql, end) < sql.size() && sql[skip_sql_space(sql, end)] == '(') {
       out += kOpen;
       calls.push_back({depth});
     }
@@ -300,15 +259,15 @@ std::string with_decimal_affinity(std::string_view sql) {
     if (token != ")" || depth == 0) continue;
     --depth;
     while (!calls.empty() && calls.back().depth == depth) {
-      const std::size_t next = skip_space(sql, at);
-      const std::size_t next_end = next < sql.size() ? token_end(sql, next) : next;
+      const std::size_t next = skip_sql_space(sql, at);
+      const std::size_t next_end = next < sql.size() ? sql_token_end(sql, next) : next;
       const auto keyword = sql.substr(next, next_end - next);
-      if (same_word(keyword, "filter") || same_word(keyword, "over")) {
+      if (same_sql_word(keyword, "filter") || same_sql_word(keyword, "over")) {
         out.append(sql.substr(at, next_end - at));
         at = next_end;
-        const std::size_t window = skip_space(sql, at);
+        const std::size_t window = skip_sql_space(sql, at);
         if (window < sql.size() && sql[window] == '(') break;  // Its closing parenthesis comes by here again.
-        const std::size_t window_end = window < sql.size() ? token_end(sql, window) : window;
+        const std::size_t window_end = window < sql.size() ? sql_token_end(sql, window) : window;
         out.append(sql.substr(at, window_end - at));  // OVER name
         at = window_end;
         continue;

@@ -5,8 +5,10 @@
 #include "tools/builtin/decimal_sql.hpp"
 #include "tools/builtin/function_tool.hpp"
 #include "tools/builtin/groups.hpp"
+#include "tools/builtin/table_bounds.hpp"
 #include "tools/builtin/table_load.hpp"
 #include "tools/builtin/table_text_sql.hpp"
+#include "tools/builtin/table_tokens.hpp"
 #include "tools/nearest.hpp"
 
 #include <sqlite3.h>
@@ -24,7 +26,10 @@ namespace {
 constexpr std::size_t kFileMax = 64u << 20;
 constexpr std::size_t kFilesMax = 16;
 constexpr std::size_t kResultBytesMax = 16u << 20;
-constexpr int kProgressSteps = 20'000;
+/// Instructions between two looks at the clock and at the memory. Some copy texts of 16 MiB.
+constexpr int kProgressSteps = 100;
+constexpr std::size_t kFilledRows = 1000;  ///< Between two such looks while a table is filled.
+constexpr std::size_t kExpansionsMax = 10'000;
 
 struct Settings {
   std::vector<Root> read;
@@ -79,14 +84,13 @@ struct Watch {
   }
 };
 
-/// Reading the loaded tables and computing: nothing else.
-int authorize(void*, int action, const char*, const char* name, const char*, const char*) {
+/// Reading the loaded tables and computing: nothing else. `refused`: a std::string for the name of a function.
+int authorize(void* refused, int action, const char*, const char* name, const char*, const char*) {
   if (action == SQLITE_SELECT || action == SQLITE_READ || action == SQLITE_RECURSIVE) return SQLITE_OK;
   if (action != SQLITE_FUNCTION || name == nullptr) return SQLITE_DENY;
-  for (const char* refused : {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "randomblob", "zeroblob", "sqlite_compileoption_get", "sqlite_compileoption_used"}) {
-    if (sqlite3_stricmp(name, refused) == 0) return SQLITE_DENY;
-  }
-  return SQLITE_OK;
+  if (is_query_function(name)) return SQLITE_OK;
+  *static_cast<std::string*>(refused) = name;
+  return SQLITE_DENY;
 }
 
 bool table_name(const std::string& name) {
@@ -115,18 +119,20 @@ Result<Database> open_database() {
   sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(raw, SQLITE_DBCONFIG_DQS_DML, 0, nullptr);  // "text" is a name, never silently a text.
   sqlite3_exec(raw, "PRAGMA temp_store=MEMORY; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF", nullptr, nullptr, nullptr);
-  constexpr std::array<std::pair<int, int>, 9> kLimits{{{SQLITE_LIMIT_LENGTH, 16 << 20}, {SQLITE_LIMIT_SQL_LENGTH, 1 << 20},
+  constexpr std::array<std::pair<int, int>, 9> kLimits{{{SQLITE_LIMIT_LENGTH, kSqlTextMax}, {SQLITE_LIMIT_SQL_LENGTH, 1 << 20},
       {SQLITE_LIMIT_COLUMN, 2000}, {SQLITE_LIMIT_EXPR_DEPTH, 200}, {SQLITE_LIMIT_COMPOUND_SELECT, 100}, {SQLITE_LIMIT_ATTACHED, 0},
-      {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000}, {SQLITE_LIMIT_TRIGGER_DEPTH, 1}, {SQLITE_LIMIT_WORKER_THREADS, 0}}};
+      {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 250}, {SQLITE_LIMIT_TRIGGER_DEPTH, 1}, {SQLITE_LIMIT_WORKER_THREADS, 0}}};
   for (const auto& [limit, value] : kLimits) sqlite3_limit(raw, limit, value);
   if (auto added = add_decimal_sql(raw); !added) return added.error();
   if (auto added = add_text_sql(raw); !added) return added.error();
+  if (auto added = add_linear_sql(raw); !added) return added.error();
   // json_each and json_tree declare themselves at their first use, which the authorizer would refuse later.
   sqlite3_exec(raw, "SELECT 1 FROM json_each('[]'), json_tree('[]')", nullptr, nullptr, nullptr);
   return database;
 }
 
-Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable& table) {
+/// An error when it is stopped, for the reason that is in `watch`.
+Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable& table, Watch& watch) {
   std::string create = "CREATE TABLE " + quoted_name(name) + " (", insert = "INSERT INTO " + quoted_name(name) + " VALUES (";
   for (std::size_t i = 0; i < table.columns.size(); ++i) {
     const auto& column = table.columns[i];
@@ -139,7 +145,9 @@ Result<void> fill(sqlite3* database, const std::string& name, const LoadedTable&
   if (sqlite3_prepare_v2(database, (insert + ")").c_str(), -1, &raw, nullptr) != SQLITE_OK) return sqlite_error(database);
   const Statement statement(raw);
   sqlite3_exec(database, "BEGIN", nullptr, nullptr, nullptr);
+  std::size_t rows = 0;
   for (const auto& row : table.rows) {
+    if (++rows % kFilledRows == 0 && Watch::check(&watch) != 0) return fail(Errc::cancelled, "stopped", "stopped");
     sqlite3_reset(raw);
     for (std::size_t i = 0; i < row.size(); ++i) {
       const int at = static_cast<int>(i) + 1;
@@ -274,22 +282,26 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
       error.where = path + (error.where.empty() ? "" : ":" + error.where);
       return error.kind == "encoding" ? ToolResult::error("encoding", error.describe()) : error_result(error);
     }
-    if (auto filled = fill(raw, entry.key(), *table); !filled) return error_result(filled.error());
+    const auto filled = fill(raw, entry.key(), *table, watch);
     if (Watch::check(&watch) != 0) return stopped(watch, settings);
+    if (!filled) return error_result(filled.error());
     tables.push_back(entry.key());
     for (const auto& column : table->columns) columns.push_back(column.name);
   }
   sqlite3_db_config(raw, SQLITE_DBCONFIG_DQS_DDL, 0, nullptr);
-  sqlite3_set_authorizer(raw, authorize, nullptr);
+  std::string function;
+  sqlite3_set_authorizer(raw, authorize, &function);
   sqlite3_progress_handler(raw, kProgressSteps, Watch::check, &watch);
 
   const std::string sql = with_decimal_affinity(arguments["sql"].get<std::string>());
   if (sql.find('\0') != std::string::npos) return ToolResult::error("malformed", "SQL: a NUL character");
+  if (count_sql_expansions(sql, kExpansionsMax) >= kExpansionsMax) return ToolResult::error("limit", "the common table expressions of the query become more than " + std::to_string(kExpansionsMax) + " SELECTs; name each of them less often");
   sqlite3_stmt* prepared = nullptr;
   const char* tail = nullptr;
   const int result = sqlite3_prepare_v2(raw, sql.c_str(), static_cast<int>(sql.size()), &prepared, &tail);
   const Statement statement(prepared);
   const bool refused = result == SQLITE_AUTH || (result != SQLITE_OK && std::string_view(sqlite3_errmsg(raw)).starts_with("not authorized"));
+  if (refused && !function.empty()) return ToolResult::error("denied", "the function '" + function.substr(0, 40) + "' is not available in queries");
   if (refused) return ToolResult::error("denied", "only SELECT over the given files is possible here");
   if (result == SQLITE_INTERRUPT && watch.reason != nullptr) return stopped(watch, settings);
   if (result != SQLITE_OK) {

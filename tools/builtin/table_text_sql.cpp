@@ -1,8 +1,11 @@
 #include "tools/builtin/table_text_sql.hpp"
 
+#include "tools/builtin/table_bounds.hpp"
+
 #include <re2/re2.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <memory>
@@ -85,9 +88,36 @@ void replace_matches(sqlite3_context* context, int count, sqlite3_value** values
     sqlite3_result_error(context, ("regexp_replace: " + problem).c_str(), -1);
     return;
   }
-  std::string text(text_of(values[0]));
-  re2::RE2::GlobalReplace(&text, *pattern, rewrite);
-  give(context, text);
+  const int groups = re2::RE2::MaxSubmatch(rewrite) + 1;
+  std::vector<re2::StringPiece> found(static_cast<std::size_t>(groups));
+  const auto text = text_of(values[0]);
+  const re2::StringPiece subject(text.data(), text.size());
+  std::size_t references = 0;  // \0 to \9: each puts in a match or less
+  for (std::size_t i = 0; i + 1 < replacement.size(); ++i) {
+    if (replacement[i] == '\\') references += replacement[++i] != '\\' ? 1 : 0;
+  }
+  // As RE2's own GlobalReplace, which knows no bound.
+  const auto most = static_cast<std::size_t>(kSqlTextMax);
+  std::string out;
+  std::size_t at = 0, copied = 0;
+  while (at <= text.size() && pattern->Match(subject, at, text.size(), re2::RE2::UNANCHORED, found.data(), groups)) {
+    const auto begin = static_cast<std::size_t>(found[0].data() - text.data()), end = begin + found[0].size();
+    const bool behind_last = begin == end && begin == copied && at != 0;  // nothing, right behind a match, is none
+    if (!behind_last) {
+      out.append(text.substr(copied, begin - copied));
+      if (out.size() + replacement.size() + references * found[0].size() > most) return sqlite3_result_error_toobig(context);
+      pattern->Rewrite(&out, rewrite, found.data(), groups);
+      copied = end;
+    }
+    at = end;
+    if (begin == end) {
+      do ++at;
+      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80);
+    }
+  }
+  out.append(text.substr(std::min(copied, text.size())));
+  if (out.size() > most) return sqlite3_result_error_toobig(context);
+  give(context, out);
 }
 
 /// fixed(x, places): a double written as C's "%.*f" writes it, rounded to the nearest, ties to even, the same on every machine.

@@ -191,7 +191,7 @@ ToolResult extract(const Sources& sources, const Json& arguments, const CallCont
   if (sources.pdftotext.empty()) return ToolResult::error("unsupported", "PDF files need the program pdftotext, which is not installed (Debian: apt-get install poppler-utils)");
   ChildSetup setup;
   setup.program = sources.pdftotext;
-  setup.arguments = {"-q", "-enc", "UTF-8", "-f", std::to_string(first)};
+  setup.arguments = {"-enc", "UTF-8", "-f", std::to_string(first)};
   if (last != 0) setup.arguments.insert(setup.arguments.end(), {"-l", std::to_string(last)});
   if (arguments.contains("layout") && arguments["layout"].get<bool>()) setup.arguments.push_back("-layout");
   setup.arguments.insert(setup.arguments.end(), {"-", "-"});
