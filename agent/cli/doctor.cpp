@@ -10,11 +10,10 @@
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/cpu/cores.hpp"
 #include "inference/cpu/kernels.hpp"
+#include "plugins/host/process.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -112,20 +111,19 @@ Finding gpu_energy() {
   return {"gpu energy", true, "NVML: " + text + (gpus->is_estimate() ? " (power is read now and then: an estimate, marked so)" : ""), {}};
 }
 
-Finding landlock() {
-#ifdef SYS_landlock_create_ruleset
-  const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */);
-#else
-  const long version = syscall(444, nullptr, 0, 1);
-#endif
-  if (version > 0) return {"landlock", true, "ABI " + std::to_string(version), {}};
-  return {"landlock", false, "not offered by this kernel: plugins in processes of their own are refused",
-          "boot with \"landlock\" among the lsm= modules (Linux 5.13 or later), or accept weaker walls with KONTOR_PLUGIN_SANDBOX=partial"};
-}
-
-Finding seccomp() {
-  const bool there = prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
-  return {"seccomp", there, there ? "available" : "not offered by this kernel", {}};
+/// What plugins and programs are confined with, as the plugins' host process finds it.
+std::vector<Finding> sandbox() {
+  const auto offer = plugins::sandbox_offer();
+  if (!offer) return {{"sandbox", false, "plugins in processes of their own cannot be started: " + offer.error().message, "install kontor-plugin-host beside kontor"}};
+  const bool all = offer->namespaces == plugins::Namespaces::all;
+  return {offer->landlock > 0 ? Finding{"landlock", true, "ABI " + std::to_string(offer->landlock), {}}
+                              : Finding{"landlock", false, "not offered by this kernel: plugins in processes of their own are refused",
+                                        "boot with \"landlock\" among the lsm= modules (Linux 5.13 or later), or accept weaker walls with KONTOR_PLUGIN_SANDBOX=partial"},
+          {"seccomp", offer->seccomp, offer->seccomp ? "available" : "not offered by this kernel", {}},
+          {"namespaces", all, all ? "plugins get mounts, network, IPC and processes of their own"
+                                  : offer->namespaces == plugins::Namespaces::shared_processes ? "plugins get mounts, network and IPC of their own, not processes: " + offer->missing
+                                                                                               : "plugins get none of their own, Landlock and seccomp hold them: " + offer->missing,
+           all ? "" : "allow user namespaces (sysctl user.max_user_namespaces; kernel.apparmor_restrict_unprivileged_userns=0), or, in a container, an unmasked /proc"}};
 }
 
 Finding huge_pages() {
@@ -167,7 +165,8 @@ int report(const Options& options) {
       if (!model.endpoint.empty()) findings.push_back(endpoint(model, *spec, *secrets, *egress));
     }
   }
-  for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, gpu_energy, landlock, seccomp}) findings.push_back(find());
+  for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, gpu_energy}) findings.push_back(find());
+  for (auto& finding : sandbox()) findings.push_back(std::move(finding));
   const bool json = options.json;
   if (json) {
     Json document = Json::object();

@@ -17,8 +17,8 @@ namespace kontor::plugins {
 
 enum class FrameKind : std::uint8_t {
   // To the host process.
-  load = 1,    ///< config, data_dir, base_dir, log_path, memory bytes, name of the library, "declare" or "create",
-               ///< rules of the sandbox (permissions.hpp).
+  load = 1,    ///< config, data_dir, base_dir, log_path, memory bytes, name of the library, "declare", "create" or
+               ///< "probe" (what the machine offers, as SandboxOffer), rules of the sandbox (permissions.hpp).
                ///< The library is descriptor kLibraryDescriptor.
   call,        ///< tool index, arguments, run_id, call_id, idempotency_key, timeout_ms
   probe,       ///< as call

@@ -18,6 +18,7 @@ using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr std::int64_t kTimeoutMsMax = 24LL * 3600 * 1000;
+constexpr auto kEndingTime = milliseconds(200);  // From the end of the socket to that of the process.
 
 std::string describe_end(int status) {
   if (WIFSIGNALED(status)) {
@@ -53,7 +54,7 @@ bool HostProcess::dead() const {
   return dead_;
 }
 
-Result<Declaration> HostProcess::load(std::vector<std::string> fields) {
+Result<std::string> HostProcess::load(std::vector<std::string> fields) {
   Pending pending;
   Lock lock(mutex_);
   if (dead_) return fail(Errc::io, why_dead_, "crashed");
@@ -67,7 +68,7 @@ Result<Declaration> HostProcess::load(std::vector<std::string> fields) {
   }
   if (pending.refusal) return *pending.refusal;
   if (pending.answer.kind == Answer::Kind::error) return fail(Errc::io, pending.answer.text, pending.answer.error_kind);
-  return parse_declaration(pending.answer.text);
+  return std::move(pending.answer.text);
 }
 
 std::optional<Answer> HostProcess::call(const CallRequest& request, bool serial) {
@@ -155,7 +156,11 @@ void HostProcess::read_some(Lock& lock, const Pending& reader, Time deadline) {
   if (from[0].revents != 0) received = frames_.receive();
   lock.lock();
   take_all();
-  if (!received) give_up_reading({});
+  if (!received && !closed_) {
+    closed_ = true;
+    // It is ending; how it does is to be heard before it is helped to.
+    if (!changed_.wait_for(lock, kEndingTime, [this] { return leaving_; })) kill_group();
+  }
   reader_ = nullptr;
   if (leaving_ || closed_) changed_.notify_all();
 }
@@ -172,7 +177,7 @@ void HostProcess::take_all() {
 
 /// The process is of no use any more; the watcher says so once it has ended.
 void HostProcess::give_up_reading(std::string why) {
-  closed_ = true;
+  if (std::exchange(closed_, true)) return;
   if (kill_reason_.empty()) kill_reason_ = std::move(why);
   kill_group();
 }
@@ -268,6 +273,7 @@ void HostProcess::watch() {
   kill_group();  // What it left behind.
   leaving_ = true;
   wake();
+  changed_.notify_all();
   changed_.wait(lock, [this] { return reader_ == nullptr; });
   // What it said before it ended counts.
   while (!closed_) {

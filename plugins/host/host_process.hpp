@@ -2,7 +2,6 @@
 // One host process from its start to its end, and the calls in it.
 
 #include "base/error.hpp"
-#include "plugins/host/declaration.hpp"
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/process.hpp"
@@ -35,8 +34,8 @@ class HostProcess {
 
   bool dead() const;
 
-  /// The first message of a process and the answer to it. Errors as create_instance; timeout, io.
-  Result<Declaration> load(std::vector<std::string> fields);
+  /// The first message of a process and the text of the answer to it. Errors as create_instance; timeout, io.
+  Result<std::string> load(std::vector<std::string> fields);
 
   /// Empty when the process was already gone, so that nothing of the call can have happened.
   std::optional<Answer> call(const CallRequest& request, bool serial);

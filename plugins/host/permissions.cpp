@@ -70,8 +70,23 @@ Result<SandboxMode> sandbox_mode_of_environment() {
   return fail(Errc::usage, "KONTOR_PLUGIN_SANDBOX is \"" + std::string(word) + "\", not required or partial", "unknown_value");
 }
 
+std::string write_offer(const SandboxOffer& offer) {
+  return Json{{"landlock", offer.landlock}, {"seccomp", offer.seccomp}, {"namespaces", static_cast<int>(offer.namespaces)}, {"missing", offer.missing}}.dump(
+      -1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<SandboxOffer> parse_offer(std::string_view text) {
+  const auto json = parse_json(text);
+  const auto number = [&](const char* key) { return json && json->is_object() && json->contains(key) && json->at(key).is_number_integer() ? json->at(key).get<int>() : -1; };
+  const int namespaces = number("namespaces"), landlock = number("landlock");
+  if (namespaces < 0 || namespaces > 2 || landlock < 0 || !json->contains("seccomp") || !json->contains("missing") || !json->at("missing").is_string()) {
+    return fail(Errc::malformed, "what the machine offers to confine plugins cannot be read", "frame");
+  }
+  return SandboxOffer{landlock, json->at("seccomp") == Json(true), static_cast<Namespaces>(namespaces), json->at("missing").get<std::string>()};
+}
+
 std::string write_rules(const SandboxRules& rules) {
-  return Json{{"mode", static_cast<int>(rules.mode)}, {"read", rules.read}, {"write", rules.write}, {"append", rules.append}, {"hosts", rules.hosts}}.dump(
+  return Json{{"mode", static_cast<int>(rules.mode)}, {"namespaces", static_cast<int>(rules.namespaces)}, {"read", rules.read}, {"write", rules.write}, {"append", rules.append}, {"hosts", rules.hosts}}.dump(
       -1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -83,6 +98,9 @@ Result<SandboxRules> parse_rules(std::string_view text) {
   const auto mode = json->value("mode", -1);
   if (mode < 0 || mode > 2) return wrong();
   rules.mode = static_cast<SandboxMode>(mode);
+  const auto namespaces = json->value("namespaces", -1);
+  if (namespaces < 0 || namespaces > 2) return wrong();
+  rules.namespaces = static_cast<Namespaces>(namespaces);
   for (const auto& [key, list] : {std::pair{"read", &rules.read}, std::pair{"write", &rules.write}, std::pair{"hosts", &rules.hosts}}) {
     const auto found = json->find(key);
     if (found == json->end() || !found->is_array()) return wrong();

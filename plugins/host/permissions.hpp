@@ -15,8 +15,12 @@ enum class SandboxMode {
   off,       ///< Resource limits only; for tests that compare.
 };
 
+/// What a plugin's process has for itself: mounts, network, IPC and names of the machine; with `all` also process numbers.
+enum class Namespaces { none, shared_processes, all };
+
 struct SandboxRules {
   SandboxMode mode = SandboxMode::required;
+  Namespaces namespaces = Namespaces::none;
   std::vector<std::string> read;         ///< Absolute paths of files or folders (with all below).
   std::vector<std::string> write;        ///< The same, also for making and removing files below.
   std::string append;                    ///< A file that is there and may be written to: the plugin's log.
@@ -34,7 +38,17 @@ Result<SandboxRules> resolve_permissions(const std::vector<std::string>& permiss
 /// KONTOR_PLUGIN_SANDBOX: "partial", else required. Errors: usage for other words.
 Result<SandboxMode> sandbox_mode_of_environment();
 
+/// What this machine has to confine plugins with.
+struct SandboxOffer {
+  int landlock = 0;                      ///< Version; 0: none.
+  bool seccomp = false;
+  Namespaces namespaces = Namespaces::none;
+  std::string missing;                   ///< Why not all namespaces.
+};
+
 /// For the way to the host process, and back. Errors: malformed.
+std::string write_offer(const SandboxOffer& offer);
+Result<SandboxOffer> parse_offer(std::string_view text);
 std::string write_rules(const SandboxRules& rules);
 Result<SandboxRules> parse_rules(std::string_view text);
 

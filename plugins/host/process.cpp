@@ -13,6 +13,7 @@
 #include <chrono>
 #include <deque>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -35,40 +36,50 @@ struct Started {
   Declaration declaration;
 };
 
-Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options) {
+/// A host process that waits for its first message. `name` is for messages.
+Result<std::shared_ptr<HostProcess>> launch(int library_file, const std::string& name, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options) {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("make a socket for plugin", image.path());
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("make a socket for plugin", name);
   Descriptor ours(pair[0]), theirs(pair[1]);
-  Descriptor library(::fcntl(image.descriptor(), F_DUPFD_CLOEXEC, 0));
-  if (ours.number < 0 || theirs.number < 0 || library.number < 0) return fail_errno("prepare descriptors for plugin", image.path());
+  Descriptor library(::fcntl(library_file, F_DUPFD_CLOEXEC, 0));
+  if (ours.number < 0 || theirs.number < 0 || library.number < 0) return fail_errno("prepare descriptors for plugin", name);
   Descriptor log(setup.log_path.empty() ? -1 : ::open(setup.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600));
   if (!setup.log_path.empty() && log.number < 0) return fail_errno("open the plugin's log", setup.log_path);
   // A process that reads nothing any more must not hold up its callers for ever.
   const timeval patience{kSendTimeoutSeconds, 0};
   ::setsockopt(ours.number, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   int network_pair[2] = {-1, -1};
-  if (!rules.hosts.empty() && ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, network_pair) != 0) return fail_errno("make a socket for plugin", image.path());
+  if (!rules.hosts.empty() && ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, network_pair) != 0) return fail_errno("make a socket for plugin", name);
   Descriptor our_network(network_pair[0]), their_network(network_pair[1]);
   Descriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (wake.number < 0) return fail_errno("make an event for plugin", image.path());
+  if (wake.number < 0) return fail_errno("make an event for plugin", name);
   const auto pid = spawn_host(options.program, {theirs.number, library.number, their_network.number, log.number}, rules.environment);
   if (!pid) return pid.error();
   auto served = std::make_shared<Served>();
-  served->process = std::make_unique<HostProcess>(*pid, ours.release(), wake.release(), image.path(), options);
+  served->process = std::make_unique<HostProcess>(*pid, ours.release(), wake.release(), name, options);
   if (our_network.number >= 0) served->proxy = std::make_unique<NetworkProxy>(our_network.release(), rules.hosts, setup.egress);
-  const std::shared_ptr<HostProcess> process(served, served->process.get());
   ::close(theirs.release());
-  auto declaration = process->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),
-                                    setup.declare_only ? "declare" : "create", write_rules(rules)});
+  HostProcess* const process = served->process.get();
+  return std::shared_ptr<HostProcess>(std::move(served), process);
+}
+
+Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options) {
+  auto process = launch(image.descriptor(), image.path(), setup, rules, options);
+  if (!process) return process.error();
+  const auto answer = (*process)->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),
+                                        setup.declare_only ? "declare" : "create", write_rules(rules)});
+  if (!answer) return answer.error();
+  auto declaration = parse_declaration(*answer);
   if (!declaration) return declaration.error();
-  return Started{std::move(process), std::move(*declaration)};
+  return Started{std::move(*process), std::move(*declaration)};
 }
 
 /// The rules for a plugin, with the folders it may write to in place.
-Result<SandboxRules> prepare(const Declaration& declaration, const InstanceSetup& setup, SandboxMode mode) {
+Result<SandboxRules> prepare(const Declaration& declaration, const InstanceSetup& setup, const SandboxRules& before) {
   auto rules = resolve_permissions(declaration.permissions, setup.config, setup.base_dir, setup.data_dir);
   if (!rules) return rules.error();
-  rules->mode = mode;
+  rules->mode = before.mode;
+  rules->namespaces = before.namespaces;
   for (const auto& folder : rules->write) {
     std::error_code status;
     std::filesystem::create_directories(folder, status);
@@ -141,6 +152,27 @@ Result<std::string> find_host_program() {
               "use isolation: in_process with a sha256 pin", "no_host_program");
 }
 
+Result<SandboxOffer> sandbox_offer(const ProcessOptions& given) {
+  static std::mutex mutex;
+  static std::map<std::string, SandboxOffer> known;  // By program; a machine does not change while we run.
+  ProcessOptions options = given;
+  if (options.program.empty()) {
+    auto program = find_host_program();
+    if (!program) return program.error();
+    options.program = std::move(*program);
+  }
+  const std::lock_guard lock(mutex);
+  if (const auto found = known.find(options.program); found != known.end()) return found->second;
+  const Descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto process = launch(nothing.number, "(what the machine offers)", {}, {}, options);
+  if (!process) return process.error();
+  const auto answer = (*process)->load({"{}", "", "", "", "0", "", "probe", ""});
+  if (!answer) return answer.error();
+  auto offer = parse_offer(*answer);
+  if (offer) known.emplace(options.program, *offer);
+  return offer;
+}
+
 Result<std::unique_ptr<Instance>> start_process(LibraryImage image, const InstanceSetup& setup, const ProcessOptions& given) {
   ProcessOptions options = given;
   if (options.program.empty()) {
@@ -155,12 +187,17 @@ Result<std::unique_ptr<Instance>> start_process(LibraryImage image, const Instan
     if (!mode) return mode.error();
     rules.mode = *mode;
   }
+  if (rules.mode != SandboxMode::off) {
+    const auto offer = sandbox_offer(options);
+    if (!offer) return offer.error();
+    rules.namespaces = offer->namespaces;
+  }
   InstanceSetup reading = setup;
   reading.declare_only = true;
   auto started = start_one(image, reading, rules, options);
   if (!started) return started.error();
   if (!setup.declare_only) {
-    auto resolved = prepare(started->declaration, setup, rules.mode);
+    auto resolved = prepare(started->declaration, setup, rules);
     if (!resolved) return resolved.error();
     rules = std::move(*resolved);
     started = start_one(image, setup, rules, options);

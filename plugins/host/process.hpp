@@ -28,6 +28,9 @@ constexpr int kParallelCallsMax = 8;
 /// Where the host program is: beside this program, in its parent folder, or in ../libexec/kontor. Errors: not_found.
 Result<std::string> find_host_program();
 
+/// What this machine has to confine plugins with: tried out in a host process, once. Errors: as start_process.
+Result<SandboxOffer> sandbox_offer(const ProcessOptions& options = {});
+
 /// Starts a host process with the image and waits until the plugin is ready. A first process, which may touch nothing, only
 /// says what the plugin declares; the one that stays is confined to that (see resolve_permissions). Folders it
 /// may write to are made. The instance keeps the image for restarts. A crash, a hang or nonsense from the process is an

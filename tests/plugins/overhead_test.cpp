@@ -82,3 +82,20 @@ TEST_CASE("the overhead of a plugin call", "[.][bench]") {
     }
   }
 }
+
+TEST_CASE("the start of a host process does not depend on how much memory this one holds", "[.][bench]") {
+  PluginOptions options;
+  options.path = std::string(KONTOR_BINARY_DIR) + "/plugins/libecho_c.so";
+  std::vector<char> weights;
+  for (const std::size_t gigabytes : {std::size_t{0}, std::size_t{2}}) {
+    weights.assign(gigabytes << 30, 'x');
+    std::vector<double> times;
+    for (int i = 0; i < 30; ++i) {
+      const double begin = now_us();
+      REQUIRE(load_plugin(options).has_value());
+      times.push_back(now_us() - begin);
+    }
+    std::sort(times.begin(), times.end());
+    std::printf("plugin load (two processes and their ends), %zu GiB in use: median %.0f us, p10 %.0f us\n", gigabytes, times[15], times[3]);
+  }
+}

@@ -113,6 +113,37 @@ TEST_CASE("no way out of a plugin's process", "[sandbox]") {
   CHECK(blocked >= 40);
 }
 
+TEST_CASE("a plugin's process has what the machine offers for itself alone, and no capabilities but those to files", "[sandbox]") {
+  const auto offer = sandbox_offer().value();
+  std::printf("   namespaces: %s %s\n", offer.namespaces == Namespaces::all ? "all" : offer.namespaces == Namespaces::none ? "none" : "all but processes", offer.missing.c_str());
+  for (const auto mode : {SandboxMode::required, SandboxMode::off}) {
+    PluginOptions options;
+    options.path = std::string(KONTOR_BINARY_DIR) + "/tests/plugins/libkontor_fixture_rude.so";
+    options.process.sandbox = mode;
+    const auto plugin = load_plugin(options).value();
+    const Json seen = plugin.tools[0]->call(Json{{"do", "namespaces"}}, {}).value;
+    INFO(seen.dump());
+    for (const char* name : {"ipc", "mnt", "net", "pid", "uts"}) {
+      const auto own = std::filesystem::read_symlink(std::string("/proc/self/ns/") + name).string();
+      const bool apart = mode != SandboxMode::off && offer.namespaces != Namespaces::none && (name != std::string("pid") || offer.namespaces == Namespaces::all);
+      CHECK((seen.at(name).get<std::string>() != own) == apart);
+    }
+    if (mode == SandboxMode::off || offer.namespaces == Namespaces::none) continue;
+    constexpr std::uint64_t kOfFiles = 0b1110;  // DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+    CHECK((std::stoull(seen.at("capabilities").get<std::string>(), nullptr, 16) & ~kOfFiles) == 0);
+  }
+}
+
+TEST_CASE("what the machine offers survives the way from the host process", "[sandbox]") {
+  const SandboxOffer offer{7, true, Namespaces::shared_processes, "unshare: no"};
+  const auto back = parse_offer(write_offer(offer)).value();
+  CHECK((back.landlock == 7 && back.seccomp && back.namespaces == offer.namespaces && back.missing == offer.missing));
+  for (const char* bad : {"", "[]", "{}", R"({"landlock": 7, "seccomp": true, "namespaces": 3, "missing": ""})", R"({"landlock": "7", "seccomp": true, "namespaces": 1, "missing": ""})",
+                          R"({"landlock": 7, "seccomp": true, "namespaces": 1, "missing": 1})"}) {
+    CHECK_FALSE(parse_offer(bad).has_value());
+  }
+}
+
 TEST_CASE("declared permissions are granted", "[sandbox]") {
   ::setenv("KONTOR_TEST_GIVEN", "yes", 1);
   Outside outside;
@@ -137,11 +168,13 @@ TEST_CASE("permissions become paths", "[sandbox]") {
 TEST_CASE("rules survive the way to the host process", "[sandbox]") {
   SandboxRules rules;
   rules.mode = SandboxMode::partial;
+  rules.namespaces = Namespaces::all;
   rules.read = {"/a"}, rules.write = {"/b", "/ü"}, rules.append = "/log", rules.hosts = {"a.example", "b.example:1"};
   const auto back = parse_rules(write_rules(rules));
   REQUIRE(back.has_value());
-  CHECK((back->mode == rules.mode && back->read == rules.read && back->write == rules.write && back->append == "/log" && back->hosts == rules.hosts));
-  for (const char* bad : {"", "{}", "[]", R"({"mode": 7, "read": [], "write": [], "hosts": []})", R"({"mode": 0, "read": [1], "write": [], "hosts": []})"}) CHECK_FALSE(parse_rules(bad).has_value());
+  CHECK((back->mode == rules.mode && back->namespaces == rules.namespaces && back->read == rules.read && back->write == rules.write && back->append == "/log" && back->hosts == rules.hosts));
+  for (const char* bad : {"", "{}", "[]", R"({"mode": 7, "namespaces": 0, "read": [], "write": [], "hosts": []})", R"({"mode": 0, "namespaces": 0, "read": [1], "write": [], "hosts": []})",
+                          R"({"mode": 0, "namespaces": 3, "read": [], "write": [], "hosts": []})", R"({"mode": 0, "read": [], "write": [], "hosts": []})"}) CHECK_FALSE(parse_rules(bad).has_value());
 }
 
 TEST_CASE("the user's word about the sandbox is one of two", "[sandbox]") {

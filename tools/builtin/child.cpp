@@ -50,7 +50,7 @@ struct Pipe {
   }
 };
 
-/// Everything the child needs, laid out before the fork: between fork and exec no memory may be taken.
+/// Everything the child needs, laid out before it begins: until exec no memory may be taken.
 struct Plan {
   const ChildSetup& setup;
   std::vector<std::string> variables;
@@ -86,10 +86,11 @@ void bound(int what, std::size_t value) {
   const ChildLimits& limits = plan.setup.limits;
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // Every signal is blocked so far: handlers of ours must not run here, where our memory is still lent.
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int number : {SIGINT, SIGTERM, SIGPIPE, SIGHUP, SIGCHLD}) signal(number, SIG_DFL);
   if (dup2(input, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) give_up(1);
   bound(RLIMIT_CORE, 0);
   bound(RLIMIT_FSIZE, limits.file_bytes);
@@ -195,9 +196,16 @@ Result<ChildResult> run_child(const ChildSetup& setup, std::stop_token stop) {
   Pipe input, out, err, failure;
   if (!out.open() || !err.open() || !failure.open() || (setup.input < 0 && !input.open())) return fail_errno("make a pipe for", setup.program);
   const int child_input = setup.input >= 0 ? setup.input : input.read.get();
-  const pid_t child = fork();
-  if (child < 0) return fail_errno("start", setup.program);
+  // Not fork: that copies the page tables of all weights, or fails for want of memory that would never be used.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t child = vfork();
   if (child == 0) become(plan, child_input, out.write.get(), err.write.get(), failure.write.get());
+  const int started = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = started;
+  if (child < 0) return fail_errno("start", setup.program);
   setpgid(child, child);
   for (Pipe* each : {&out, &err, &failure}) each->write.reset();
   input.read.reset();

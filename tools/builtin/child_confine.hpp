@@ -1,5 +1,6 @@
 #pragma once
-// What a child does to itself between fork and exec. Everything here is safe in that place: no memory is taken.
+// What a child does to itself before it becomes another program, in memory lent by its parent (vfork). Everything here is
+// safe in that place: no memory is taken, and nothing outlives the call.
 
 namespace kontor::tools {
 

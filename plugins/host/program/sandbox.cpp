@@ -1,5 +1,7 @@
 #include "plugins/host/program/sandbox.hpp"
 
+#include "plugins/host/program/namespaces.hpp"
+
 #include <fcntl.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -9,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -166,9 +169,19 @@ Result<void> confine_calls() {
 
 }  // namespace
 
+SandboxOffer offered_here() {
+  SandboxOffer offer;
+  offer.landlock = static_cast<int>(std::max(::syscall(kCreateRuleset, nullptr, 0, 1), 0L));
+  offer.seccomp = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+  offer.namespaces = usable_namespaces(offer.missing);
+  return offer;
+}
+
 Result<void> enter_sandbox(const SandboxRules& rules) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("give up new privileges of", "the plugin's process");
   if (rules.mode == SandboxMode::off) return {};
+  // They were found to be offered when Kontor asked; that they are not now is no reason to go without.
+  if (auto apart = enter_namespaces(rules.namespaces); !apart) return apart;
   if (auto files = confine_files(rules); !files) return files;
   return confine_calls();
 }

@@ -241,6 +241,7 @@ int serve_plugin() {
   if (!limit_resources(number_in<std::uint64_t>(fields[4]))) {
     return refuse(fail(Errc::denied, "the resources of the plugin's process could not be limited", "sandbox"));
   }
+  if (fields[6] == "probe") return send_frame({FrameKind::ready, 0, {write_offer(offered_here())}}) ? 0 : 1;
   const auto rules = parse_rules(fields[7]);
   if (!rules) return refuse(rules.error());
   if (const auto entered = enter_sandbox(*rules); !entered) return refuse(entered.error());
