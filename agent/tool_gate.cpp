@@ -158,6 +158,8 @@ class Gate {
       return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
     }
     const auto running = call_.running && spec.effect == Effect::none ? call_.running : RunningCall::start(run_, call_.tool, with_secrets(run_, call_), context());
+    // Of a run with secrets one could stand there, which is hidden in the whole result only.
+    if (call_.partial && run_.secrets.empty()) running->on_partial(call_.partial);
     std::int64_t limit = std::max<std::int64_t>(1, (spec.timeout_ms > 0 ? spec.timeout_ms : 30'000) - running->age_ms());
     // Rounded up: when the call has ended for its step's time, that time is over.
     if (call_.deadline_ns > 0) limit = std::min(limit, std::max<std::int64_t>(1, (call_.deadline_ns - run_.clock->steady_ns() + 999'999) / 1'000'000));

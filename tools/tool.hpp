@@ -42,6 +42,9 @@ struct CallContext {
   std::string idempotency_key;            ///< Stable over resume: run, step, call.
   std::stop_token stop;
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
+  /// With what the result's text will begin, as far as that is certain; more of it at every call. Only used to be earlier
+  /// with what follows. May be empty.
+  std::function<void(std::string_view text)> partial;
 };
 
 /// Outcome of a call. A failure is a value for the model to read, not a C++ error.

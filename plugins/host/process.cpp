@@ -196,6 +196,7 @@ class HostProcess {
     Answer answer;
     std::optional<Error> refusal;
     std::optional<std::pair<double, std::string>> progress;  ///< The latest that was not yet handed on.
+    std::optional<std::string> partial;                      ///< The longest that was not yet handed on.
     std::deque<Frame> talk;                                  ///< Messages, questions, contents not yet handed on.
   };
 
@@ -207,7 +208,7 @@ class HostProcess {
   /// True when the answer is there; false at the deadline or when asked to stop.
   bool wait(std::unique_lock<std::mutex>& lock, Pending& pending, const CallRequest& request, SteadyClock::time_point deadline) {
     for (;;) {
-      const bool woken = changed_.wait_until(lock, request.stop, deadline, [&] { return pending.done || pending.progress || !pending.talk.empty(); });
+      const bool woken = changed_.wait_until(lock, request.stop, deadline, [&] { return pending.done || pending.progress || pending.partial || !pending.talk.empty(); });
       while (!pending.talk.empty()) {
         const Frame frame = std::move(pending.talk.front());
         pending.talk.pop_front();
@@ -220,6 +221,12 @@ class HostProcess {
       }
       if (pending.done) return true;
       if (!woken) return false;
+      if (const auto partial = std::exchange(pending.partial, std::nullopt); partial && request.partial) {
+        lock.unlock();
+        request.partial(*partial);
+        lock.lock();
+        continue;
+      }
       if (!pending.progress) continue;
       const auto progress = *std::exchange(pending.progress, std::nullopt);
       if (!request.progress) continue;
@@ -295,6 +302,9 @@ class HostProcess {
       else return false;
     } else if (frame.kind == FrameKind::progress && two) {
       pending.progress.emplace(std::strtod(fields[0].c_str(), nullptr), std::move(fields[1]));
+      return true;
+    } else if (frame.kind == FrameKind::partial && one) {
+      if (fields[0].size() <= kPartialBytesMax) pending.partial = std::move(fields[0]);
       return true;
     } else if ((frame.kind == FrameKind::message && two) || ((frame.kind == FrameKind::ask || frame.kind == FrameKind::content) && one)) {
       constexpr std::size_t kTalkMax = 1'000;
