@@ -87,7 +87,7 @@ class WriterTool final : public tools::Tool {
   tools::ToolResult call(const Json&, const tools::CallContext& context) override {
     std::string text = "{\"lines\": \"";
     for (int part = 0; part < 3; ++part) {
-      for (int i = 0; i < 12; ++i) text += "line " + std::to_string(part * 12 + i) + " of the log; ";
+      for (int i = 0; i < 20; ++i) text += "line " + std::to_string(part * 20 + i) + " of the log; ";
       const std::size_t before = seen_.ahead_size();
       context.partial(text);
       if (patient_) in_time += eventually([&] { return seen_.ahead_size() > before; });
