@@ -59,6 +59,16 @@ Result<Json> read_answer(const std::string& text) {
   return parse_json(trimmed(whole.substr(begin, close - begin)));
 }
 
+Message result_message(const ToolCall& call, const CallOutcome& outcome) {
+  Message result;
+  result.role = Role::tool;
+  result.call_id = call.id;
+  result.name = call.name;
+  result.content = outcome.text;
+  result.trusted = outcome.trusted;
+  return result;
+}
+
 Planner::Planner(PlannerOptions options) : options_(std::move(options)), messages_(options_.opening) {}
 
 PlannerAction Planner::resume(const PlannerEvent& event) {
@@ -256,13 +266,7 @@ PlannerAction Planner::on_calls(const CallsDone& done) {
   for (const auto& call : pending_) {
     const auto outcome = std::find_if(done.outcomes.begin(), done.outcomes.end(), [&](const CallOutcome& o) { return o.call_id == call.id; });
     if (outcome == done.outcomes.end()) return give_up("internal", "calls and results do not pair up");
-    Message result;
-    result.role = Role::tool;
-    result.call_id = call.id;
-    result.name = call.name;
-    result.content = outcome->text;
-    result.trusted = outcome->trusted;
-    results.push_back(std::move(result));
+    results.push_back(result_message(call, *outcome));
     if (outcome->is_invalid) {
       any_invalid = true;
       last_error = call.name + ": " + outcome->text;

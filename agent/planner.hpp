@@ -51,6 +51,9 @@ struct CallOutcome {
   std::string text;                           ///< What the model is shown.
   bool trusted = true;
 };
+/// The message in which the model reads a result.
+Message result_message(const ToolCall& call, const CallOutcome& outcome = {});
+
 struct CallsDone {
   std::vector<CallOutcome> outcomes;          ///< Exactly one for each call, in any order.
 };

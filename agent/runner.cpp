@@ -3,6 +3,7 @@
 #include "agent/grammar/output_grammar.hpp"
 #include "agent/early_calls.hpp"
 #include "agent/planner.hpp"
+#include "agent/prompt_ahead.hpp"
 #include "agent/tool_gate.hpp"
 #include "agent/turn.hpp"
 #include "agent/vote.hpp"
@@ -121,7 +122,7 @@ class AgentRun {
         if (planner->repairs() > before) run_.emit("repair", task_.place, Json{{"reason", planner->messages().back().content}});
       } else if (const auto* calls = std::get_if<CallTools>(&action)) {
         if (const ToolCall* call = handoff_in(*calls)) return hand_over(*call);
-        auto done = make_calls(*calls);
+        auto done = make_calls(*calls, planner->messages());
         if (!done) return done.error();
         action = planner->resume(*done);
       } else if (auto* finish = std::get_if<Answered>(&action)) {
@@ -257,11 +258,14 @@ class AgentRun {
     request.tool_parameters = &declared_;
     request.choice = planner.tool_choice();
     request.named = agent_.tool_choice;
+    const inference::Prefilled ahead = std::exchange(ahead_, {});
+    request.ahead = &ahead;
     if (known) return verified(place, turn_from_json(*known), **model, request);
     request.deadline_ns = task_.deadline_ns;
     if (task_.deadline_ns > 0 && run_.clock->steady_ns() >= task_.deadline_ns) return fail(Errc::timeout, "the step took longer than its timeout", "timeout", place);
     early_ = std::make_unique<EarlyCalls>(run_, place, labels_);
     request.early = early_.get();
+    written_by_ = *model;
     run_.emit("turn_started", place, Json{{"agent", agent_.name}, {"model", name}});
     auto turn = written(planner, **model, request, static_cast<std::size_t>(task_.vote), name);
     if (!turn) return turn.error();
@@ -319,12 +323,23 @@ class AgentRun {
     return branch == elected.branch ? elected : elected.others[branch < elected.branch ? branch : branch - 1];
   }
 
-  Result<CallsDone> make_calls(const CallTools& calls) {
+  /// `messages`: of the conversation, with the turn that makes the calls.
+  Result<CallsDone> make_calls(const CallTools& calls, const std::vector<Message>& messages) {
     CallsDone done;
     std::optional<Error> waiting;
+    std::unique_ptr<PromptAhead> computing;
+    const auto ahead = [&]() -> PromptAhead* {
+      if (!computing && !waiting) computing = begin_ahead(messages);
+      return waiting ? nullptr : computing.get();
+    };
     for (std::size_t i = 0; i < calls.calls.size(); ++i) {
-      auto outcome = find_agent(*run_.spec, calls.calls[i].name) && !run_.registry->find(calls.calls[i].name) ? ask_agent(calls.calls[i]) : call_tool(calls.calls[i], i);
+      const ToolCall& call = calls.calls[i];
+      const bool tool = run_.registry->find(call.name) != nullptr;
+      std::function<void(std::string_view)> partial;
+      if (tool && ahead()) partial = ahead()->partial_of(result_message(call));
+      auto outcome = !tool && find_agent(*run_.spec, call.name) ? ask_agent(call) : call_tool(call, i, std::move(partial));
       if (outcome) {
+        if (i + 1 < calls.calls.size() && ahead()) ahead()->result(result_message(call, *outcome));
         done.outcomes.push_back(std::move(*outcome));
       } else if (waits(outcome.error())) {
         waiting = outcome.error();  // The other calls of the turn need not wait with it.
@@ -333,17 +348,31 @@ class AgentRun {
       }
     }
     early_.reset();
+    if (computing) {
+      Pause others_may_work(run_);  // A pass that was begun is waited for.
+      ahead_ = computing->take();
+    }
     if (waiting) return *waiting;
     return done;
   }
 
-  Result<CallOutcome> call_tool(const ToolCall& call, std::size_t index) {
+  /// Null where the model that wrote the turn computes nothing ahead. A budget of tokens is not spent on guesses.
+  std::unique_ptr<PromptAhead> begin_ahead(const std::vector<Message>& messages) {
+    if (!written_by_ || !written_by_->computes_ahead() || run_.budget.limits_tokens()) return nullptr;
+    const ModelSpec* spec = find_model(*run_.spec, run_.model_override.empty() ? agent_.model : run_.model_override);
+    auto dialect = turn_dialect(written_by_->info(), spec ? spec->think_keep : TurnRequest().think_keep);
+    if (!dialect) return nullptr;
+    return std::make_unique<PromptAhead>(*written_by_, PromptAhead::Conversation{std::move(*dialect), &prompt_, &messages, &schemas_});
+  }
+
+  Result<CallOutcome> call_tool(const ToolCall& call, std::size_t index, std::function<void(std::string_view)> partial) {
     GateCall gate;
     gate.place = task_.place + "#" + call.id;
     gate.key = task_.key + "#" + call.id;
     gate.tool = call.name;
     gate.arguments = call.arguments;
     gate.labels = labels_;
+    gate.partial = std::move(partial);
     if (early_) gate.running = early_->take(index, call.name, call.arguments);
     gate.deadline_ns = task_.deadline_ns;
     if (index < last_turn_.confidence.size()) gate.confidence = last_turn_.confidence[index];
@@ -497,6 +526,8 @@ class AgentRun {
   Turn last_turn_;
   std::unique_ptr<EarlyCalls> early_;           ///< Of the turn that was written last.
   RollingPrompt prompt_;
+  inference::TextModel* written_by_ = nullptr;  ///< The model of the last turn; null: it was in the journal.
+  inference::Prefilled ahead_;                  ///< Of the next turn's prompt.
 };
 
 }  // namespace

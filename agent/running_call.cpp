@@ -21,6 +21,9 @@ RunningCall::RunningCall(std::string tool, Json arguments)
 std::shared_ptr<RunningCall> RunningCall::start(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context) {
   auto call = std::make_shared<RunningCall>(tool, arguments);
   context.stop = call->stop_.get_token();
+  context.partial = [self = std::weak_ptr(call)](std::string_view text) {
+    if (const auto still = self.lock()) still->told(text);
+  };
   run.calls.start([call, registry = run.registry, context] {
     ToolResult result = registry->call(call->tool_, call->arguments_, context);
     std::lock_guard guard(call->mutex_);
@@ -29,6 +32,18 @@ std::shared_ptr<RunningCall> RunningCall::start(RunContext& run, const std::stri
     call->changed_.notify_all();
   });
   return call;
+}
+
+void RunningCall::told(std::string_view text) {
+  const std::lock_guard lock(partial_mutex_);
+  partial_ = text;
+  if (listener_) listener_(partial_);
+}
+
+void RunningCall::on_partial(std::function<void(std::string_view)> listener) {
+  const std::lock_guard lock(partial_mutex_);
+  listener_ = std::move(listener);
+  if (listener_ && !partial_.empty()) listener_(partial_);
 }
 
 ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {

@@ -7,9 +7,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 namespace kontor::agent {
 
@@ -17,12 +19,15 @@ namespace kontor::agent {
 /// pointer.
 class RunningCall : public std::enable_shared_from_this<RunningCall> {
  public:
-  /// `context.stop` is replaced by the call's own.
+  /// `context.stop` and `context.partial` are replaced by the call's own.
   static std::shared_ptr<RunningCall> start(RunContext& run, const std::string& tool, const Json& arguments, tools::CallContext context);
 
   /// Waits for the end, at most this long from now and as long as the run is not stopped. Gives the baton
   /// away meanwhile. A call without an answer is an error result of kind timeout or cancelled.
   tools::ToolResult wait(RunContext& run, std::int64_t timeout_ms);
+
+  /// Who is told with what its result begins, as far as the tool says so: of what it told last at once, then of more.
+  void on_partial(std::function<void(std::string_view)> listener);
 
   /// Since it began.
   std::int64_t age_ms() const { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began_).count(); }
@@ -44,6 +49,10 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   bool done_ = false;
   tools::ToolResult result_;
   std::stop_source stop_;
+  void told(std::string_view text);
+  std::mutex partial_mutex_;                 ///< Of the two below: a listener may take its time.
+  std::string partial_;
+  std::function<void(std::string_view)> listener_;
 };
 
 /// Calls a tool on this thread; for those whose `at_once` says that nothing can hang. Gives the baton away meanwhile. Waking

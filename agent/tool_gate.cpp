@@ -163,6 +163,8 @@ class Gate {
     auto running = spec.effect == Effect::none ? call_.running : nullptr;
     const bool here = !running && spec.at_once && !run_.slow_tools.contains(call_.tool);
     if (!running && !here) running = RunningCall::start(run_, call_.tool, with_secrets(run_, call_), context());
+    // Of a run with secrets one could stand there, which is hidden in the whole result only.
+    if (running && call_.partial && run_.secrets.empty()) running->on_partial(call_.partial);
     std::int64_t limit = std::max<std::int64_t>(1, (spec.timeout_ms > 0 ? spec.timeout_ms : 30'000) - (running ? running->age_ms() : 0));
     // Rounded up: when the call has ended for its step's time, that time is over.
     if (call_.deadline_ns > 0) limit = std::min(limit, std::max<std::int64_t>(1, (call_.deadline_ns - run_.clock->steady_ns() + 999'999) / 1'000'000));

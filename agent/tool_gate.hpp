@@ -21,6 +21,7 @@ struct GateCall {
   std::vector<std::string> secret_pointers;  ///< JSON pointers of arguments whose author wrote {{secret:NAME}}.
   std::map<std::string, double> confidence;  ///< By dotted argument path, where the model's probabilities are known.
   std::int64_t deadline_ns = 0;              ///< steady_ns at which the time of the step is over; 0: only the tool's own limit.
+  std::function<void(std::string_view)> partial;  ///< Told with what the result begins, in runs without secrets; may be empty.
   std::shared_ptr<RunningCall> running;      ///< The same call, where it began while the model was still writing.
 };
 

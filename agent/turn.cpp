@@ -288,11 +288,17 @@ Error cut_off(RunContext& run, const TurnRequest& request, const Turn& turn, con
 
 }  // namespace
 
+Result<DialectOptions> turn_dialect(const inference::ModelInfo& model, const std::string& think_keep) {
+  auto dialect = dialect_for(model.dialect);
+  if (!dialect) return fail(dialect.error().code, "model " + model.name + ": " + dialect.error().message, kModelFailed);
+  dialect->keep_reasoning = keep_of(think_keep);
+  return dialect;
+}
+
 Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const TurnRequest& request, std::mutex& one_at_a_time) {
   const auto& info = model.info();
-  auto dialect = dialect_for(info.dialect);
-  if (!dialect) return fail(dialect.error().code, "model " + info.name + ": " + dialect.error().message, kModelFailed);
-  dialect->keep_reasoning = keep_of(request.think_keep);
+  const auto dialect = turn_dialect(info, request.think_keep);
+  if (!dialect) return dialect.error();
   RollingPrompt fresh;
   RollingPrompt::Encode encode;
   if (const auto* tokenizer = model.tokenizer()) encode = [tokenizer](std::span<const inference::Segment> segments) { return tokenizer->encode_segments(segments); };
@@ -316,6 +322,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
   generate.max_tokens = request.max_tokens;
   generate.stop = run.stop;
   generate.constraint = *constraint;
+  generate.ahead = request.ahead;
   const auto sink = [&](const inference::Piece& piece) { return listener.on_piece(piece); };
   Turn turn;
   Meter meter(run, model, one_at_a_time, request.wind_down ? constraint->get() : nullptr, request.fill_context, turn);
@@ -336,6 +343,7 @@ Result<Turn> generate_turn(RunContext& run, inference::TextModel& model, const T
     inference::Segment close;
     close.text = "\n" + std::string(kThinkEnd) + "\n\n";
     close.is_template = true;
+    generate.ahead = nullptr;  // It has been counted.
     generate.max_tokens = std::max(64, request.max_tokens - static_cast<int>(generation->usage.generated));
     listener.feed_think_end(info.has_call_tokens);
     const std::int64_t forced = model.count_tokens(close.text);

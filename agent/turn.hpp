@@ -33,6 +33,7 @@ struct TurnRequest {
   const std::vector<ToolSchema>* tool_parameters = nullptr;  ///< As the tools declare them; null: as they are shown.
   ToolChoice choice = ToolChoice::automatic;
   std::string named;                       ///< For ToolChoice::named.
+  const inference::Prefilled* ahead = nullptr;  ///< What was computed of the prompt before; may be null.
   EarlyCalls* early = nullptr;             ///< Told of every call that is written; may be null.
   bool silent = false;                     ///< No events while it is written.
 };
@@ -54,6 +55,9 @@ struct Turn {
   std::vector<Turn> others;                ///< The other branches, in their order.
   bool agrees = false;                     ///< Of one of the others: it says the same.
 };
+
+/// How the prompts of a model are made. Errors: kind model.
+Result<DialectOptions> turn_dialect(const inference::ModelInfo& model, const std::string& think_keep);
 
 /// `one_at_a_time` is held while the model generates; the run's baton is not. Errors: kinds interrupted, model, budget;
 /// context_full, context_tight (`fill_context` would do) and timeout are failures of the agent.

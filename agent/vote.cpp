@@ -41,6 +41,7 @@ TurnRequest branch_request(const TurnRequest& request, std::size_t branch) {
   own.silent = branch > 0;
   own.early = nullptr;  // Only the elected branch calls anything.
   if (branch > 0) own.prompt = nullptr;  // The rolling prompt serves one turn at a time.
+  if (branch > 0) own.ahead = nullptr;   // It was computed once.
   return own;
 }
 

@@ -25,8 +25,8 @@ bool allows(std::span<const std::uint32_t> mask, TokenId id) {
 
 }  // namespace
 
-Generator::Generator(Session session, std::vector<TokenId> prompt, const GenerateRequest& request, const Sink& sink)
-    : session_(std::move(session)), prompt_size_(prompt.size()), request_(request), sink_(sink), chooser_(request.sampling),
+Generator::Generator(Session session, std::vector<TokenId> prompt, const GenerateRequest& request, const Sink& sink, Until until)
+    : session_(std::move(session)), prompt_size_(prompt.size()), request_(request), sink_(sink), until_(until), chooser_(request.sampling),
       timeline_(std::move(prompt)), started_(Time::now()), first_(started_) {}
 
 std::int64_t Generator::prompt_left() const {
@@ -46,7 +46,7 @@ Result<void> Generator::reuse() {
   started_reusing_ = true;
   generation_.usage.prompt_tokens_reused += *reused - before;
   if (request_.max_tokens <= 0) stop(StopReason::length);
-  else if (static_cast<std::size_t>(*reused) == timeline_.size()) choose_tokens(session_.logits());
+  else if (static_cast<std::size_t>(*reused) == timeline_.size()) prompt_done(session_.logits());
   return {};
 }
 
@@ -56,7 +56,7 @@ Generator::Work Generator::next(std::int64_t most, std::int64_t guesses) {
   const auto count = std::min(left, static_cast<std::size_t>(std::max<std::int64_t>(1, most)));
   batch_.assign(timeline_.begin() + static_cast<std::ptrdiff_t>(known), timeline_.begin() + static_cast<std::ptrdiff_t>(known + count));
   guesses_ = 0;
-  output_ = count < left ? Output::none : Output::last_logits;
+  output_ = count < left || until_ == Until::prompt ? Output::none : Output::last_logits;
   if (left == 1 && !prefilling() && request_.guess) guess(static_cast<std::size_t>(std::clamp<std::int64_t>(guesses, 0, most - 1)));
   if (guesses_ > 0) output_ = Output::all_logits;
   return {batch_, output_};
@@ -97,7 +97,12 @@ void Generator::take(std::span<const float> rows) {
   // The logits behind the prompt are kept: who asks the same again computes nothing.
   session_.commit(batch_, prefilling() ? rows : std::span<const float>());
   if (prefilling()) session_.publish();
-  if (output_ != Output::none) choose_tokens(rows);
+  if (output_ != Output::none || (until_ == Until::prompt && prompt_left() == 0)) prompt_done(rows);
+}
+
+void Generator::prompt_done(std::span<const float> rows) {
+  if (until_ == Until::prompt) stop(StopReason::length);
+  else choose_tokens(rows);
 }
 
 /// Draws from the rows as long as what comes is what was guessed; a row is the logits behind one more guess.

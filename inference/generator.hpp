@@ -23,8 +23,10 @@ namespace kontor::inference {
 class Generator {
  public:
   using Sink = std::function<bool(const Piece&)>;
+  /// Where it is over by itself.
+  enum class Until { end_of_output, prompt };
   /// `request` and `sink` must outlive it.
-  Generator(Session session, std::vector<TokenId> prompt, const GenerateRequest& request, const Sink& sink);
+  Generator(Session session, std::vector<TokenId> prompt, const GenerateRequest& request, const Sink& sink, Until until = Until::end_of_output);
 
   /// Before the first pass, and again where another session may have computed more of the prompt. Errors: those of
   /// Session::reuse.
@@ -59,6 +61,7 @@ class Generator {
  private:
   using Time = std::chrono::steady_clock;
 
+  void prompt_done(std::span<const float> rows);
   void choose_tokens(std::span<const float> rows);
   Result<Candidate> sample(std::span<const float> logits);
   void emit(TokenId token, float probability, bool forced);
@@ -70,6 +73,7 @@ class Generator {
   const std::size_t prompt_size_;
   const GenerateRequest& request_;
   const Sink& sink_;
+  const Until until_;
   TokenChooser chooser_;
   Shortlist shortlist_;            ///< Of the pass in progress, where the device makes one.
   PromptLookup lookup_;

@@ -11,6 +11,18 @@ namespace {
 
 constexpr std::size_t kTimelinesKept = 64;
 
+std::int64_t shared_length(std::span<const TokenId> a, std::span<const TokenId> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+/// What was computed ahead was computed for this turn.
+void count_as_new(Usage& usage, const Prefilled& ahead, std::span<const TokenId> prompt) {
+  const std::int64_t used = std::min(usage.prompt_tokens_reused, shared_length(ahead.tokens, prompt)) - ahead.from;
+  if (used <= 0) return;
+  usage.prompt_tokens_new += used;
+  usage.prompt_tokens_reused -= used;
+}
+
 }  // namespace
 
 LocalModel::LocalModel(std::shared_ptr<Engine> engine, const std::string& tenant)
@@ -36,12 +48,31 @@ void LocalModel::give_back(Session session, std::span<const TokenId> prompt) {
   idle_ = std::move(session);
 }
 
+Prefilled LocalModel::prefill(const GenerateRequest& request, Prefilled before) {
+  const auto prompt = engine_->tokenizer().encode_segments(request.earlier, request.prompt);
+  if (!prompt) return before;
+  const std::function<bool(const Piece&)> nobody;
+  Generator generator(take_session(), *prompt, request, nobody, Generator::Until::prompt);
+  if (const auto ran = engine_->scheduler().run(generator, this, request.stop); !ran) return before;
+  const std::int64_t computed = generator.computed();
+  const auto done = generator.result();
+  if (!done) return before;
+  const std::int64_t reused = done->usage.prompt_tokens_reused;
+  Prefilled out;
+  out.tokens.assign(prompt->begin(), prompt->begin() + static_cast<std::ptrdiff_t>(computed));
+  out.from = before.tokens.empty() || shared_length(before.tokens, *prompt) < before.from ? reused : std::min(reused, before.from);
+  const std::lock_guard lock(mutex_);
+  idle_ = generator.release();
+  return out;
+}
+
 Result<Generation> LocalModel::generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) {
   const auto prompt = engine_->tokenizer().encode_segments(request.earlier, request.prompt);
   if (!prompt) return prompt.error();
   Generator generator(take_session(), *prompt, request, sink);
   if (const auto ran = engine_->scheduler().run(generator, this, request.stop); !ran) return ran.error();
   auto generation = generator.result();
+  if (generation && request.ahead) count_as_new(generation->usage, *request.ahead, *prompt);
   if (generation) give_back(generator.release(), *prompt);
   return generation;
 }

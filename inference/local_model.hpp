@@ -27,6 +27,8 @@ class LocalModel final : public TextModel {
   /// Also: limit (kind queue_full), internal (kind nonfinite_logits) where the weights give values that are not numbers,
   /// and usage (bad_token, empty_prompt).
   Result<Generation> generate(const GenerateRequest& request, const std::function<bool(const Piece&)>& sink) override;
+  Prefilled prefill(const GenerateRequest& request, Prefilled before) override;
+  bool computes_ahead() const override { return true; }
   Result<std::vector<float>> embed(std::string_view text) override;
   std::int64_t count_tokens(std::string_view text) const override;
   bool is_concurrent() const override { return true; }

@@ -65,6 +65,12 @@ struct Usage {
   double decode_seconds = 0;
 };
 
+/// What prefill() computed of a prompt.
+struct Prefilled {
+  std::vector<TokenId> tokens;  ///< Of the prompt, as far as it was computed.
+  std::int64_t from = 0;        ///< Those before were there already.
+};
+
 class TokenConstraint;
 class TokenTrie;
 class Tokenizer;
@@ -75,6 +81,7 @@ struct GenerateRequest {
   std::vector<Segment> prompt;  ///< With `earlier` the full prefix; the session works out what it already holds.
   Sampling sampling;
   int max_tokens = 4096;
+  const Prefilled* ahead = nullptr;             ///< What was computed ahead for this prompt: its tokens count as new, not as reused.
   std::stop_token stop;                         ///< Checked at every token and between prefill chunks.
   bool guess = true;  ///< Compute likely tokens ahead. Changes the speed only, never the output.
   std::shared_ptr<TokenConstraint> constraint;  ///< Null: every token may come. Sources without token ids ignore it.
@@ -118,6 +125,12 @@ class TextModel {
   /// Errors: limit (prompt longer than the context; kind context_full), cancelled is a stop reason, not an error.
   virtual Result<Generation> generate(const GenerateRequest& request,
                                       const std::function<bool(const Piece&)>& sink) = 0;
+
+  /// Computes a prompt of which more will follow, so that generate() has less to do; blocks until done or stopped. `before`:
+  /// what the last call for the same conversation gave. Changes the speed of generate() only, never its output. Errors are
+  /// those that generate() will meet. Does nothing where nothing is kept between calls.
+  virtual Prefilled prefill(const GenerateRequest& /*request*/, Prefilled before) { return before; }
+  virtual bool computes_ahead() const { return false; }
 
   /// Mean-pooled, L2-normalised hidden states of the text; `embedding_width` floats. Does not disturb the timeline.
   /// Errors: unsupported.

@@ -1,12 +1,11 @@
-// From the JSON of a schema to nodes. Two passes, both with work lists instead of recursion: the first finds every
-// subschema, its base URI and the names it declares; the second builds the nodes that can be reached from the root.
+// From the JSON of a schema to nodes. Two passes, both with work lists instead of recursion: the first is SchemaSurvey; the
+// second builds the nodes that can be reached from the root.
 
 #include "tools/json_value.hpp"
-#include "tools/meta_schemas.hpp"
 #include "tools/nearest.hpp"
 #include "tools/pattern.hpp"
 #include "tools/schema_node.hpp"
-#include "tools/uri.hpp"
+#include "tools/schema_survey.hpp"
 
 #include <algorithm>
 #include <array>
@@ -17,26 +16,6 @@ namespace kontor::tools {
 namespace {
 
 constexpr std::size_t kPatternsMax = 500;
-constexpr std::size_t kPointerBytesMax = 64u << 20;  // Long keys times many subschemas.
-constexpr std::size_t kDocumentDepthMax = 256;
-
-enum class Holds { schema, schemas, schema_or_list, map, dependencies };
-
-struct Applicator {
-  std::string_view keyword;
-  Holds holds;
-};
-
-constexpr std::array kApplicators{
-    Applicator{"properties", Holds::map}, Applicator{"patternProperties", Holds::map},
-    Applicator{"additionalProperties", Holds::schema}, Applicator{"propertyNames", Holds::schema},
-    Applicator{"dependentSchemas", Holds::map}, Applicator{"dependencies", Holds::dependencies},
-    Applicator{"items", Holds::schema_or_list}, Applicator{"prefixItems", Holds::schemas},
-    Applicator{"additionalItems", Holds::schema}, Applicator{"contains", Holds::schema},
-    Applicator{"unevaluatedItems", Holds::schema}, Applicator{"unevaluatedProperties", Holds::schema},
-    Applicator{"allOf", Holds::schemas}, Applicator{"anyOf", Holds::schemas}, Applicator{"oneOf", Holds::schemas},
-    Applicator{"not", Holds::schema}, Applicator{"if", Holds::schema}, Applicator{"then", Holds::schema},
-    Applicator{"else", Holds::schema}, Applicator{"$defs", Holds::map}, Applicator{"definitions", Holds::map}};
 
 /// Keywords of older or other languages that restrict values, and which we do not implement.
 constexpr std::array<std::string_view, 4> kForeign{"disallow", "extends", "divisibleBy", "$recursiveRef"};
@@ -49,104 +28,24 @@ constexpr std::array<std::string_view, 37> kAssertions{
     "propertyNames", "dependentSchemas", "items", "prefixItems", "contains", "unevaluatedItems", "unevaluatedProperties",
     "allOf", "anyOf", "oneOf", "not", "$ref", "$dynamicRef"};
 
-constexpr std::array<std::string_view, 4> kOldDrafts{"draft-07", "draft-06", "draft-04", "draft-03"};
-
-constexpr std::string_view kVocabularies = "https://json-schema.org/draft/2020-12/vocab/";
-
 std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   return out;
 }
 
-std::string pointer_token(std::string_view key) {
-  std::string out = "/";
-  for (const char c : key) {
-    if (c == '~') out += "~0";
-    else if (c == '/') out += "~1";
-    else out += c;
-  }
-  return out;
-}
-
-const Json* member(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() ? nullptr : &*found;
-}
-
-/// Calls visit(child, pointer below the schema) for each direct subschema.
-template <class Visit>
-void each_subschema(const Json& schema, const Visit& visit) {
-  for (const auto& [keyword, holds] : kApplicators) {
-    const Json* value = member(schema, keyword.data());
-    if (value == nullptr) continue;
-    const std::string at = pointer_token(keyword);
-    const auto is_schema = [](const Json& v) { return v.is_object() || v.is_boolean(); };
-    if ((holds == Holds::schema || holds == Holds::schema_or_list) && is_schema(*value)) visit(*value, at);
-    if ((holds == Holds::schemas || holds == Holds::schema_or_list) && value->is_array()) {
-      std::size_t i = 0;
-      for (const auto& element : *value) {
-        if (is_schema(element)) visit(element, at + "/" + std::to_string(i));
-        ++i;
-      }
-    }
-    if ((holds == Holds::map || holds == Holds::dependencies) && value->is_object()) {
-      for (const auto& entry : value->items()) {
-        if (is_schema(entry.value())) visit(entry.value(), at + pointer_token(entry.key()));
-      }
-    }
-  }
-}
-
-/// Which keywords mean something.
-struct Dialect {
-  bool legacy = false;        ///< draft-07 and older: $ref hides its siblings.
-  bool prefix_items = true;   ///< Since 2020-12.
-  bool applies = true, leaves_over = true, validates = true;  ///< The vocabularies applicator, unevaluated, validation.
-  bool formats = false;       ///< The vocabulary format-assertion: checked whatever the options say.
-};
-
-/// Where a subschema stands.
-struct Place {
-  std::string pointer;        ///< In other documents: behind their URI and '#'.
-  std::string base;           ///< Absolute URI of its resource, no fragment.
-  std::int32_t resource = 0;
-  Dialect dialect;
-};
-
-bool is_legacy(std::string_view uri) {
-  return std::any_of(kOldDrafts.begin(), kOldDrafts.end(), [&](auto draft) { return uri.find(draft) != std::string_view::npos; });
-}
-
-std::string without_fragment(std::string uri) {
-  if (const auto hash = uri.find('#'); hash != std::string::npos) uri.erase(hash);
-  return uri;
-}
+using Place = SchemaPlace;
 
 class Compiler {
  public:
-  Compiler(const Json& root, const SchemaOptions& options) : root_(root), options_(options) {}
+  Compiler(const Json& root, const SchemaOptions& options) : root_(root), options_(options), survey_(options) {}
 
   Result<std::shared_ptr<Schema::Compiled>> run();
 
  private:
-  struct Resource {
-    const Json* root;
-    std::string pointer;
-  };
+  void stop(Errc code, std::string message, std::string kind, std::string where) { survey_.stop(code, std::move(message), std::move(kind), std::move(where)); }
+  void malformed(const SchemaPlace& place, std::string_view keyword, const std::string& message) { survey_.malformed(place, keyword, message); }
 
-  void stop(Errc code, std::string message, std::string kind, std::string where) {
-    if (!failed_) error_ = fail(code, std::move(message), std::move(kind), std::move(where));
-    failed_ = true;
-  }
-  void malformed(const Place& place, std::string_view keyword, const std::string& message) {
-    stop(Errc::malformed, "\"" + std::string(keyword) + "\" " + message, "bad_schema", place.pointer + pointer_token(keyword));
-  }
-
-  void survey(const Json& root, Place top);
-  bool load(const std::string& uri, const Dialect& dialect);
-  Dialect dialect_of(const std::string& uri, const Place& place);
-  void declare(const Json& schema, Place& place);
   void index_dynamic_anchors();
   NodeIndex index_of(const Json& schema, const Place& place);
   NodeIndex child(const Json& value, const Place& parent, std::string_view keyword, const std::string& below = {});
@@ -170,136 +69,12 @@ class Compiler {
   const Json& root_;
   const SchemaOptions& options_;
   std::shared_ptr<Schema::Compiled> compiled_ = std::make_shared<Schema::Compiled>();
-  std::map<const Json*, Place> places_;
-  std::map<std::string, Resource> resources_;              ///< By absolute URI.
-  std::map<std::string, const Json*> anchors_;             ///< URI#name
-  struct DynamicAnchor {
-    std::string name;
-    const Json* schema;
-    std::int32_t resource;
-  };
-  std::vector<DynamicAnchor> dynamic_anchors_;
-  std::size_t anchors_indexed_ = 0;                        ///< Of dynamic_anchors_, from the front.
+  SchemaSurvey survey_;
+  std::size_t anchors_indexed_ = 0;                        ///< Of the survey's dynamic anchors, from the front.
   std::map<const Json*, NodeIndex> indices_;
   std::deque<std::pair<const Json*, Place>> waiting_;
-  std::size_t patterns_ = 0, pointer_bytes_ = 0;
-  bool failed_ = false;
-  Error error_;
+  std::size_t patterns_ = 0;
 };
-
-/// Finds all subschemas of a document and the names they declare.
-void Compiler::survey(const Json& root, Place top) {
-  if (json_depth(root, kDocumentDepthMax) >= kDocumentDepthMax) {
-    return stop(Errc::limit, "a schema nested deeper than " + std::to_string(kDocumentDepthMax) + " levels", "schema_depth", top.pointer);
-  }
-  std::vector<std::pair<const Json*, Place>> stack;
-  top.resource = static_cast<std::int32_t>(compiled_->resources.size());
-  compiled_->resources.emplace_back();
-  resources_.emplace(top.base, Resource{&root, top.pointer});
-  stack.emplace_back(&root, std::move(top));
-  while (!stack.empty() && !failed_) {
-    auto [schema, place] = std::move(stack.back());
-    stack.pop_back();
-    if (schema->is_object()) declare(*schema, place);
-    pointer_bytes_ += place.pointer.size();
-    places_[schema] = place;
-    if (places_.size() > kSchemaNodesMax || pointer_bytes_ > kPointerBytesMax) {
-      return stop(Errc::limit, "a schema of more than " + std::to_string(kSchemaNodesMax) + " subschemas", "schema_size", place.pointer);
-    }
-    if (!schema->is_object()) continue;
-    if (place.dialect.legacy && schema->contains("$ref")) {  // Siblings are hidden, but definitions can still be pointed at.
-      for (const char* keyword : {"$defs", "definitions"}) {
-        const Json* map = member(*schema, keyword);
-        if (map == nullptr || !map->is_object()) continue;
-        for (const auto& entry : map->items()) {
-          Place below = place;
-          below.pointer += pointer_token(keyword) + pointer_token(entry.key());
-          stack.emplace_back(&entry.value(), std::move(below));
-        }
-      }
-      continue;
-    }
-    each_subschema(*schema, [&stack, &place = place](const Json& value, const std::string& below) {
-      Place next = place;
-      next.pointer += below;
-      stack.emplace_back(&value, std::move(next));
-    });
-  }
-}
-
-/// Makes another document part of this schema; false where there is none of that name.
-bool Compiler::load(const std::string& uri, const Dialect& dialect) {
-  const Json* document = meta_schema(uri);
-  if (options_.documents != nullptr) {
-    if (const auto found = options_.documents->find(uri); found != options_.documents->end()) document = &found->second;
-  }
-  if (document == nullptr) return false;
-  Place top;
-  top.pointer = uri + "#";
-  top.base = uri;
-  top.dialect = dialect;  // Unless it says another one.
-  survey(*document, std::move(top));
-  return true;
-}
-
-/// What `$schema` means: one of the drafts, or a document that says which vocabularies it uses.
-Dialect Compiler::dialect_of(const std::string& uri, const Place& place) {
-  Dialect out;
-  const auto named_by = [&out](std::string_view name) {
-    out.legacy = is_legacy(name);
-    out.prefix_items = !out.legacy && name.find("draft/2019-09") == std::string_view::npos;
-  };
-  named_by(uri);
-  if (options_.documents == nullptr) return out;
-  const auto found = options_.documents->find(without_fragment(uri));
-  if (found == options_.documents->end() || !found->second.is_object()) return out;
-  if (const Json* own = member(found->second, "$schema"); own != nullptr && own->is_string()) named_by(own->get_ref<const std::string&>());
-  const Json* vocabularies = member(found->second, "$vocabulary");
-  if (vocabularies == nullptr || !vocabularies->is_object()) return out;
-  const auto named = [&](const char* name) { return vocabularies->contains(std::string(kVocabularies) + name); };
-  out.applies = named("applicator"), out.leaves_over = named("unevaluated"), out.validates = named("validation");
-  out.formats = named("format-assertion");
-  for (const auto& entry : vocabularies->items()) {
-    const bool known = entry.key().starts_with(kVocabularies) && meta_schema("https://json-schema.org/draft/2020-12/meta/" + entry.key().substr(kVocabularies.size())) != nullptr;
-    if (known || entry.value() == Json(false)) continue;
-    stop(Errc::unsupported, "\"$schema\" asks for the vocabulary \"" + entry.key() + "\", which is not known", "unknown_vocabulary", place.pointer + "/$schema");
-  }
-  return out;
-}
-
-/// Reads $schema, $id and anchors; changes the place when a new resource begins here.
-void Compiler::declare(const Json& schema, Place& place) {
-  if (const Json* dialect = member(schema, "$schema"); dialect != nullptr && dialect->is_string()) {
-    place.dialect = dialect_of(dialect->get_ref<const std::string&>(), place);
-  }
-  const bool hidden = place.dialect.legacy && schema.contains("$ref");
-  const Json* id = member(schema, "$id");
-  if (id == nullptr && place.dialect.legacy) id = member(schema, "id");
-  if (id != nullptr && id->is_string() && !hidden) {
-    std::string uri = resolve_uri(place.base, id->get_ref<const std::string&>());
-    const auto hash = uri.find('#');
-    const std::string fragment = hash == std::string::npos ? "" : uri.substr(hash + 1);
-    if (hash != std::string::npos) uri.erase(hash);
-    if (!fragment.empty() && place.dialect.legacy) anchors_.emplace(uri + "#" + fragment, &schema);
-    if (uri != place.base) {
-      place.base = uri;
-      place.resource = static_cast<std::int32_t>(compiled_->resources.size());
-      compiled_->resources.emplace_back();
-      resources_.emplace(uri, Resource{&schema, place.pointer});
-    }
-  }
-  if (place.dialect.legacy) return;
-  for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
-    const Json* anchor = member(schema, keyword);
-    if (anchor == nullptr) continue;
-    if (!anchor->is_string()) return malformed(place, keyword, "is a string");
-    const auto& name = anchor->get_ref<const std::string&>();
-    anchors_.emplace(place.base + "#" + name, &schema);
-    if (keyword[1] == 'd') {
-      dynamic_anchors_.push_back({name, &schema, place.resource});
-    }
-  }
-}
 
 NodeIndex Compiler::index_of(const Json& schema, const Place& place) {
   const auto [found, fresh] = indices_.emplace(&schema, static_cast<NodeIndex>(compiled_->nodes.size()));
@@ -319,7 +94,7 @@ NodeIndex Compiler::child(const Json& value, const Place& parent, std::string_vi
          parent.pointer + pointer_token(keyword) + below);
     return kNoNode;
   }
-  if (const auto known = places_.find(&value); known != places_.end()) return index_of(value, known->second);
+  if (const Place* known = survey_.place_of(value)) return index_of(value, *known);
   Place place = parent;
   place.pointer += pointer_token(keyword) + below;
   return index_of(value, place);
@@ -449,7 +224,7 @@ void Compiler::each_entry(const Json& schema, const Place& place, const char* ke
   if (value == nullptr) return;
   if (!value->is_object()) return malformed(place, keyword, "is an object");
   for (const auto& entry : value->items()) {
-    if (!failed_) use(entry.key(), entry.value());
+    if (!survey_.failed()) use(entry.key(), entry.value());
   }
 }
 
@@ -537,68 +312,8 @@ void Compiler::build_leftovers(SchemaNode& node, const Json& schema, const Place
 }
 
 NodeIndex Compiler::resolve(const std::string& reference, const Place& place, std::string_view keyword, std::string* anchor) {
-  const std::string where = place.pointer + pointer_token(keyword);
-  std::string uri = resolve_uri(place.base, reference);
-  std::string fragment;
-  if (const auto hash = uri.find('#'); hash != std::string::npos) {
-    fragment = percent_decoded(uri.substr(hash + 1));
-    uri.erase(hash);
-  }
-  auto resource = resources_.find(uri);
-  if (resource == resources_.end()) {
-    if (!load(uri, place.dialect)) {
-      stop(Errc::unsupported, "\"" + reference + "\" refers to another document, which is not at hand; nothing is fetched, so put what it means under \"" +
-                                  (place.dialect.legacy ? "definitions" : "$defs") + "\"", "remote_reference", where);
-    }
-    if (failed_) return kNoNode;
-    resource = resources_.find(uri);
-  }
-  const Json* target = resource->second.root;
-  Place at = place;
-  at.pointer = resource->second.pointer;
-  if (!fragment.empty() && fragment[0] != '/') {
-    const auto found = anchors_.find(uri + "#" + fragment);
-    if (found == anchors_.end()) {
-      stop(Errc::malformed, "\"" + reference + "\" refers to an anchor that does not exist", "bad_reference", where);
-      return kNoNode;
-    }
-    target = found->second;
-    if (anchor != nullptr) *anchor = fragment;
-  } else if (!fragment.empty()) {
-    std::size_t begin = 1;
-    while (begin <= fragment.size()) {
-      const auto end = std::min(fragment.find('/', begin), fragment.size());
-      std::string token = fragment.substr(begin, end - begin);
-      begin = end + 1;
-      at.pointer += "/" + token;
-      for (auto tilde = token.find('~'); tilde != std::string::npos; tilde = token.find('~', tilde + 1)) {
-        token.replace(tilde, 2, token.compare(tilde, 2, "~1") == 0 ? "/" : "~");
-      }
-      const Json* next = nullptr;
-      if (target->is_object()) {
-        next = member(*target, token.c_str());
-      } else if (target->is_array() && !token.empty() && token.size() < 8 && token.find_first_not_of("0123456789") == std::string::npos) {
-        const auto index = static_cast<std::size_t>(std::stoul(token));
-        if (index < target->size()) next = &(*target)[index];
-      }
-      if (next == nullptr) {
-        stop(Errc::malformed, "\"" + reference + "\" refers to a place that does not exist", "bad_reference", where);
-        return kNoNode;
-      }
-      target = next;
-    }
-  }
-  if (!target->is_object() && !target->is_boolean()) {
-    stop(Errc::malformed, "\"" + reference + "\" does not refer to a schema", "bad_reference", where);
-    return kNoNode;
-  }
-  if (const auto known = places_.find(target); known != places_.end()) return index_of(*target, known->second);
-  if (const auto root = places_.find(resource->second.root); root != places_.end()) {  // A schema below an unknown keyword.
-    at.base = root->second.base;
-    at.resource = root->second.resource;
-    at.dialect = root->second.dialect;
-  }
-  return index_of(*target, at);
+  const auto target = survey_.resolve(reference, place, keyword, anchor);
+  return target ? index_of(*target->schema, target->place) : kNoNode;
 }
 
 void Compiler::build_references(SchemaNode& node, const Json& schema, const Place& place) {
@@ -613,10 +328,10 @@ void Compiler::build_references(SchemaNode& node, const Json& schema, const Plac
     }
     std::string name;
     node.dynamic_ref = resolve(text, place, keyword, &name);
-    if (failed_ || name.empty()) continue;
+    if (survey_.failed() || name.empty()) continue;
     index_dynamic_anchors();  // Of documents that this reference was the first to meet.
     // Dynamic only when the place it first leads to is itself a dynamic anchor.
-    for (const auto& anchor : dynamic_anchors_) {
+    for (const auto& anchor : survey_.dynamic_anchors()) {
       if (anchor.name == name && indices_.at(anchor.schema) == node.dynamic_ref) {
         node.dynamic_name = name;
         compiled_->dynamic = true;
@@ -627,9 +342,10 @@ void Compiler::build_references(SchemaNode& node, const Json& schema, const Plac
 
 /// Dynamic references reach every dynamic anchor, so all of them get nodes.
 void Compiler::index_dynamic_anchors() {
-  for (; anchors_indexed_ < dynamic_anchors_.size() && !failed_; ++anchors_indexed_) {
-    const auto& anchor = dynamic_anchors_[anchors_indexed_];
-    const NodeIndex index = index_of(*anchor.schema, places_.at(anchor.schema));
+  compiled_->resources.resize(survey_.resources());
+  for (; anchors_indexed_ < survey_.dynamic_anchors().size() && !survey_.failed(); ++anchors_indexed_) {
+    const auto& anchor = survey_.dynamic_anchors()[anchors_indexed_];
+    const NodeIndex index = index_of(*anchor.schema, *survey_.place_of(*anchor.schema));
     compiled_->resources[static_cast<std::size_t>(anchor.resource)].dynamic_anchors.emplace(anchor.name, index);
   }
 }
@@ -707,16 +423,17 @@ Result<std::shared_ptr<Schema::Compiled>> Compiler::run() {
   }
   Place top;
   top.base = "kontor:schema";
-  survey(root_, std::move(top));
-  if (failed_) return error_;
-  index_of(root_, places_.at(&root_));
-  for (NodeIndex built = 0; !failed_; ++built) {
+  survey_.add(root_, std::move(top));
+  if (survey_.failed()) return survey_.error();
+  index_of(root_, *survey_.place_of(root_));
+  for (NodeIndex built = 0; !survey_.failed(); ++built) {
     index_dynamic_anchors();
     if (waiting_.empty()) break;
     build(built);
   }
-  if (!failed_) check_cycles();
-  if (failed_) return error_;
+  compiled_->resources.resize(survey_.resources());
+  if (!survey_.failed()) check_cycles();
+  if (survey_.failed()) return survey_.error();
   return std::move(compiled_);
 }
 

@@ -47,6 +47,9 @@ struct CallContext {
   std::stop_token stop;
   Labels labels;                          ///< Of all that had influence on the call.
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
+  /// With what the result's text will begin, as far as that is certain; more of it at every call. Only used to be earlier
+  /// with what follows. May be empty.
+  std::function<void(std::string_view text)> partial;
 };
 
 /// Outcome of a call. A failure is a value for the model to read, not a C++ error.

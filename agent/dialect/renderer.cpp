@@ -172,6 +172,9 @@ class RollingPrompt::Writer {
   }
   Result<void> extend(const std::vector<Message>& messages, const std::vector<ToolSchema>& tools);
   Result<Rendered> prompt(const Encode& encode);
+  /// Messages that are written.
+  std::size_t done() const { return done_; }
+  Result<Rendered> ahead(std::span<const Message> results, const Message* begun, const Encode& encode);
 
  private:
   static std::size_t last_user(const std::vector<Message>& messages, std::size_t from) {
@@ -309,6 +312,28 @@ Result<Rendered> RollingPrompt::Writer::prompt(const Encode& encode) {
   out.earlier = out_.before(mark);
   place_ = place;
   fresh_ = fresh;
+  return out;
+}
+
+/// `results`: those that are not written yet.
+Result<Rendered> RollingPrompt::Writer::ahead(std::span<const Message> results, const Message* begun, const Encode& encode) {
+  if (encode) {
+    if (const auto encoded = out_.encode(encode); !encoded) return encoded.error();
+  }
+  for (const Message& message : results) {
+    if (const auto fine = check(message); !fine) return fine.error();
+    result(message);
+    ++done_;
+  }
+  const auto mark = out_.mark();
+  const Place place = place_;
+  if (begun) result(*begun);
+  Rendered out;
+  out.parser_format = entry_.parser_format;
+  out.segments = out_.from(mark);
+  out_.restore(mark);
+  out.earlier = out_.before(mark);
+  place_ = place;
   return out;
 }
 
@@ -495,6 +520,18 @@ Result<Rendered> RollingPrompt::next(const DialectOptions& options, const std::v
     return extended.error();
   }
   return writer_->prompt(encode);
+}
+
+Result<Rendered> RollingPrompt::ahead(const DialectOptions& options, const std::vector<Message>& messages, std::span<const Message> results, const Message* begun,
+                                      const std::vector<ToolSchema>& tools, const Encode& encode) {
+  const Entry* entry = find_entry(options.key);
+  if (!entry) return unknown_key(options.key);
+  if (!writer_ || (writer_->done() <= messages.size() && !writer_->goes_on(messages))) writer_ = std::make_unique<Writer>(options, *entry);
+  auto written = writer_->extend(messages, tools);
+  const std::size_t known = std::min(writer_->done() - std::min(writer_->done(), messages.size()), results.size());
+  auto out = written ? writer_->ahead(results.subspan(known), begun, encode) : Result<Rendered>(written.error());
+  if (!out) forget();
+  return out;
 }
 
 Result<Rendered> render(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools) {

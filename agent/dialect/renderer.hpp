@@ -65,6 +65,10 @@ class RollingPrompt {
   /// result is valid until the next call. Errors: as render().
   Result<Rendered> next(const DialectOptions& options, const std::vector<Message>& messages, const std::vector<ToolSchema>& tools,
                         const Encode& encode = {});
+  /// What is certain of the prompt after that: the messages, the results that followed, and `begun`, one more whose content is
+  /// known up to where it ends; without what closes it off. Results are those of the next call's messages.
+  Result<Rendered> ahead(const DialectOptions& options, const std::vector<Message>& messages, std::span<const Message> results, const Message* begun,
+                         const std::vector<ToolSchema>& tools, const Encode& encode = {});
   /// To be called when earlier messages changed: the next prompt is rendered from the start.
   void forget();
 

@@ -180,6 +180,17 @@ typedef struct kontor_talk {
   void (*content)(const kontor_call* call, kontor_text json);
 } kontor_talk;
 
+/** Of the host: a call says with what its answer will begin, while it still works, so that a model can read on meanwhile.
+ *  `host->extension(host, KONTOR_PARTIAL)`; owned by the host and valid as long as the instance. */
+#define KONTOR_PARTIAL "kontor.partial/1"
+typedef struct kontor_partial {
+  uint32_t struct_size;
+  uint16_t abi_major, abi_minor;
+  /** [any-thread, during the call] The JSON text of the answer from its first byte on, as far as it is certain; more of it
+   *  every time. It saves time and nothing else: what `result` is given is the answer. */
+  void (*partial)(const kontor_call* call, kontor_text json);
+} kontor_partial;
+
 /** Of the host: connections to the hosts that the plugin declares ("network:HOST"). In a process of its own a plugin has
  *  no other network: it makes no sockets. `host->extension(host, KONTOR_NETWORK)`; NULL when it declares no host. */
 #define KONTOR_NETWORK "kontor.network/1"

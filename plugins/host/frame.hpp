@@ -37,6 +37,8 @@ enum class FrameKind : std::uint8_t {
   message,     ///< From it: level, JSON text.
   ask,         ///< From it: JSON text. The call waits for `answered`.
   content,     ///< From it: JSON text.
+  // Feature kontor.partial/1.
+  partial,     ///< From it: the beginning of the result's JSON text.
 };
 
 struct Frame {

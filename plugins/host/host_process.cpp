@@ -122,6 +122,12 @@ bool HostProcess::wait(Lock& lock, Pending& pending, const CallRequest& request,
     }
     if (pending.done) return true;
     if (!woken) return false;
+    if (const auto partial = std::exchange(pending.partial, std::nullopt); partial && request.partial) {
+      lock.unlock();
+      request.partial(*partial);
+      lock.lock();
+      continue;
+    }
     if (!pending.progress) continue;
     const auto progress = *std::exchange(pending.progress, std::nullopt);
     if (!request.progress) continue;
@@ -196,7 +202,7 @@ std::optional<Frame> HostProcess::hand_on(const Frame& frame, const CallRequest&
 void HostProcess::stop_call(Lock& lock, std::uint64_t id, Pending& pending) {
   if (send_frame({FrameKind::cancel, id, {}})) {
     const auto deadline = SteadyClock::now() + milliseconds(options_.grace_ms);
-    while (await(lock, pending, {}, deadline) && !pending.done) pending.talk.clear(), pending.progress.reset();
+    while (await(lock, pending, {}, deadline) && !pending.done) pending.talk.clear(), pending.progress.reset(), pending.partial.reset();
     if (pending.done) return;
   }
   kill_reason_ = "it was stopped because a call did not end";
@@ -230,6 +236,9 @@ bool HostProcess::take(Frame& frame) {
     else return false;
   } else if (frame.kind == FrameKind::progress && two) {
     pending.progress.emplace(std::strtod(fields[0].c_str(), nullptr), std::move(fields[1]));
+    return true;
+  } else if (frame.kind == FrameKind::partial && one) {
+    if (fields[0].size() <= kPartialBytesMax) pending.partial = std::move(fields[0]);
     return true;
   } else if ((frame.kind == FrameKind::message && two) || ((frame.kind == FrameKind::ask || frame.kind == FrameKind::content) && one)) {
     constexpr std::size_t kTalkMax = 1'000;

@@ -49,8 +49,9 @@ class HostProcess {
     Answer answer;
     std::optional<Error> refusal;
     std::optional<std::pair<double, std::string>> progress;  ///< The latest that was not yet handed on.
+    std::optional<std::string> partial;                      ///< The longest that was not yet handed on.
     std::deque<Frame> talk;                                  ///< Messages, questions, contents not yet handed on.
-    bool stirred() const { return done || progress || !talk.empty(); }
+    bool stirred() const { return done || progress || partial || !talk.empty(); }
   };
 
   static Error refusal(std::vector<std::string>& fields);

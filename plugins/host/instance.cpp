@@ -87,6 +87,12 @@ void on_content(const kontor_call* call, kontor_text json) {
   if (state.request.content && json.size <= kResultBytesMax) state.request.content(std::string(view(json)));
 }
 
+void on_partial(const kontor_call* call, kontor_text json) {
+  const CallState& state = state_of(call);
+  if (state.request.partial && json.size <= kPartialBytesMax) state.request.partial(std::string(view(json)));
+}
+
+const kontor_partial kPartial = {KONTOR_HEAD(kontor_partial), on_partial};
 const kontor_talk kTalk = {KONTOR_HEAD(kontor_talk), on_message, on_ask, on_content};
 
 /// The plugin's feature of an id, when it has it and it is large enough. Runs code of the plugin.
@@ -201,6 +207,7 @@ class LocalInstance final : public Instance {
   static const void* on_extension(const kontor_host* host, kontor_text id) {
     static const kontor_network kNetwork = {KONTOR_HEAD(kontor_network), &LocalInstance::on_connect};
     if (view(id) == KONTOR_TALK) return &kTalk;
+    if (view(id) == KONTOR_PARTIAL) return &kPartial;
     if (view(id) == KONTOR_NETWORK && static_cast<LocalInstance*>(host->host_data)->connect_) return &kNetwork;
     return nullptr;
   }

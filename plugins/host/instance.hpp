@@ -24,6 +24,7 @@ struct CallRequest {
   std::int64_t timeout_ms = 30'000;
   std::stop_token stop;
   std::function<void(double fraction, const std::string& note)> progress;  ///< May be empty.
+  std::function<void(const std::string& json)> partial;  ///< The feature kontor.partial/1. May be empty.
   // The feature kontor.talk/1; each may be empty. Texts are JSON as the plugin wrote it.
   std::function<void(const std::string& level, const std::string& json)> message;
   /// False with the reason in `answers` (a JSON string) when nobody can be asked.
@@ -66,6 +67,7 @@ struct InstanceSetup {
 Result<std::unique_ptr<Instance>> create_instance(const kontor_plugin& plugin, const InstanceSetup& setup);
 
 constexpr std::size_t kResultBytesMax = 16u << 20;  ///< Longer results are errors.
+constexpr std::size_t kPartialBytesMax = 1u << 20;  ///< Longer beginnings of results are not handed on.
 constexpr std::size_t kNoteBytesMax = 64u << 10;    ///< Longer notes and messages are cut.
 
 }  // namespace kontor::plugins

@@ -94,6 +94,7 @@ class PluginTool final : public tools::TalkingTool {
     made.timeout_ms = spec_.timeout_ms;
     made.stop = context.stop;
     made.progress = context.progress;
+    if (context.partial) made.partial = [tell = context.partial](const std::string& json) { tell(json); };
     return made;
   }
 

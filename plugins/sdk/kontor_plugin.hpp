@@ -105,6 +105,11 @@ inline const kontor_talk*& talk() {
   static const kontor_talk* feature = nullptr;
   return feature;
 }
+/// The same for kontor.partial/1.
+inline const kontor_partial*& partial() {
+  static const kontor_partial* feature = nullptr;
+  return feature;
+}
 }  // namespace detail
 
 /// The call at work.
@@ -118,6 +123,12 @@ class Call {
   std::int64_t timeout_ms() const { return call_->timeout_ms; }
   bool cancelled() const { return call_->cancelled(call_); }
   void progress(double fraction, std::string_view note = {}) const { call_->progress(call_, fraction, to_text(note)); }
+
+  /// With what the text of the result begins, as far as that is certain, where a call takes long; more of it every time. A
+  /// model may read it meanwhile. What is returned counts, so it only makes sense for Text results that grow at their end.
+  void partial(std::string_view json) const {
+    if (detail::partial() != nullptr) detail::partial()->partial(call_, to_text(json));
+  }
 
   /// A message for the caller, who may be a person or another program; `level` is a syslog word.
   void message(std::string_view level, const Json& data) const {
@@ -219,6 +230,7 @@ void* create(const kontor_host* host, const kontor_setup* setup) noexcept {
     const Setup given{config.empty() ? Json::object() : Json::parse(config), std::string(to_view(setup->data_dir)),
                       std::string(to_view(setup->base_dir)), Log(host), Network(host)};
     talk() = static_cast<const kontor_talk*>(host->extension(host, to_text(KONTOR_TALK)));
+    partial() = static_cast<const kontor_partial*>(host->extension(host, to_text(KONTOR_PARTIAL)));
     return new Instance(given);
   } catch (const std::exception& error) {
     host->refuse(host, to_text(error.what()));

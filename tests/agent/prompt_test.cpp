@@ -106,6 +106,55 @@ TEST_CASE("a prompt that grows is the prompt of the whole conversation, in text 
   }
 }
 
+TEST_CASE("what is certain of the next prompt is its beginning, and nothing of it is written twice", "[agent][prompt]") {
+  const std::vector<ToolSchema> tools = {{"files.read", "Reads a file.", *parse_json(R"({"type": "object"})")}};
+  std::mt19937 random(12);
+  std::size_t begun_results = 0, whole_results = 0;
+  for (const auto& tokenizer : vocabularies()) {
+    const RollingPrompt::Encode encode = [&](std::span<const Segment> segments) { return tokenizer.encode_segments(segments); };
+    for (const char* key : {"r1", "r1-0528", "r1-distill", "v3.1", "v3.2", "v4", "qwen3", "hermes"}) {
+      INFO(key);
+      const auto options = *dialect_for(key);
+      RollingPrompt prompt;
+      std::vector<Message> messages{message_of(Role::system, "You keep books."), message_of(Role::user, "Go on.")};
+      for (int turn = 0; turn < 25; ++turn) {
+        const auto before = messages.size();
+        go_on(messages, random, tokenizer);
+        const auto whole = render(options, messages, tools);
+        REQUIRE(whole.has_value());
+        const std::string text = joined({}, whole->segments);
+        // The turn of the assistant, then results as they come.
+        const std::vector<Message> known(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(before) + 1);
+        std::vector<Message> results;
+        const bool user_follows = messages.back().role == Role::user;
+        for (std::size_t i = before + 1; i < messages.size() && messages[i].role == Role::tool; ++i) {
+          Message begun = messages[i];
+          begun.content.resize(begun.content.size() / 2);
+          const auto part = prompt.ahead(options, known, results, &begun, tools, encode);
+          REQUIRE(part.has_value());
+          const std::string so_far = joined(part->earlier, part->segments);
+          const auto at = so_far.rfind(begun.content);
+          REQUIRE(at != std::string::npos);
+          if (!user_follows) CHECK(text.starts_with(so_far.substr(0, at + begun.content.size())));
+          results.push_back(messages[i]);
+          const auto more = prompt.ahead(options, known, results, nullptr, tools, encode);
+          REQUIRE(more.has_value());
+          const std::string longer = joined(more->earlier, more->segments);
+          if (!user_follows) CHECK(text.starts_with(longer));
+          if (!user_follows) CHECK(longer.find(messages[i].content) != std::string::npos);
+          begun_results += !user_follows && !begun.content.empty(), whole_results += !user_follows;
+        }
+        const auto next = prompt.next(options, messages, tools, encode);
+        REQUIRE(next.has_value());
+        REQUIRE(joined(next->earlier, next->segments) == text);
+        REQUIRE(*tokenizer.encode_segments(next->earlier, next->segments) == *tokenizer.encode_segments(whole->segments));
+      }
+    }
+  }
+  CHECK(whole_results > 100);
+  CHECK(begun_results > 50);
+}
+
 TEST_CASE("a long conversation is neither copied nor encoded again for its next turn", "[agent][prompt]") {
   const auto all = vocabularies();
   const auto& tokenizer = all.front();

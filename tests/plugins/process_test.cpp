@@ -169,6 +169,21 @@ TEST_CASE("the call's context and progress reach both sides") {
   }
 }
 
+TEST_CASE("what a result begins with reaches the caller while the call works") {
+  for (const auto isolation : {Isolation::process, Isolation::in_process}) {
+    Plugin plugin(rude(isolation));
+    tools::CallContext context;
+    std::vector<std::string> seen;
+    context.partial = [&](std::string_view text) { seen.emplace_back(text); };
+    CHECK_FALSE(plugin.patient().call(Json{{"do", "partial"}}, context).is_error);
+    REQUIRE(!seen.empty());
+    CHECK(seen.back() == "[" + std::string(600, '1'));
+    for (const auto& text : seen) CHECK(seen.back().starts_with(text));
+    context.partial = nullptr;
+    CHECK_FALSE(plugin.patient().call(Json{{"do", "partial"}}, context).is_error);
+  }
+}
+
 TEST_CASE("calls run beside each other, more of them wait their turn") {
   Plugin plugin;
   std::atomic<int> good{0};

@@ -122,7 +122,11 @@ class Watch {
       if (failed = late(); failed) break;
       pollfd polls[3] = {{out.get(), POLLIN, 0}, {err.get(), POLLIN, 0}, {input.get(), POLLOUT, 0}};
       poll(polls, 3, 20);
-      if (polls[0].revents != 0) drain(out, result_.out);
+      if (polls[0].revents != 0) {
+        const std::size_t before = result_.out.size();
+        drain(out, result_.out);
+        if (setup_.on_output && result_.out.size() > before) setup_.on_output(result_.out);
+      }
       if (polls[1].revents != 0) drain(err, result_.err);
       if (polls[2].revents != 0) feed(input);
     }

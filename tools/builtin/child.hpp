@@ -6,6 +6,7 @@
 #include "base/error.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <stop_token>
 #include <string>
@@ -33,6 +34,7 @@ struct ChildSetup {
   int input = -1;                            ///< Descriptor that becomes its standard input; -1: `input_text`.
   std::string input_text;
   ChildLimits limits;
+  std::function<void(std::string_view out)> on_output;  ///< Told its whole standard output so far whenever that grew; may be empty.
 };
 
 struct ChildResult {

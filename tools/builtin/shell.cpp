@@ -36,8 +36,8 @@ ToolSpec run_spec(const std::string& group) {
     "input":{"type":"string","description":"Text for its standard input"},
     "folder":{"type":"string","description":"Where it starts, relative to the tool's folder"}},
     "required":["argv"],"additionalProperties":false})");
-  spec.result = schema(R"({"type":"object","properties":{"exit_code":{"type":"integer"},"stdout":{"type":"string"},"stderr":{"type":"string"},
-    "cut":{"type":"boolean"}},"required":["exit_code","stdout","stderr","cut"]})");
+  spec.result = schema(R"({"type":"object","properties":{"stdout":{"type":"string"},"stderr":{"type":"string"},"exit_code":{"type":"integer"},
+    "cut":{"type":"boolean"}},"required":["stdout","stderr","exit_code","cut"]})");
   spec.effect = Effect::once;
   spec.untrusted_output = true;
   spec.timeout_ms = 600'000;
@@ -53,6 +53,8 @@ std::string as_utf8(std::string_view text) {
   }
   return out.append(text);
 }
+
+constexpr std::size_t kToldBytes = 256;
 
 ToolResult run(const Shell& shell, const Json& arguments, const CallContext& context) {
   const auto argv = arguments["argv"].get<std::vector<std::string>>();
@@ -88,9 +90,20 @@ ToolResult run(const Shell& shell, const Json& arguments, const CallContext& con
   setup.network = shell.network;
   setup.limits = shell.limits;
   if (arguments.contains("input")) setup.input_text = arguments["input"].get<std::string>();
+  // Whole lines are told: the result begins with them, whatever comes.
+  std::size_t told = 0;
+  if (context.partial)
+    setup.on_output = [&context, &told](std::string_view out) {
+      const auto line_end = out.rfind('\n');
+      // Seldom enough that long outputs are not written again for each of their lines.
+      if (line_end == std::string_view::npos || line_end < told + std::max(kToldBytes, told / 8)) return;
+      told = line_end;
+      const std::string text = spaced_json(Json{{"stdout", as_utf8(out.substr(0, line_end + 1))}});
+      context.partial(std::string_view(text).substr(0, text.size() - 2));  // Without the quote and the brace.
+    };
   auto result = run_child(setup, context.stop);
   if (!result) return error_result(result.error());
-  return ToolResult::ok(Json{{"exit_code", result->exit_code}, {"stdout", as_utf8(result->out)}, {"stderr", as_utf8(result->err)}, {"cut", result->cut}});
+  return ToolResult::ok(Json{{"stdout", as_utf8(result->out)}, {"stderr", as_utf8(result->err)}, {"exit_code", result->exit_code}, {"cut", result->cut}});
 }
 
 Error wrong(const std::string& group, const std::string& what) { return fail(Errc::usage, "tools." + group + "." + what, "tool_settings"); }

@@ -182,6 +182,7 @@ class Server {
     request.progress = [this, call = frame.call](double fraction, const std::string& note) {
       send({FrameKind::progress, call, {std::to_string(fraction), note}});
     };
+    request.partial = [this, call = frame.call](const std::string& json) { send({FrameKind::partial, call, {json}}); };
     request.message = [this, call = frame.call](const std::string& level, const std::string& json) { send({FrameKind::message, call, {level, json}}); };
     request.ask = [this, call = frame.call](const std::string& questions, std::string& answers) { return ask(call, questions, answers); };
     request.content = [this, call = frame.call](std::string json) { send({FrameKind::content, call, {std::move(json)}}); };
