@@ -275,10 +275,6 @@ Result<std::shared_ptr<inference::GrammarConstraint>> constrain(const inference:
   return constraint;
 }
 
-}  // namespace
-
-namespace {
-
 /// What an error leaves of a turn is paid for all the same; the journal says so.
 Error cut_off(RunContext& run, const TurnRequest& request, const Turn& turn, const std::string& reason, Error error) {
   if (turn.spent.turns == 0 || !run.log) return error;
