@@ -60,13 +60,23 @@ Result<Turn> generate_vote(RunContext& run, inference::TextModel& model, const T
   std::vector<TurnRequest> requests;
   for (std::size_t branch = 0; branch < branches; ++branch) requests.push_back(branch_request(request, branch));
   auto written = write_branches(run, model, requests, one_at_a_time);
+  const auto broken = std::find_if(written.begin(), written.end(), [](const auto& turn) { return turn && !turn->has_value(); });
+  if (broken != written.end()) {
+    // The others are paid for all the same.
+    Ledger lost;
+    for (const auto& turn : written)
+      if (turn && turn->has_value()) lost.add((*turn)->spent);
+    if (lost.turns > 0 && run.log) {
+      if (auto told = run.record("generation_cut", request.place, Json{{"reason", "another branch failed"}, {"spent", delta_json(lost)}}); !told) return told.error();
+    }
+    return (*broken)->error();
+  }
   std::vector<Turn> turns;
   std::vector<Ballot> ballots;
   Ledger spent;
   std::optional<std::string> over_budget;
   for (auto& turn : written) {
     if (!turn) continue;  // Not begun, because one before it failed.
-    if (!*turn) return turn->error();
     spent.add((*turn)->spent);
     if ((*turn)->over_budget && !over_budget) over_budget = (*turn)->budget_reason;
     ballots.push_back({choice_of((*turn)->done), (*turn)->certainty});

@@ -11,7 +11,7 @@ namespace {
 /// A server that falls silent after some pieces, as often as it is told.
 class Breaking final : public inference::TextModel {
  public:
-  Breaking(int& breaks, std::stop_source* stop) : breaks_(breaks), stop_(stop) {
+  Breaking(int& good, int& breaks, std::stop_source* stop) : good_(good), breaks_(breaks), stop_(stop) {
     info_.name = "breaking", info_.architecture = "endpoint", info_.dialect = "r1";
   }
   const inference::ModelInfo& info() const override { return info_; }
@@ -27,6 +27,10 @@ class Breaking final : public inference::TextModel {
       done.stop_reason = inference::StopReason::cancelled;
       return done;
     }
+    if (good_ > 0) {
+      --good_;
+      return done;
+    }
     if (breaks_ > 0) {
       --breaks_;
       return fail(Errc::io, "the line went dead", "closed");
@@ -40,18 +44,19 @@ class Breaking final : public inference::TextModel {
 
  private:
   inference::ModelInfo info_;
+  int& good_;   // How many turns come whole before.
   int& breaks_;
   std::stop_source* stop_;
 };
 
 struct Broken : Setup {
-  int breaks = 1;
+  int good = 0, breaks = 1;
   std::stop_source* stopped = nullptr;
   Broken() { yaml = std::string(kHead) + "agents: {clerk: {model: tape, instruction: Say it.}}\nworkflow: [{id: say, agent: clerk, with: {text: x}}]\n"; }
   RunWorld breaking() {
     RunWorld world = this->world();
     world.open_model = [this](const ModelSpec&, const RunOptions&, const std::vector<std::string>&) -> Result<std::unique_ptr<inference::TextModel>> {
-      return std::unique_ptr<inference::TextModel>(std::make_unique<Breaking>(breaks, stopped));
+      return std::unique_ptr<inference::TextModel>(std::make_unique<Breaking>(good, breaks, stopped));
     };
     return world;
   }
@@ -119,4 +124,22 @@ TEST_CASE("a budget of tokens counts what broke off", "[agent][budget]") {
   REQUIRE(resumed.has_value());
   CHECK(resumed->status == "budget");  // 47 are left, and the prompt may have 50.
   CHECK(resumed->ledger.spent_tokens() == 53);
+}
+
+TEST_CASE("the whole branches of a vote are booked when another one breaks off", "[agent][vote]") {
+  Broken setup;
+  setup.good = 1;
+  setup.yaml.replace(setup.yaml.find("with: {text: x}"), 15, "vote: 3, with: {text: x}");
+  const RunReport report = setup.run();
+  CHECK(report.status == "error");
+  CHECK(report.ledger.generated == 6);
+  CHECK(report.ledger.turns == 2);
+  CHECK(report.ledger.broken == 1);
+  const auto journal = setup.journal();
+  const auto resumed = resume_run(*journal, report.id, {}, setup.breaking());
+  REQUIRE(resumed.has_value());
+  CHECK(resumed->status == "done");
+  CHECK(resumed->ledger.generated == 15);  // Three more branches: nothing of the two before is lost.
+  CHECK(resumed->ledger.turns == 5);
+  CHECK(resumed->ledger.broken == 1);
 }
