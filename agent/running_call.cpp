@@ -7,7 +7,7 @@ namespace {
 using tools::ToolResult;
 
 constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
-constexpr auto kSlow = std::chrono::milliseconds(100);
+constexpr auto kSlow = std::chrono::milliseconds(1000);  // Not what a busy machine makes of a quick call.
 
 ToolResult too_late(const std::string& tool, std::int64_t timeout_ms) {
   return ToolResult::error("timeout", tool + " took longer than " + std::to_string(timeout_ms) + " ms");

@@ -16,12 +16,12 @@ namespace {
 /// Says that it answers at once, and takes as long as it is told: 0 at once, below 0 until it is asked to stop.
 class HastyTool final : public tools::Tool {
  public:
-  HastyTool(std::vector<std::thread::id>& threads, bool at_once, std::function<void()> begun = {}) : threads_(threads), begun_(std::move(begun)) {
+  HastyTool(std::vector<std::thread::id>& threads, bool at_once, std::int64_t timeout_ms, std::function<void()> begun) : threads_(threads), begun_(std::move(begun)) {
     spec_.name = "bank.hurry";
     spec_.description = "Answers at once.";
     spec_.parameters = *parse_json(R"({"type":"object","properties":{"ms":{"type":"integer"}},"required":["ms"]})");
     spec_.at_once = at_once;
-    spec_.timeout_ms = 200;
+    spec_.timeout_ms = timeout_ms;
   }
   const tools::ToolSpec& spec() const override { return spec_; }
   tools::ToolResult call(const Json& arguments, const tools::CallContext& context) override {
@@ -42,11 +42,12 @@ class HastyTool final : public tools::Tool {
 struct Hasty : Setup {
   std::vector<std::thread::id> threads;
   bool at_once = true;
+  std::int64_t timeout_ms = 30'000;
   std::function<void()> begun;
 
   explicit Hasty(const std::string& steps) {
     yaml = "kontor: 1\nname: bank-run\ntools: {bank: {use: plugin, library: libbank.so}}\npolicy: {allow: [\"bank.*\"]}\nworkflow:\n" + steps;
-    make_tools = [this] { return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<HastyTool>(threads, at_once, begun)}; };
+    make_tools = [this] { return std::vector<std::shared_ptr<tools::Tool>>{std::make_shared<HastyTool>(threads, at_once, timeout_ms, begun)}; };
   }
   RunReport start() {
     const Spec checked = spec();
@@ -75,8 +76,9 @@ TEST_CASE("a tool that answers at once is called on the thread of the run, anoth
 
 TEST_CASE("the time of a call on the run's thread ends like that of any other", "[agent][at_once]") {
   for (const bool at_once : {true, false}) {
-    Hasty setup(step("one", -1, ", on_error: {collect: failures}") + "  - {id: said, tool: bank.hurry, with: {ms: 0}}\n");
+    Hasty setup(step("one", -1, ", on_error: {collect: failures}"));
     setup.at_once = at_once;
+    setup.timeout_ms = 200;
     const auto began = std::chrono::steady_clock::now();
     const RunReport report = setup.start();
     const auto took = std::chrono::steady_clock::now() - began;
@@ -91,7 +93,7 @@ TEST_CASE("the time of a call on the run's thread ends like that of any other", 
 }
 
 TEST_CASE("a tool that was slow in spite of its word gets a thread from then on", "[agent][at_once]") {
-  Hasty setup(step("one", 0) + step("two", 150) + step("three", 0));
+  Hasty setup(step("one", 0) + step("two", 1100) + step("three", 0));
   CHECK(setup.start().status == "done");
   REQUIRE(setup.threads.size() == 3);
   CHECK(setup.threads[0] == std::this_thread::get_id());
