@@ -117,7 +117,8 @@ TEST_CASE("loading counts, too, and ends when the run does", "[table]") {
   };
   CHECK(load(Json{{"timeout_ms", 600'000}}, {}) == R"([{"n":300000}])");
   CHECK(load(Json{{"timeout_ms", 1}}, {}) == "timeout: the query took longer than 1 ms");
-  CHECK(load(Json{{"memory_mb", 4}, {"timeout_ms", 600'000}}, {}) == "limit: the query needs more than 4 MiB of memory");
+  CHECK(load(Json{{"memory_mb", 4}, {"timeout_ms", 600'000}}, {}) == "limit: big.csv:13108:7: more than 104857 cells");
+  CHECK(load(Json{{"memory_mb", 92}, {"timeout_ms", 600'000}}, {}) == R"([{"n":300000}])");
   std::stop_source source;
   CallContext stopping;
   stopping.stop = source.get_token();

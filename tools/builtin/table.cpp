@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 
 #include <array>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -30,6 +31,7 @@ constexpr std::size_t kResultBytesMax = 16u << 20;
 constexpr int kProgressSteps = 100;
 constexpr std::size_t kFilledRows = 1000;  ///< Between two such looks while a table is filled.
 constexpr std::size_t kExpansionsMax = 10'000;
+constexpr std::size_t kCellsLeast = 100'000;
 
 struct Settings {
   std::vector<Root> read;
@@ -254,6 +256,11 @@ ToolResult collect(sqlite3* database, sqlite3_stmt* statement, const Settings& s
   return ToolResult::ok(std::move(result));
 }
 
+/// A table lies in memory before SQLite has it; its cells get the same bound.
+std::size_t cells_max(const Settings& settings) {
+  return std::clamp<std::size_t>(static_cast<std::size_t>(settings.memory_bytes) / sizeof(LoadedCell), kCellsLeast, kTableCellsMax);
+}
+
 ToolResult query(const Settings& settings, const Json& arguments, const CallContext& context) {
   const Json& files = arguments["files"];
   if (files.size() > kFilesMax) return ToolResult::error("limit", "more than " + std::to_string(kFilesMax) + " files");
@@ -276,7 +283,7 @@ ToolResult query(const Settings& settings, const Json& arguments, const CallCont
     if (!file) return error_result(file.error());
     const auto text = read_all(file->fd(), path, kFileMax);
     if (!text) return error_result(text.error());
-    const auto table = load_table(source, *text, settings.read_yaml);
+    const auto table = load_table(source, *text, settings.read_yaml, cells_max(settings));
     if (!table) {
       Error error = table.error();
       error.where = path + (error.where.empty() ? "" : ":" + error.where);

@@ -50,8 +50,10 @@ void settle_types(LoadedTable& table) {
   }
 }
 
-Result<LoadedTable> from_csv(std::string_view content, char separator) {
-  auto parsed = parse_csv(content, separator);
+Result<LoadedTable> from_csv(std::string_view content, char separator, std::size_t cells_max) {
+  CsvLimits limits;
+  limits.cells = cells_max;
+  auto parsed = parse_csv(content, separator, limits);
   if (!parsed) return parsed.error();
   LoadedTable table;
   for (auto& name : parsed->columns) table.columns.push_back({std::move(name), ColumnType::text});
@@ -78,6 +80,8 @@ LoadedCell cell_of(const Json& value) {
 /// Collects objects; columns come up as they appear.
 class Records {
  public:
+  explicit Records(std::size_t cells_max) : cells_max_(cells_max) {}
+
   Result<void> add(const Json& record, const std::string& where) {
     if (!record.is_object()) return fail(Errc::malformed, "a record is an object", "table_record", where);
     if (table.rows.size() >= kTableRowsMax) return fail(Errc::limit, "more than " + std::to_string(kTableRowsMax) + " rows", "table_size", where);
@@ -92,7 +96,7 @@ class Records {
       row[found->second] = cell_of(member.value());
     }
     cells_ += table.columns.size();
-    if (cells_ > kTableCellsMax) return fail(Errc::limit, "more than " + std::to_string(kTableCellsMax) + " cells", "table_size", where);
+    if (cells_ > cells_max_) return fail(Errc::limit, "more than " + std::to_string(cells_max_) + " cells", "table_size", where);
     table.rows.push_back(std::move(row));
     return {};
   }
@@ -105,11 +109,12 @@ class Records {
 
  private:
   std::unordered_map<std::string, std::size_t> index_;
+  const std::size_t cells_max_;
   std::size_t cells_ = 0;
 };
 
-Result<LoadedTable> from_tree(const Json& tree) {
-  Records records;
+Result<LoadedTable> from_tree(const Json& tree, std::size_t cells_max) {
+  Records records(cells_max);
   if (tree.is_object()) {
     for (const auto& member : tree.items()) {
       if (auto added = records.add(Json{{"key", member.key()}, {"value", member.value()}}, "/" + member.key()); !added) return added.error();
@@ -124,17 +129,17 @@ Result<LoadedTable> from_tree(const Json& tree) {
   return records.finish();
 }
 
-Result<LoadedTable> from_json(std::string_view content) {
+Result<LoadedTable> from_json(std::string_view content, std::size_t cells_max) {
   auto parsed = parse_json(content);
   if (!parsed) return parsed.error();
-  return from_tree(*parsed);
+  return from_tree(*parsed, cells_max);
 }
 
-Result<LoadedTable> from_yaml(std::string_view content, const YamlReader& read_yaml) {
+Result<LoadedTable> from_yaml(std::string_view content, const YamlReader& read_yaml, std::size_t cells_max) {
   if (!read_yaml) return fail(Errc::unsupported, "YAML files cannot be read here", "table_kind");
   auto parsed = read_yaml(std::string(content));
   if (!parsed) return parsed.error();
-  return from_tree(*parsed);
+  return from_tree(*parsed, cells_max);
 }
 
 /// Every line of a text with its number.
@@ -153,8 +158,8 @@ Result<LoadedTable> from_text(std::string_view content) {
   return table;
 }
 
-Result<LoadedTable> from_lines(std::string_view content) {
-  Records records;
+Result<LoadedTable> from_lines(std::string_view content, std::size_t cells_max) {
+  Records records(cells_max);
   std::size_t line = 1, begin = 0;
   if (content.starts_with("\xef\xbb\xbf")) begin = 3;
   for (; begin < content.size(); ++line) {
@@ -187,14 +192,14 @@ bool is_workbook(std::string_view path) {
   return ending == ".xlsx" || ending == ".xlsm";
 }
 
-Result<LoadedTable> from_file(const TableSource& source, std::string_view content, const YamlReader& read_yaml) {
+Result<LoadedTable> from_file(const TableSource& source, std::string_view content, const YamlReader& read_yaml, std::size_t cells_max) {
   const std::string ending = ending_of(source.path);
-  if (ending == ".csv") return from_csv(content, ',');
-  if (ending == ".tsv") return from_csv(content, '\t');
-  if (ending == ".json") return from_json(content);
-  if (ending == ".jsonl" || ending == ".ndjson") return from_lines(content);
-  if (ending == ".yaml" || ending == ".yml") return from_yaml(content, read_yaml);
-  if (is_workbook(source.path)) return load_sheet(content, source.sheet);
+  if (ending == ".csv") return from_csv(content, ',', cells_max);
+  if (ending == ".tsv") return from_csv(content, '\t', cells_max);
+  if (ending == ".json") return from_json(content, cells_max);
+  if (ending == ".jsonl" || ending == ".ndjson") return from_lines(content, cells_max);
+  if (ending == ".yaml" || ending == ".yml") return from_yaml(content, read_yaml, cells_max);
+  if (is_workbook(source.path)) return load_sheet(content, source.sheet, cells_max);
   return fail(Errc::unsupported, "tables are read from .csv, .tsv, .json, .jsonl, .ndjson, .yaml, .txt, .md, .xlsx and .xlsm files", "table_kind");
 }
 
@@ -207,13 +212,13 @@ TableSource table_source(std::string_view text) {
   return {std::string(text), ""};
 }
 
-Result<LoadedTable> load_table(const TableSource& source, std::string_view content, const YamlReader& read_yaml) {
+Result<LoadedTable> load_table(const TableSource& source, std::string_view content, const YamlReader& read_yaml, std::size_t cells_max) {
   if (!is_workbook(source.path)) {
     if (const auto bad = invalid_utf8(content)) return fail(Errc::malformed, "this is not UTF-8 text: byte " + std::to_string(*bad) + " (counted from 0) does not fit", "encoding");
   }
   const std::string ending = ending_of(source.path);
   if (ending == ".txt" || ending == ".md") return from_text(content);
-  auto table = from_file(source, content, read_yaml);
+  auto table = from_file(source, content, read_yaml, cells_max);
   if (!table) return table;
   if (table->columns.empty()) return fail(Errc::malformed, "a table without columns", "table_record", "1:1");
   settle_types(*table);

@@ -48,6 +48,6 @@ TableSource table_source(std::string_view text);
 /// columns key and value, lists and objects as JSON text), .jsonl / .ndjson, .txt / .md (columns line, from 1, and text), .xlsx
 /// and .xlsm. Empty cells of numeric columns are NULL, of text columns empty text. Errors: malformed with the place (kind
 /// "encoding" for text that is not UTF-8), limit, unsupported for other endings.
-Result<LoadedTable> load_table(const TableSource& source, std::string_view content, const YamlReader& read_yaml = {});
+Result<LoadedTable> load_table(const TableSource& source, std::string_view content, const YamlReader& read_yaml = {}, std::size_t cells_max = kTableCellsMax);
 
 }  // namespace kontor::tools

@@ -203,7 +203,7 @@ struct Range {
 
 class SheetReader final : public PartReader {
  public:
-  SheetReader(const Book& book, const Range& range) : book_(book), range_(range) {}
+  SheetReader(const Book& book, const Range& range, std::size_t cells_max) : book_(book), range_(range), cells_max_(cells_max) {}
 
   Result<void> start(std::string_view name, const PartAttributes& attributes) override {
     collector_.start(name);
@@ -324,13 +324,14 @@ class SheetReader final : public PartReader {
     place_.column = 0;
     if (header) return {};
     total_ += table_.columns.size();
-    if (total_ > kTableCellsMax) return too_large("more than " + std::to_string(kTableCellsMax) + " cells", where());
+    if (total_ > cells_max_) return too_large("more than " + std::to_string(cells_max_) + " cells", where());
     table_.rows.push_back(std::move(row));
     return {};
   }
 
   const Book& book_;
   const Range range_;
+  const std::size_t cells_max_;
   LoadedTable table_;
   std::map<std::uint32_t, std::size_t> index_;  // from a column of the sheet to one of the table
   std::set<std::string> names_;
@@ -381,7 +382,7 @@ Result<SheetEntry> choose_sheet(const std::vector<SheetEntry>& sheets, std::stri
 
 }  // namespace
 
-Result<LoadedTable> load_sheet(std::string_view content, std::string_view which) {
+Result<LoadedTable> load_sheet(std::string_view content, std::string_view which, std::size_t cells_max) {
   Range range;
   const auto mark = which.rfind('!');
   if (mark != std::string_view::npos) {
@@ -422,7 +423,7 @@ Result<LoadedTable> load_sheet(std::string_view content, std::string_view which)
     if (auto read = read_part(content, link->target, texts); !read) return read.error();
     book.texts = std::move(texts.texts);
   }
-  SheetReader reader(book, range);
+  SheetReader reader(book, range, cells_max);
   if (auto read = read_part(content, links->at(sheet->link).target, reader); !read) return read.error();
   LoadedTable table = reader.finish();
   if (table.columns.empty()) return malformed("there are no cells in the sheet '" + sheet->name + "'" + (mark == std::string_view::npos ? "" : ", or not in that range"));

@@ -14,6 +14,6 @@ namespace kontor::tools {
 /// letters. Numbers are decimals as the spreadsheet shows them, dates ISO 8601, booleans "true" and "false"; formulas count
 /// with their last value. Types are not settled. Errors: not_found (with the sheets there are), usage, malformed with the
 /// cell in `where`, limit, unsupported (libraries that are not installed; encrypted and old binary workbooks).
-Result<LoadedTable> load_sheet(std::string_view content, std::string_view which);
+Result<LoadedTable> load_sheet(std::string_view content, std::string_view which, std::size_t cells_max = kTableCellsMax);
 
 }  // namespace kontor::tools
