@@ -28,23 +28,28 @@ Error garbled() { return fail(Errc::malformed, "the plugin's host process sent s
 
 }  // namespace
 
-Result<std::string> encode(const Frame& frame) {
+Result<std::string> encode(FrameKind kind, std::uint64_t call, std::span<const std::string_view> fields) {
   std::size_t size = kFixedBytes;
-  for (const auto& field : frame.fields) size += 4 + field.size();
-  if (size > kFrameBytesMax || frame.fields.size() > kFieldsMax) {
+  for (const auto& field : fields) size += 4 + field.size();
+  if (size > kFrameBytesMax || fields.size() > kFieldsMax) {
     return fail(Errc::limit, "a message to or from a plugin is longer than 64 MiB", "frame_size");
   }
   std::string out;
   out.reserve(kHeadBytes + size);
   put_number(out, size, 4);
-  put_number(out, static_cast<std::uint8_t>(frame.kind), 1);
-  put_number(out, frame.call, 8);
-  put_number(out, frame.fields.size(), 1);
-  for (const auto& field : frame.fields) {
+  put_number(out, static_cast<std::uint8_t>(kind), 1);
+  put_number(out, call, 8);
+  put_number(out, fields.size(), 1);
+  for (const auto& field : fields) {
     put_number(out, field.size(), 4);
     out += field;
   }
   return out;
+}
+
+Result<std::string> encode(const Frame& frame) {
+  const std::vector<std::string_view> fields(frame.fields.begin(), frame.fields.end());
+  return encode(frame.kind, frame.call, fields);
 }
 
 bool send_bytes(int socket, std::string_view bytes) {

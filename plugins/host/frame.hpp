@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,7 @@ constexpr int kSocketDescriptor = 3;   ///< In the host process.
 constexpr int kLibraryDescriptor = 4;
 
 /// The bytes of a frame. Errors: limit when longer than kFrameBytesMax.
+Result<std::string> encode(FrameKind kind, std::uint64_t call, std::span<const std::string_view> fields);
 Result<std::string> encode(const Frame& frame);
 /// Writes all bytes of an encoded frame. False when the peer is gone.
 bool send_bytes(int socket, std::string_view bytes);

@@ -75,19 +75,22 @@ std::optional<Answer> HostProcess::call(const CallRequest& request, bool serial)
   const auto timeout = std::clamp<std::int64_t>(request.timeout_ms, 1, kTimeoutMsMax);
   const auto deadline = SteadyClock::now() + milliseconds(timeout);
   const std::size_t parallel_max = serial ? 1 : kParallelCallsMax;
+  // Before others have to wait for it.
+  const std::uint64_t id = next_call_++;
+  const bool asks = !request.method.empty();
+  const std::string what = asks ? request.method : std::to_string(request.tool), limit = std::to_string(timeout);
+  const std::string_view fields[] = {what, request.arguments, request.run_id, request.call_id, request.idempotency_key, limit};
+  const auto bytes = encode(asks ? FrameKind::request : request.probe ? FrameKind::probe : FrameKind::call, id, fields);
+  if (!bytes) return Answer::error("invalid_arguments", bytes.error().message);
   Lock lock(mutex_);
   const auto my_turn = [&] { return dead_ || pending_.size() < parallel_max; };
   if (!my_turn() && !changed_.wait_until(lock, request.stop, deadline, my_turn)) {
     return gave_up(request, timeout, "waiting for earlier calls of the plugin");
   }
   if (dead_) return std::nullopt;
-  const std::uint64_t id = next_call_++;
   Pending pending;
   pending_.emplace(id, &pending);
-  const bool asks = !request.method.empty();
-  const bool sent = send_frame({asks ? FrameKind::request : request.probe ? FrameKind::probe : FrameKind::call, id,
-                                {asks ? request.method : std::to_string(request.tool), request.arguments, request.run_id, request.call_id,
-                                 request.idempotency_key, std::to_string(timeout)}});
+  const bool sent = send_bytes(socket_, *bytes);
   if (!sent) {
     pending_.erase(id);
     kill_group();

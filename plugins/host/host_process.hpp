@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -78,7 +79,7 @@ class HostProcess {
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::map<std::uint64_t, Pending*> pending_;
-  std::uint64_t next_call_ = 1;
+  std::atomic<std::uint64_t> next_call_{1};
   FrameReader frames_;               ///< Of who reads.
   const Pending* reader_ = nullptr;  ///< For which call somebody reads now.
   bool leaving_ = false;             ///< The process has ended: who reads is to stop.

@@ -3,6 +3,7 @@
 #include "base/stream_reader.hpp"
 #include "tools/mcp/client.hpp"
 #include "tools/mcp/content.hpp"
+#include "tools/mcp/event_log.hpp"
 #include "tools/mcp/headers.hpp"
 #include "tools/mcp/http_client.hpp"
 #include "tools/mcp/oauth.hpp"
@@ -67,6 +68,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read_in_pieces(bytes, data[0] % 64 + 1u);
   read_message(bytes);
   read_challenge({std::string(bytes)});
+  StreamShelf shelf;
+  const auto log = shelf.open();
+  if (const auto place = shelf.find(bytes); place.log) require(place.log == log && log->after(place.number, 0).messages.empty());
   if (const auto url = parse_url(bytes)) require(parse_url(url->text()).has_value());
   if (const auto value = from_header_value(bytes)) require(from_header_value(header_value(*value)) == *value);
   return 0;

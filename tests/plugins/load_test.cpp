@@ -100,8 +100,11 @@ TEST_CASE("bombs go off in the plugin's process alone", "[load]") {
   options.process.memory_bytes = 512u << 20;
   const auto plugin = load_plugin(options).value();
   const auto act = [&](const std::string& what, std::size_t tool) { return plugin.tools[tool]->call(Json{{"do", what}}, {}); };
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  // Sanitizers need address space and processes without bounds, so their host process sets none.
   CHECK(act("memory_bomb", 0).error_kind == "crashed");
   CHECK(act("fork_bomb", 0).value == Json{{"born", 0}});
+#endif
   CHECK(act("thread_bomb", 3).error_kind == "timeout");
   CHECK(act("noise", 0).value["did"] == Json("noise"));
   bystander.check();

@@ -222,10 +222,20 @@ TEST_CASE("large arguments and results pass whole") {
   const auto plugin = load_plugin(options).value();
   const Json arguments{{"text", std::string(8u << 20, 'x')}};
   std::vector<std::thread> threads;
-  std::atomic<int> whole{0};
-  for (int i = 0; i < 4; ++i) threads.emplace_back([&] { whole += plugin.tools[0]->call(arguments, {}).value == arguments; });
+  std::vector<Json> results(4);
+  for (auto& result : results) threads.emplace_back([&] { result = plugin.tools[0]->call(arguments, {}).value; });
   for (auto& thread : threads) thread.join();
-  CHECK(whole == 4);
+  for (const auto& result : results) {
+    INFO(result.dump().substr(0, 300));
+    CHECK((result == arguments));
+  }
+}
+
+TEST_CASE("arguments that do not fit into a message cost the call and nothing else") {
+  Plugin plugin;
+  const int before = plugin.pid();
+  CHECK(plugin.patient().call(Json{{"do", "hello"}, {"more", std::string(65u << 20, 'x')}}, {}).error_kind == "invalid_arguments");
+  CHECK(plugin.pid() == before);
 }
 
 TEST_CASE("a crash ends all calls of the process, each with an error") {
