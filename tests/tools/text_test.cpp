@@ -185,6 +185,25 @@ TEST_CASE("text.extract reads PDF files page by page, and says so where it canno
   CHECK(world.call("text.extract", {{"path", "two.pdf"}, {"first_page", 2}, {"last_page", 1}}).error_kind == "invalid_arguments");
 }
 
+TEST_CASE("shell.run tells with what its result begins, in whole lines, and not for every one of them", "[builtin]") {
+  World world;
+  world.use("builtin.shell", "sh", R"({"commands": ["sh"], "root": "./work", "timeout_ms": 20000})");
+  if (!can_confine()) return test::count_cases("shell (no Landlock)", 0, 0, 1);
+  std::vector<std::string> told;
+  CallContext context;
+  context.partial = [&](std::string_view text) { told.emplace_back(text); };
+  const Json arguments{{"argv", {"sh", "-c", "for i in 1 2 3 4; do for j in 1 2 3 4 5 6 7 8 9 10; do echo 'a \"line\" with \303\244, a\ttab and more of it'; done; sleep 0.1; done; printf 'no line'; exit 3"}}};
+  const auto result = world.registry.call("sh.run", arguments, context);
+  REQUIRE(!result.is_error);
+  CHECK(result.value["exit_code"] == 3);
+  const std::string text = spaced_json(result.value);
+  REQUIRE(told.size() >= 2);
+  CHECK(told.size() <= 5);
+  for (const auto& part : told) CHECK(text.starts_with(part));
+  CHECK(told.back().size() > told.front().size());
+  CHECK(told.back().find("no line") == std::string::npos);
+}
+
 TEST_CASE("shell.run takes an argument list, and only allowed programs", "[builtin]") {
   World world;
   CHECK(world.settings_error("builtin.shell", "{}").find("commands") != std::string::npos);
