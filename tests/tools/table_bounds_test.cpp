@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <vector>
 
 namespace kontor::tools {
 namespace {
@@ -96,6 +97,18 @@ TEST_CASE("no query runs much longer, or takes much more, than it may", "[table]
     CHECK(world.run(sql).substr(0, std::string_view(expected).size()) == expected);
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(15));
   }
+}
+
+TEST_CASE("queries at the same time are measured one by one", "[table]") {
+  const World world;
+  // 48 MiB of 96 each.
+  const std::string sql = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 48) SELECT count(DISTINCT printf('%1048576c', char(64 + n))) AS n FROM c";
+  std::vector<std::string> results(4);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& result : results) threads.emplace_back([&] { result = world.run(sql); });
+  }
+  for (const auto& result : results) CHECK(result == R"([{"n":48}])");
 }
 
 TEST_CASE("loading counts, too, and ends when the run does", "[table]") {

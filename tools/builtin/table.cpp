@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 
 namespace kontor::tools {
 namespace {
@@ -256,6 +257,10 @@ ToolResult collect(sqlite3* database, sqlite3_stmt* statement, const Settings& s
   return ToolResult::ok(std::move(result));
 }
 
+/// SQLite counts its memory for the whole process. One query at a time, or each would be measured with the others.
+std::timed_mutex one_query;
+constexpr std::chrono::milliseconds kTurnPoll(20);
+
 /// A table lies in memory before SQLite has it; its cells get the same bound.
 std::size_t cells_max(const Settings& settings) {
   return std::clamp<std::size_t>(static_cast<std::size_t>(settings.memory_bytes) / sizeof(LoadedCell), kCellsLeast, kTableCellsMax);
@@ -264,6 +269,10 @@ std::size_t cells_max(const Settings& settings) {
 ToolResult query(const Settings& settings, const Json& arguments, const CallContext& context) {
   const Json& files = arguments["files"];
   if (files.size() > kFilesMax) return ToolResult::error("limit", "more than " + std::to_string(kFilesMax) + " files");
+  std::unique_lock alone(one_query, std::defer_lock);
+  while (!alone.try_lock_for(kTurnPoll)) {
+    if (context.stop.stop_requested()) return ToolResult::error("cancelled", "the query was stopped before it began");
+  }
   Watch watch;
   watch.end = std::chrono::steady_clock::now() + std::chrono::milliseconds(settings.timeout_ms);
   watch.stop = context.stop;
