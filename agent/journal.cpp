@@ -93,7 +93,6 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const 
   return journal;
 }
 
-void Journal::set_sync(Sync sync) { database_->set_sync(sync); }
 std::string Journal::read_only_reason() const { return database_->read_only_reason(); }
 
 Result<RunLock> Journal::lock(const std::string& id) const {
@@ -122,8 +121,9 @@ bool Journal::is_held(const std::string& id) const {
   return held;
 }
 
-Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark) {
+Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark, JournalSync sync) {
   RunLog log;
+  log.sync_ = sync;
   log.journal_ = this;
   auto write = std::make_shared<JournalWrite>();
   JournalEvent& event = write->event;
@@ -140,6 +140,7 @@ Result<RunLog> Journal::create(const std::string& name, const std::string& file,
   write->created = std::make_unique<RunRow>();
   write->created->name = name, write->created->file = file;
   write->mark = mark;
+  write->synced = sync == JournalSync::step;
   log.end_->seq = 1;
   log.end_->hash = event.hash;
   database_->enqueue(write);
@@ -181,7 +182,7 @@ Result<void> RunLog::append(const std::string& type, const std::string& step, co
   write->run = id_;
   write->data = dump(data);
   write->status = status, write->note = note;
-  write->durable = durable;
+  write->synced = sync_ == JournalSync::step && durable == Durable::now;
   JournalEvent& event = write->event;
   event.type = type, event.step = step;
   {

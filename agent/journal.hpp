@@ -68,6 +68,10 @@ enum class Durable {
   later,  ///< With the next event that is `now`: what is lost with the machine's power is simply done again.
 };
 
+/// durability.sync of a run: each `now` event is synced, or (batch, off) none for itself. The file is shared: moving its log syncs
+/// in any case, since what other runs had synced must not come to lie in a database that is not.
+enum class JournalSync { step, batch, off };
+
 /// One run, open for writing. Thread-safe; events have the order of the calls.
 class RunLog {
  public:
@@ -81,9 +85,12 @@ class RunLog {
   Result<void> append(const std::string& type, const std::string& step, const Json& data, const std::string& status = {},
                       const std::string& note = {}, Durable durable = Durable::now);
   const std::string& id() const { return id_; }
+  /// For the events from now on.
+  void set_sync(JournalSync sync) { sync_ = sync; }
 
  private:
   friend class Journal;
+  JournalSync sync_ = JournalSync::step;
   Journal* journal_ = nullptr;
   std::string id_;
   RunLock lock_;
@@ -102,16 +109,14 @@ inline constexpr const char* kRepeated = "repeated";
 /// Thread-safe; one writer per run.
 class Journal {
  public:
-  enum class Sync { step, batch, off };  ///< durability.sync: every `now` event, at checkpoints, never.
-
   /// Opens or creates `folder`/journal.db. `vfs`: name of SQLite's file layer, for tests. Errors: io, malformed (not a
   /// journal), unsupported (newer format).
   static Result<std::unique_ptr<Journal>> open(const std::string& folder, const Clock& clock = system_clock(), const char* vfs = nullptr);
   ~Journal();
 
-  /// Creates a run with its first event (`run_created`) and locks it. Durable on return. Errors: io, and conflict (kind
+  /// Creates a run with its first event (`run_created`) and locks it. Durable on return, with `sync` step. Errors: io, and conflict (kind
   /// kRepeated) where `mark` is there already; then there is no run.
-  Result<RunLog> create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark = {});
+  Result<RunLog> create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark = {}, JournalSync sync = JournalSync::step);
   /// Keeps a mark without a run. Durable on return. Errors: as `create`.
   Result<void> keep(const JournalMark& mark);
   /// The value of a mark that counts still. Errors: not_found, io.
@@ -130,7 +135,6 @@ class Journal {
   /// Is a process writing this run now?
   bool is_held(const std::string& id) const;
 
-  void set_sync(Sync sync);
   /// Why nothing can be written any more, or "": after a failed sync the store is read-only until it is opened again.
   std::string read_only_reason() const;
   const std::string& folder() const { return folder_; }

@@ -13,7 +13,8 @@ constexpr int kBusyTimeoutMs = 20'000;
 // syncs more, so the log of a large database may be longer.
 constexpr int kLogPages = 64, kLogPagesMost = 1024;
 constexpr std::size_t kPageBytes = 4096;
-constexpr int kSynchronousOff = 0, kSynchronousNormal = 1, kSynchronousFull = 2;
+// NORMAL is the least: the log is synced before it is moved and the database after it, whichever run's commit it was that moved it.
+constexpr int kSynchronousNormal = 1, kSynchronousFull = 2;
 
 }  // namespace
 
@@ -86,11 +87,6 @@ Result<void> Journal::Database::execute(const char* sql) {
 
 Error Journal::Database::error(const std::string& action) const { return fail(Errc::io, "journal: " + action + ": " + sqlite3_errmsg(db), "journal"); }
 
-void Journal::Database::set_sync(Sync sync) {
-  std::lock_guard guard(mutex);
-  sync_ = sync;
-}
-
 std::string Journal::Database::read_only_reason() {
   std::lock_guard guard(mutex);
   return read_only_;
@@ -159,9 +155,9 @@ Result<void> Journal::Database::move_log(bool synced) {
 }
 
 Result<void> Journal::Database::begin(bool synced) {
-  const int level = sync_ == Sync::off ? kSynchronousOff : synced ? kSynchronousFull : kSynchronousNormal;
+  const int level = synced ? kSynchronousFull : kSynchronousNormal;
   if (level != level_) {
-    if (auto set = execute(level == kSynchronousFull ? "PRAGMA synchronous=FULL" : level == kSynchronousNormal ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=OFF"); !set) return set;
+    if (auto set = execute(synced ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"); !set) return set;
     level_ = level;
   }
   begin_.prepare(db, "BEGIN IMMEDIATE");
@@ -200,7 +196,7 @@ Result<void> Journal::Database::write_mark(const JournalMark& mark, std::int64_t
 Result<void> Journal::Database::keep(const JournalMark& mark, std::int64_t now_ms) {
   std::lock_guard guard(mutex);
   if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
-  if (auto begun = begin(sync_ == Sync::step); !begun) return begun;
+  if (auto begun = begin(true); !begun) return begun;
   auto done = write_mark(mark, now_ms);
   return done ? commit() : undo(done.error());
 }
@@ -227,7 +223,7 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
 Result<void> Journal::Database::write_all(const Batch& batch) {
   if (!read_only_.empty()) return fail(Errc::io, "journal: " + read_only_, "journal");
   bool synced = false;
-  for (const auto& write : batch) synced = synced || (sync_ == Sync::step && write->durable == Durable::now);
+  for (const auto& write : batch) synced = synced || write->synced;
   // The log is synced before it is moved: then the batch needs no sync of its own.
   const bool moves = is_move_due(batch);
   if (auto begun = begin(synced && !moves); !begun) return begun;

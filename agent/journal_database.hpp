@@ -49,7 +49,7 @@ struct JournalWrite {
   std::string status, note;        ///< New status of the run; "" keeps it.
   std::unique_ptr<RunRow> created; ///< For the first event of a run.
   std::optional<JournalMark> mark; ///< Together with the event.
-  Durable durable = Durable::now;
+  bool synced = true;              ///< On the disk when it is written.
 
   bool done = false;               ///< Guarded by the database's queue.
   Result<void> result;
@@ -75,7 +75,6 @@ struct Journal::Database {
   /// A mark alone, synced.
   Result<void> keep(const JournalMark& mark, std::int64_t now_ms);
 
-  void set_sync(Sync sync);
   std::string read_only_reason();
 
  private:
@@ -105,7 +104,6 @@ struct Journal::Database {
   bool writing_ = false;
 
   Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, page_count_, forget_marks_, insert_mark_, replace_mark_;
-  Sync sync_ = Sync::step;
   int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
   int log_pages_ = 0, due_at_ = 0;  ///< 0: not looked at yet.
   std::string read_only_;

@@ -50,6 +50,8 @@ RunOptions options_from_json(const Json& data) {
   return options;
 }
 
+JournalSync sync_of(const Spec& spec) { return spec.sync == "off" ? JournalSync::off : spec.sync == "batch" ? JournalSync::batch : JournalSync::step; }
+
 /// Fingerprint of the rules: an approval counts only under the policy it was asked under.
 std::string policy_hash(const PolicySpec& policy) {
   Json rules{{"deny", policy.deny}, {"allow", policy.allow}, {"untrusted", policy.untrusted}, {"trusted_only", policy.trusted_only}};
@@ -373,7 +375,6 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
   }
   Execution execution(journal, spec, inputs, options, world);
   if (auto ready = execution.assemble(true); !ready) return ready.error();
-  journal.set_sync(spec.sync == "off" ? Journal::Sync::off : spec.sync == "batch" ? Journal::Sync::batch : Journal::Sync::step);
   std::error_code code;
   const std::string file = std::filesystem::absolute(spec.path, code).string();
   auto redactor = open_redactor(spec, journal);
@@ -382,7 +383,7 @@ Result<RunReport> start_run(Journal& journal, const Spec& spec, const Json& inpu
                             Json{{"format", 1}, {"name", spec.name}, {"file", file}, {"folder", spec.folder}, {"yaml", spec.text},
                                  {"inputs", *redactor ? (*redactor)->seal(inputs) : inputs},
                                  {"options", options_to_json(options, *options.seed)}},
-                            world.mark);
+                            world.mark, sync_of(spec));
   if (!log) return log.error();
   execution.attach(&*log, log->id(), History());
   if (world.created) world.created(log->id());
@@ -420,7 +421,7 @@ Result<RunReport> resume_run(Journal& journal, const std::string& id, const RunO
   options.airgap = options.airgap || overrides.airgap;
   Execution execution(journal, recorded->spec, recorded->inputs, options, world);
   if (auto ready = execution.assemble(true); !ready) return ready.error();
-  journal.set_sync(recorded->spec.sync == "off" ? Journal::Sync::off : recorded->spec.sync == "batch" ? Journal::Sync::batch : Journal::Sync::step);
+  log->set_sync(sync_of(recorded->spec));
   if (auto noted = log->append("run_resumed", "", Json{{"events", events->size()}}, "running"); !noted) return noted.error();
   execution.attach(&*log, id, std::move(history));
   if (world.sink) world.sink({"run_started", "", Json{{"id", id}, {"name", recorded->spec.name}, {"file", recorded->spec.path}, {"inputs", recorded->inputs}, {"resumed", true}}});

@@ -169,7 +169,6 @@ TEST_CASE("no hostile tape has an effect that was not allowed", "[agent][hostile
   setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
-  journal->set_sync(Journal::Sync::off);
   const auto list = attacks();
   REQUIRE(list.size() >= 300);
   int right = 0;
@@ -210,7 +209,6 @@ TEST_CASE("tapes that mean well are not hindered", "[agent][hostile]") {
   setup.yaml = kOffice;
   const Spec spec = setup.spec();
   const auto journal = setup.journal();
-  journal->set_sync(Journal::Sync::off);
   int right = 0, all = 0;
   for (int amount = 1; amount <= 100; ++amount) {
     for (const bool look_first : {false, true}) {

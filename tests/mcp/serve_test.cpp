@@ -227,7 +227,7 @@ struct Raw {
     if (method == "POST") request.headers.emplace_back("Content-Type", "application/json");
     if (!last_event.empty()) request.headers.emplace_back("Last-Event-ID", last_event);
     std::string all;
-    const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(10), {}, 1u << 20, false};
+    const HttpLimits limits{std::chrono::steady_clock::now() + std::chrono::seconds(10), {}, 1u << 20, {}};
     const auto head = http_stream(request, limits, [](const HttpHead&) { return true; }, [&](std::string_view piece) {
       all += piece;
       return enough.empty() || all.find(enough) == std::string::npos;
