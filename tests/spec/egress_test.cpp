@@ -6,6 +6,7 @@
 #include "tests/support/catch.hpp"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,8 +14,8 @@
 namespace {
 
 /// "kind line: message" of all diagnostics.
-std::string check(const std::string& egress, const std::string& rest) {
-  const auto checked = kontor::agent::check_text("kontor: 1\nname: x\nworkflow: [{wait: 1s}]\npolicy: {egress: " + egress + "}\n" + rest + "\n", "a.yaml", ".");
+std::string check(const std::string& egress, const std::string& rest, const std::string& folder = ".") {
+  const auto checked = kontor::agent::check_text("kontor: 1\nname: x\nworkflow: [{wait: 1s}]\npolicy: {egress: " + egress + "}\n" + rest + "\n", "a.yaml", folder);
   std::string out;
   for (const auto& one : checked.diagnostics) out += one.kind + " " + std::to_string(one.line) + ": " + one.message + "\n";
   return out;
@@ -47,7 +48,11 @@ TEST_CASE("what the policy would never let through is an error before anything r
   CHECK(check(only, "tools: {web: {use: builtin.http, hosts: [api.example.com, '*.example.net', other.example.com]}}").starts_with(conflict + "other.example.com' port 443"));
   CHECK(check("{allow: ['a.example:80']}", "tools: {web: {use: builtin.http, hosts: [a.example]}}").starts_with(conflict));
   CHECK(check("{allow: ['a.example:80']}", "tools: {web: {use: builtin.http, hosts: [a.example], plain: true}}") == "");
-  CHECK(check(only, "tools: {pets: {use: openapi, document: p.json, hosts: [api.example.com], server: 'https://pets.example/v1'}}").starts_with(conflict + "pets.example' port 443"));
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("kontor-egress-" + std::to_string(getpid()));
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder / "p.json") << R"({"openapi": "3.1.0", "info": {"title": "Pets", "version": "1"}, "paths": {"/pets": {"get": {"operationId": "pets", "responses": {}}}}})";
+  CHECK(check(only, "tools: {pets: {use: openapi, document: p.json, hosts: [api.example.com], server: 'https://pets.example/v1'}}", folder.string()).starts_with(conflict + "pets.example' port 443"));
+  std::filesystem::remove_all(folder);
   CHECK(check(only, "tools: {post: {use: builtin.mail, from: a@b.example, server: mail.b.example, recipients: [b.example]}}").starts_with(conflict + "mail.b.example' port 587"));
   CHECK(check("{allow: ['mail.b.example:465']}", "tools: {post: {use: builtin.mail, from: a@b.example, server: mail.b.example, tls: implicit, recipients: [b.example]}}") == "");
   CHECK(check(only, "tools: {sh: {use: builtin.shell, commands: [curl], network: true}}").starts_with("conflict 5: programs with 'network'"));
