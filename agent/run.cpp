@@ -339,6 +339,21 @@ Result<Recorded> read_start(const std::vector<JournalEvent>& events) {
 
 constexpr std::size_t kAnswerMax = 64u << 10;
 
+/// What a person wrote, sealed as the run seals everything else. Errors: as read_start and Redactor.
+Result<Json> seal_words(Journal& journal, const std::vector<JournalEvent>& events, const Json& data) {
+  const auto recorded = read_start(events);
+  if (!recorded) return recorded.error();
+  auto redactor = open_redactor(recorded->spec, journal);
+  if (!redactor) return redactor.error();
+  if (!*redactor) return data;
+  for (const auto& event : events) {
+    auto opened = (*redactor)->open(event.data);
+    if (!opened) return opened.error();
+    (*redactor)->seal(*opened);  // It learns the values that must not be read elsewhere.
+  }
+  return (*redactor)->seal(data);
+}
+
 Result<void> check_open(const RunRow& row) {
   if (row.status == "done" || row.status == "failed" || row.status == "cancelled") return fail(Errc::conflict, "run " + row.id + " is " + row.status);
   return {};
@@ -557,6 +572,11 @@ Result<PendingItem> decide_approval(Journal& journal, const std::string& id, con
   Json data{{"decision", answer.approve ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item->binding}};
   if (!answer.reason.empty()) data["reason"] = answer.reason;
   if (item->is_question) data["question"] = true;
+  if (!answer.choice.empty() || !answer.reason.empty()) {
+    auto sealed = seal_words(journal, events, data);
+    if (!sealed) return sealed.error();
+    data = std::move(*sealed);
+  }
   auto written = log->append("approval_decided", item->call, data);
   if (!written) return written.error();
   return item;

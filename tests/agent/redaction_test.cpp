@@ -57,6 +57,32 @@ workflow:
   CHECK(seen.find("\"to\":\"" + account) == std::string::npos);
 }
 
+TEST_CASE("what a person writes to a decision is sealed, too", "[agent][redaction]") {
+  Setup setup;
+  setup.yaml = std::string(kHead) + "policy: {allow: [\"bank.*\"], ask: [{tool: bank.pay}]}\nobserve: {redact: [to, iban]}\nworkflow:\n"
+               "  - {id: pay, tool: bank.pay, with: {amount: 5, to: account-of-Mr-Smith}}\n";
+  auto world = setup.world();
+  const auto journal = setup.journal();
+  auto report = start_run(*journal, setup.spec(), Json{{"limit", 1}}, {}, world);
+  REQUIRE(report.has_value());
+  REQUIRE(report->status == "parked");
+  // One value is known by its form, the other because it stood in a redacted field.
+  const std::string reason = "not account-of-Mr-Smith, take DE44500105175407324931";
+  REQUIRE(decide_approval(*journal, report->id, "", PersonsAnswer{false, "anna", "", reason}).has_value());
+  bool sealed = false;
+  const auto events = journal->events(report->id);
+  REQUIRE(events.has_value());
+  for (const auto& event : *events) {
+    if (event.type == "approval_decided") sealed = event.data.at("reason").contains(kSealed) && event.data.at("by") == Json("anna");
+  }
+  CHECK(sealed);
+  report = resume_run(*journal, report->id, {}, world);
+  REQUIRE(report.has_value());
+  CHECK(report->status == "failed");
+  CHECK(bytes_of(setup.folder.path + "/runs").find("DE44500105175407324931") == std::string::npos);
+  CHECK(setup.bank.payments.empty());
+}
+
 TEST_CASE("IBANs and card numbers are found by their form", "[agent][redaction]") {
   const Folder folder;
   auto redactor = Redactor::create({"iban", "card"}, folder.path);
