@@ -1,20 +1,11 @@
 // A model server for tool_loop.py over node-llama-cpp: node peer_server.mjs FILE THREADS CONTEXT
 // POST {"tokens": [...], "count": n} -> {"tokens": [...]}. One context sequence stays open between requests; what the
-// new prompt shares with it is not evaluated again. Prints its port. Needs `npm i node-llama-cpp` in the folder PEER.
+// new prompt shares with it is not evaluated again. Prints its port. PEER: see peer_module.mjs.
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
+import { llamaOf } from "./peer_module.mjs";
 
 const [file, threads, contextSize] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
-const folder = process.env.PEER ?? "/tmp/peer";
-const require = createRequire(folder + "/package.json");
-let entry;
-try {
-  entry = require.resolve("node-llama-cpp");
-} catch {
-  entry = folder + "/node_modules/node-llama-cpp/dist/index.js";
-}
-const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry).href);
+const { getLlama, LlamaLogLevel } = await llamaOf();
 
 const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error, maxThreads: threads });
 const model = await llama.loadModel({ modelPath: file, gpuLayers: 0 });
