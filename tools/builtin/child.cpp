@@ -191,6 +191,24 @@ void ignore_broken_pipes() {
   (void)once;
 }
 
+struct ChildStreams {
+  int input, out, err, failure;
+};
+
+/// As fork, with errno. Not fork: that copies the page tables of all weights, or fails for want of memory that would never be used.
+/// Until the child is another program it shares this one's memory, and no signal handler of ours may run in it.
+pid_t start_child(const Plan& plan, const ChildStreams& streams) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t child = vfork();
+  if (child == 0) become(plan, streams.input, streams.out, streams.err, streams.failure);
+  const int started = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = started;
+  return child;
+}
+
 }  // namespace
 
 Result<ChildResult> run_child(const ChildSetup& setup, std::stop_token stop) {
@@ -199,16 +217,7 @@ Result<ChildResult> run_child(const ChildSetup& setup, std::stop_token stop) {
   const Plan plan(setup);
   Pipe input, out, err, failure;
   if (!out.open() || !err.open() || !failure.open() || (setup.input < 0 && !input.open())) return fail_errno("make a pipe for", setup.program);
-  const int child_input = setup.input >= 0 ? setup.input : input.read.get();
-  // Not fork: that copies the page tables of all weights, or fails for want of memory that would never be used.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const pid_t child = vfork();
-  if (child == 0) become(plan, child_input, out.write.get(), err.write.get(), failure.write.get());
-  const int started = errno;
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  errno = started;
+  const pid_t child = start_child(plan, {setup.input >= 0 ? setup.input : input.read.get(), out.write.get(), err.write.get(), failure.write.get()});
   if (child < 0) return fail_errno("start", setup.program);
   setpgid(child, child);
   for (Pipe* each : {&out, &err, &failure}) each->write.reset();
