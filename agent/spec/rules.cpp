@@ -317,7 +317,7 @@ constexpr KeyRule kRunBudget[] = {
     {"joules", T::amount, {}, {}, "Energy."},
     {"money", T::money, {}, {}, "Money, such as 0.50 EUR."},
 };
-constexpr KeyRule kDurability[] = {{"sync", T::words, "step|batch|off", "step", "When the journal is forced to disk."}};
+constexpr KeyRule kDurability[] = {{"sync", T::words, "step|batch|off", "step", "When the journal is forced to disk: for each step, or (batch, off) only when its log is moved."}};
 constexpr KeyRule kObserve[] = {
     {"otlp", T::url, {}, {}, "OpenTelemetry collector."},
     {"redact", T::texts, {}, {}, "Fields whose values are not logged."},

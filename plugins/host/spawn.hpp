@@ -35,10 +35,8 @@ struct SpawnDescriptors {
   int socket = -1, library = -1, network = -1, log = -1;
 };
 
-/// Starts the host program in a process group of its own, with these descriptors and no others, and an environment
-/// without tokens and keys (`permitted` names the variables that the plugin declared). Nothing of this process is copied
-/// for it, however many gigabytes of weights it holds: posix_spawn borrows its memory until the program is loaded.
-/// Errors: io with the reason of the system.
+/// Starts the host program (tools::Spawn), a path, with these descriptors and no others, and an environment without tokens and
+/// keys (`permitted` names the variables that the plugin declared). Errors: memory; io with the reason of the system.
 Result<pid_t> spawn_host(const std::string& program, const SpawnDescriptors& given, const std::vector<std::string>& permitted);
 
 }  // namespace kontor::plugins

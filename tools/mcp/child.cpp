@@ -1,8 +1,9 @@
 #include "tools/mcp/child.hpp"
 
+#include "tools/spawn.hpp"
+
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,55 +47,21 @@ std::vector<std::string> environment_of(const ChildSetup& setup) {
   return entries;
 }
 
-std::vector<char*> pointers(std::vector<std::string>& texts) {
-  std::vector<char*> list;
-  for (auto& text : texts) list.push_back(text.data());
-  list.push_back(nullptr);
-  return list;
-}
-
-struct SpawnSettings {
-  posix_spawn_file_actions_t actions{};
-  posix_spawnattr_t attributes{};
-  SpawnSettings() {
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-  }
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-};
-
 }  // namespace
 
 Result<Child> Child::start(const ChildSetup& setup) {
   if (setup.command.empty()) return fail(Errc::usage, "the command of the server is empty");
   Pipe in, out, err;
   if (in.read < 0 || out.read < 0 || err.read < 0) return fail_errno("make pipes for", setup.command.front());
-  SpawnSettings settings;
-  auto* actions = &settings.actions;
-  int status = posix_spawn_file_actions_adddup2(actions, in.read, 0);
-  status |= posix_spawn_file_actions_adddup2(actions, out.write, 1);
-  status |= posix_spawn_file_actions_adddup2(actions, err.write, 2);
-  status |= posix_spawn_file_actions_addclosefrom_np(actions, 3);
-  if (!setup.folder.empty()) status |= posix_spawn_file_actions_addchdir_np(actions, setup.folder.c_str());
-  sigset_t all, none;
-  sigfillset(&all);
-  sigemptyset(&none);
-  status |= posix_spawnattr_setsigdefault(&settings.attributes, &all);
-  status |= posix_spawnattr_setsigmask(&settings.attributes, &none);
-  // A group of its own: Ctrl-C is ours to handle, and it is ended with all that it started.
-  status |= posix_spawnattr_setpgroup(&settings.attributes, 0);
-  status |= posix_spawnattr_setflags(&settings.attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-  if (status != 0) return fail(Errc::memory, "not enough memory to start " + setup.command.front());
-  auto arguments = setup.command;
-  auto environment = environment_of(setup);
-  pid_t pid = 0;
-  errno = ::posix_spawnp(&pid, setup.command.front().c_str(), actions, &settings.attributes, pointers(arguments).data(),
-                         pointers(environment).data());
-  if (errno != 0) return fail_errno("start", setup.command.front());
-  return Child(pid, take(in.write), take(out.read), take(err.read));
+  Spawn start;
+  start.give(in.read, 0);
+  start.give(out.write, 1);
+  start.give(err.write, 2);
+  start.close_from(3);
+  if (!setup.folder.empty()) start.enter(setup.folder);
+  const auto pid = start.start(setup.command.front(), setup.command, environment_of(setup));
+  if (!pid) return pid.error();
+  return Child(*pid, take(in.write), take(out.read), take(err.read));
 }
 
 Child::Child(Child&& other) noexcept
