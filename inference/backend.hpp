@@ -84,8 +84,20 @@ enum class KvType {
 std::string_view to_string(KvType type);
 std::optional<KvType> kv_type_named(std::string_view name);
 
+/// Where a model runs: auto, cpu, cuda, cuda:N or cuda:N,N,...
+struct DeviceChoice {
+  enum class Kind { automatic, cpu, cuda };
+  Kind kind = Kind::automatic;
+  /// GPUs by number; each takes a stretch of the layers. Empty: as few of the machine's as hold the model.
+  std::vector<int> numbers;
+};
+/// Most GPUs that a choice names.
+inline constexpr std::size_t kDevicesMost = 16;
+/// Errors: usage (bad_device).
+Result<DeviceChoice> parse_device(std::string_view text);
+
 struct BackendOptions {
-  std::string device = "auto";  ///< auto, cpu, cuda
+  std::string device = "auto";  ///< As parse_device() reads it.
   int threads = 0;              ///< 0: as many as there are processors.
   Compute compute = Compute::native;
   std::string kernels;          ///< Name of a kernel set (tests); empty: the best.
@@ -111,7 +123,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const ModelConfig& config() const = 0;
-  /// "cpu", "cuda:0".
+  /// "cpu", "cuda:0", "cuda:0,1".
   virtual std::string device() const = 0;
   virtual std::unique_ptr<Sequence> create_sequence() = 0;
   virtual std::uint64_t page_bytes() const = 0;
@@ -143,9 +155,9 @@ class Backend {
 /// or the model's heads do not allow the KV type (kv_type); memory (out_of_memory).
 Result<std::unique_ptr<Backend>> open_backend(const WeightFile& file, const BackendOptions& options);
 
-/// One function for each kind of device; cuda/no_cuda.cpp stands in where the build has none.
+/// One function for each kind of device; cuda/no_cuda.cpp stands in where the build has none. `numbers`: as in DeviceChoice.
 Result<std::unique_ptr<Backend>> open_cpu_backend(const WeightFile& file, const BackendOptions& options);
-Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options);
+Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options, std::span<const int> numbers);
 /// Devices that open_cuda_backend could use now.
 int cuda_device_count();
 

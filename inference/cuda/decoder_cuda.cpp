@@ -1,15 +1,106 @@
 #include "inference/cuda/decoder_cuda.hpp"
 
-#include "inference/cuda/decoder_parts.hpp"
+#include <algorithm>
+#include <array>
+#include <new>
+#include <string_view>
 
 namespace kontor::inference::cuda {
+namespace {
+
+/// The architectures whose layers this decoder computes.
+constexpr std::array<std::string_view, 5> kKnown = {"llama", "qwen2", "qwen3", "qwen3moe", "deepseek2"};
+
+Arithmetic arithmetic_of(const BackendOptions& options) {
+  const bool exact = options.compute == Compute::f32;
+  return {exact, options.deterministic || exact, exact ? KvFormat::f32 : options.kv == KvType::q8_0 ? KvFormat::q8 : KvFormat::f16};
+}
+
+}  // namespace
 
 static_assert(kPagePositions == inference::kPagePositions);
+
+CudaDecoder::CudaDecoder(const WeightFile& file, const ModelConfig& config, const Arithmetic& arithmetic)
+    : tensors_(file, config, arithmetic.exact), arithmetic_(arithmetic) {}
+
+CudaDecoder::~CudaDecoder() = default;
+
+Result<std::unique_ptr<Backend>> CudaDecoder::create(const WeightFile& file, const BackendOptions& options, std::unique_ptr<Device> device) {
+  DeviceSource one;
+  one.open = [&](std::size_t) -> Result<std::unique_ptr<Device>> { return std::move(device); };
+  return create(file, options, one);
+}
+
+Result<std::unique_ptr<Backend>> CudaDecoder::create(const WeightFile& file, const BackendOptions& options, const DeviceSource& devices) {
+  const auto config = read_model_config(file);
+  if (!config) return config.error();
+  if (std::find(kKnown.begin(), kKnown.end(), config->architecture->name) == kKnown.end())
+    return fail(Errc::unsupported, "the CUDA backend does not compute the architecture " + std::string(config->architecture->name) +
+                " yet; use --device cpu", "unsupported_arch");
+  if (config->rope_pairs != RopePairs::adjacent && config->rope_pairs != RopePairs::halves)
+    return fail(Errc::unsupported, "the CUDA backend does not compute " + file.path() + ", whose rotary rows are ordered as in Hugging Face's " +
+                "llama files; use a GGUF file or --device cpu", "unsupported_arch");
+  try {
+    std::unique_ptr<CudaDecoder> decoder(new CudaDecoder(file, *config, arithmetic_of(options)));
+    if (const auto loaded = decoder->load(options, devices); !loaded) return loaded.error();
+    return std::unique_ptr<Backend>(std::move(decoder));
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::memory, "no memory left while loading " + file.path(), "out_of_memory");
+  }
+}
+
+/// Devices are opened one by one, because each takes time and memory; the host's memory comes behind all of them.
+Result<void> CudaDecoder::make_plan(const BackendOptions& options, const DeviceSource& source) {
+  PlanOptions wishes;
+  wishes.arithmetic = arithmetic_;
+  wishes.expert_bytes = options.expert_bytes;
+  std::vector<DeviceMemory> memories;
+  while (true) {
+    auto opened = source.open(devices_.size());
+    if (!opened) return opened.error();
+    const Device& device = *devices_.emplace_back(std::move(*opened));
+    memories.push_back({device.name(), device.free_bytes(), device.processors()});
+    const bool last = devices_.size() == source.count || devices_.size() == static_cast<std::size_t>(config().layers);
+    if (source.all && !last) continue;
+    if (last || options.expert_bytes > 0) wishes.host_free_bytes = devices_.front()->host_free_bytes();
+    auto plan = plan_memory(tensors_, memories, wishes);
+    if (!plan && !last && plan.error().kind == "out_of_memory") continue;
+    if (!plan) return plan.error();
+    plan_ = std::move(*plan);
+    return {};
+  }
+}
+
+Result<void> CudaDecoder::load(const BackendOptions& options, const DeviceSource& source) {
+  if (source.all && source.count > static_cast<std::size_t>(config().layers))
+    return fail(Errc::usage, std::to_string(source.count) + " devices are more than the " + std::to_string(config().layers) + " layers of the model", "bad_device");
+  if (const auto planned = make_plan(options, source); !planned) return planned.error();
+  std::vector<PagePool::Part> parts;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    const StagePlan& part = plan_.stages[i];
+    Device& device = *devices_[i];
+    stages_.push_back(std::make_unique<Stage>(tensors_, arithmetic_, part, device));
+    if (const auto loaded = stages_.back()->load(plan_.pages); !loaded) return loaded.error();
+    parts.push_back({&device, stages_.back()->pages(), part.page_bytes});
+  }
+  pool_ = std::make_shared<PagePool>(std::move(parts), plan_.pages);
+  return {};
+}
+
+std::string CudaDecoder::device() const {
+  std::string names = devices_.front()->name();
+  for (std::size_t i = 1; i < devices_.size(); ++i) {
+    const std::string name = devices_[i]->name();
+    names += "," + name.substr(name.find(':') + 1);
+  }
+  return names;
+}
 
 std::unique_ptr<Sequence> CudaDecoder::create_sequence() { return std::make_unique<Timeline>(pool_); }
 
 std::string CudaDecoder::arithmetic() const {
-  return std::string("cuda ") + (exact_ ? "f32" : deterministic_ ? "deterministic" : "native") + (kv_format_ == KvFormat::q8 ? " kv q8_0" : "");
+  return std::string("cuda ") + (arithmetic_.exact ? "f32" : arithmetic_.deterministic ? "deterministic" : "native") +
+         (arithmetic_.kv == KvFormat::q8 ? " kv q8_0" : "");
 }
 
 Result<KvPageRef> CudaDecoder::load_page(std::span<const std::byte> content) {
@@ -20,13 +111,14 @@ Result<KvPageRef> CudaDecoder::load_page(std::span<const std::byte> content) {
 }
 
 std::uint64_t CudaDecoder::weight_bytes_per_token() const {
-  std::uint64_t total = tied_ ? embedding_.buffer.bytes() : output_.buffer.bytes();
-  for (const Layer& l : layers_) {
-    for (const Matrix* m : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down, &l.query_down, &l.keys_down, &l.key_heads, &l.value_heads, &l.router})
-      total += m->buffer.bytes();
-    for (const Matrix* m : {&l.experts_gate, &l.experts_up, &l.experts_down})
-      if (m->view.rows > 0) total += m->buffer.bytes() / static_cast<std::uint64_t>(config_.experts.count) * static_cast<std::uint64_t>(config_.experts.used);
-  }
+  std::uint64_t total = 0;
+  for (const auto& stage : stages_) total += stage->weight_bytes_per_token();
+  return total;
+}
+
+double CudaDecoder::device_seconds() const {
+  double total = 0;
+  for (const auto& device : devices_) total += device->busy_seconds();
   return total;
 }
 
@@ -34,23 +126,23 @@ Result<void> CudaDecoder::forward(std::span<const Extension> extensions) {
   for (const Extension& extension : extensions) {
     auto& timeline = static_cast<Timeline&>(*extension.sequence);
     for (const TokenId token : extension.tokens)
-      if (token < 0 || token >= config_.vocabulary)
-        return fail(Errc::usage, "token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(config_.vocabulary), "bad_token");
+      if (token < 0 || token >= config().vocabulary)
+        return fail(Errc::usage, "token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(config().vocabulary), "bad_token");
     const std::int64_t end = timeline.length() + static_cast<std::int64_t>(extension.tokens.size());
-    if (end > config_.context)
-      return fail(Errc::limit, std::to_string(end) + " tokens do not fit into the context of " + std::to_string(config_.context), "context_full");
+    if (end > config().context)
+      return fail(Errc::limit, std::to_string(end) + " tokens do not fit into the context of " + std::to_string(config().context), "context_full");
     if (!timeline.reserve(end))
       return fail(Errc::memory, "all " + std::to_string(pool_->pages()) + " KV pages of " + device() + " are in use", "out_of_memory");
   }
-  std::vector<Row> rows;
+  std::vector<Stage::Row> rows;
   for (const Extension& extension : extensions) {
     auto& timeline = static_cast<Timeline&>(*extension.sequence);
     const std::size_t n = extension.tokens.size();
     for (std::size_t i = 0; i < n; ++i) {
       const auto at = static_cast<std::int64_t>(i);
-      Row row{&timeline, timeline.length() + at, extension.tokens[i], nullptr, nullptr};
-      if (extension.output == Output::all_hidden) row.hidden = extension.out + at * config_.width;
-      if (extension.output == Output::all_logits) row.logits = extension.out + at * config_.vocabulary;
+      Stage::Row row{&timeline, timeline.length() + at, extension.tokens[i], nullptr, nullptr};
+      if (extension.output == Output::all_hidden) row.hidden = extension.out + at * config().width;
+      if (extension.output == Output::all_logits) row.logits = extension.out + at * config().vocabulary;
       if (extension.output == Output::last_logits && i + 1 == n) {
         row.logits = extension.out;
         row.shortlist = extension.shortlist;
@@ -58,318 +150,30 @@ Result<void> CudaDecoder::forward(std::span<const Extension> extensions) {
       rows.push_back(row);
     }
   }
+  // Batches without outputs follow each other without a pause: while one device computes a batch, the one before it has the next.
   for (std::size_t at = 0; at < rows.size(); at += kBatch)
     if (const auto done = run_batch(std::span(rows).subspan(at, std::min<std::size_t>(kBatch, rows.size() - at))); !done) return done.error();
+  if (const auto done = wait(); !done) return done.error();
   for (const Extension& extension : extensions)
     static_cast<Timeline&>(*extension.sequence).positions += static_cast<std::int64_t>(extension.tokens.size());
   return {};
 }
 
-bool CudaDecoder::tiled(std::int64_t count) const { return !deterministic_ && count >= kTiledRows; }
-
-KvView CudaDecoder::cache_of(std::int64_t layer) const {
-  const bool latent = config_.latent.rank > 0;
-  const auto step = static_cast<std::int64_t>(plan_.page_bytes);
-  std::byte* base = pool_->base() + layer * (step / config_.layers);
-  return {base, latent ? base : base + config_.kv_heads * kv_bytes(kv_format_, config_.key_length), step, kv_format_, latent};
-}
-
-ActivationTarget CudaDecoder::target(float* values) const {
-  if (exact_) return {values, nullptr, nullptr, nullptr};
-  return {values, work_->codes.as<std::int8_t>(), work_->scales.as<float>(), work_->sums.as<float>()};
-}
-
-ActivationView CudaDecoder::view(const float* values, std::int64_t count, std::int64_t columns) const {
-  return {values, work_->codes.as<std::int8_t>(), work_->scales.as<float>(), work_->sums.as<float>(), count, columns};
-}
-
-/// Page tables and places of the rows go to the device; neighbouring rows of a timeline share a table.
-Result<void> CudaDecoder::send_rows(std::span<const Row> rows) {
-  Workspace& w = *work_;
-  std::vector<std::int32_t> tables;
-  std::vector<std::size_t>& starts = w.starts;
-  starts.clear();
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (i > 0 && rows[i].timeline == rows[i - 1].timeline) {
-      starts.push_back(starts.back());
-      continue;
-    }
-    starts.push_back(tables.size());
-    for (const auto& page : rows[i].timeline->held) tables.push_back(page->number());
+Result<void> CudaDecoder::run_batch(std::span<const Stage::Row> rows) {
+  const std::uint64_t bytes = rows.size() * static_cast<std::uint64_t>(config().width) * 4;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    Stage& stage = *stages_[i];
+    if (const auto sent = stage.send(rows); !sent) return sent.error();
+    if (i > 0) hand_over(stages_[i - 1]->device(), stages_[i - 1]->states(), stage.device(), stage.states(), bytes);
+    if (const auto computed = stage.compute(rows); !computed) return computed.error();
   }
-  if (tables.size() * 4 > w.tables.bytes()) {  // Timelines that share pages may have more entries than there are pages.
-    if (const auto idle = device_->wait(); !idle) return idle.error();
-    auto larger = device_->allocate(tables.size() * 8);
-    if (!larger) return larger.error();
-    w.tables = std::move(*larger);
-  }
-  std::vector<RowInfo> info;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    info.push_back({rows[i].token, static_cast<std::int32_t>(rows[i].position), w.tables.as<std::int32_t>() + starts[i]});
-  device_->copy_in(w.tables.data(), tables.data(), tables.size() * 4);
-  device_->copy_in(w.info.data(), info.data(), info.size() * sizeof(RowInfo));
+  return stages_.back()->write_outputs(rows);
+}
+
+Result<void> CudaDecoder::wait() {
+  for (const auto& device : devices_)
+    if (const auto done = device->wait(); !done) return done.error();
   return {};
-}
-
-Result<void> CudaDecoder::run_batch(std::span<const Row> rows) {
-  if (const auto sent = send_rows(rows); !sent) return sent.error();
-  const auto count = static_cast<std::int64_t>(rows.size());
-  if (tiled(count)) {
-    std::int64_t longest = 0;
-    for (const Row& row : rows) longest = std::max(longest, row.position + 1);
-    if (const auto grown = grow_prefill(longest); !grown) return grown.error();
-    device_->start_clock();
-    compute_layers(rows);
-  } else {
-    // Every pass over as many tokens puts the same kernels with the same arguments onto the stream.
-    device_->start_clock();
-    device_->replay(static_cast<std::uint64_t>(count), [&] { compute_layers(rows); });
-  }
-  device_->stop_clock();
-  return write_outputs(rows);
-}
-
-void CudaDecoder::compute_layers(std::span<const Row> rows) {
-  Workspace& w = *work_;
-  const auto n = static_cast<std::int64_t>(rows.size());
-  const auto* info = w.info.as<const RowInfo>();
-  embed(embedding_.view, info, n, w.stream.as<float>(), device_->stream());
-  fill_rope(frequencies_.as<const double>(), config_.rope.magnitude, config_.rope.dimensions / 2, info, n, w.cosines.as<float>(),
-            w.sines.as<float>(), device_->stream());
-  for (std::int64_t i = 0; i < config_.layers; ++i) {
-    attention(layers_[static_cast<std::size_t>(i)], i, rows);
-    feed_forward(layers_[static_cast<std::size_t>(i)], i, n);
-  }
-}
-
-void CudaDecoder::project(std::span<const ProductView> products, const ActivationView& x) {
-  if (tiled(x.count)) {
-    to_half(x.values, x.count, x.columns, work_->halves.as<std::uint16_t>(), work_->factors.as<float>(), device_->stream());
-    for (const ProductView& product : products) project_tiled(product, x);
-    return;
-  }
-  ProductsView all;
-  for (const ProductView& product : products) all.product[all.count++] = product;
-  multiply(all, x, device_->stream());
-}
-
-/// Expands as many rows of weights as the workspace holds, multiplies, goes on: no second copy of the model exists.
-void CudaDecoder::project_tiled(const ProductView& p, const ActivationView& x) {
-  Workspace& w = *work_;
-  const std::int64_t most = std::min<std::int64_t>(static_cast<std::int64_t>(w.tile.bytes()) / (2 * x.columns),
-                                                   static_cast<std::int64_t>(w.product.bytes()) / (4 * x.count));
-  for (std::int64_t first = 0; first < p.matrix.rows; first += most) {
-    const std::int64_t rows = std::min(most, p.matrix.rows - first);
-    const std::uint16_t* weights = static_cast<const std::uint16_t*>(p.matrix.codes) + first * x.columns;
-    if (p.matrix.format != Format::f16 || p.matrix.on_host) {  // The library reads a weight more than once.
-      expand_rows(p.matrix, first, rows, w.tile.as<std::uint16_t>(), device_->stream());
-      weights = w.tile.as<const std::uint16_t>();
-    }
-    MatrixProduct product;
-    product.a = w.halves.as<const std::uint16_t>();
-    product.b = weights;
-    product.c = w.product.as<float>();
-    product.count = x.count;
-    product.rows = rows;
-    product.columns = product.a_length = product.b_length = x.columns;
-    product.c_length = rows;
-    device_->multiply(product);
-    finish_product(w.product.as<const float>(), w.factors.as<const float>(), p.bias ? p.bias + first : nullptr, x.count, rows, p.out + first,
-                   p.out_stride, p.accumulate, device_->stream());
-  }
-}
-
-void CudaDecoder::attention(const Layer& l, std::int64_t index, std::span<const Row> rows) {
-  Workspace& w = *work_;
-  const auto n = static_cast<std::int64_t>(rows.size());
-  const AttentionShape s = shape();
-  const std::int64_t q = s.heads * s.key_length, k = s.kv_heads * s.key_length, width = config_.width;
-  float* projected = w.projected.as<float>();
-  rms_norm(w.stream.as<const float>(), n, width, l.attention_norm.data(), config_.norm_epsilon, target(w.normed.as<float>()), device_->stream());
-  const bool latent = config_.latent.rank > 0;
-  if (latent) {
-    project_latent(l, index, rows);
-  } else {
-    const ProductView inputs[] = {{l.query.view, l.query_bias.data(), projected, s.total(), false},
-                                  {l.key.view, l.key_bias.data(), projected + q, s.total(), false},
-                                  {l.value.view, l.value_bias.data(), projected + q + k, s.total(), false}};
-    project(inputs, view(w.normed.as<const float>(), n, width));
-    const RopeView rope{w.cosines.as<const float>(), w.sines.as<const float>(), config_.rope.dimensions / 2,
-                        config_.rope_pairs == RopePairs::halves};
-    place_heads(projected, n, s, l.query_norm.data(), l.key_norm.data(), config_.norm_epsilon, rope, w.info.as<const RowInfo>(),
-                cache_of(index), device_->stream());
-  }
-  mix(index, rows);
-  if (latent) expand_values(l, n);
-  float* mixed = (latent ? w.head_values : w.mixed).as<float>();
-  if (!exact_) quantize(mixed, n, heads_width(config_), target(mixed), device_->stream());
-  const ProductView out[] = {{l.output.view, l.output_bias.data(), w.stream.as<float>(), width, true}};
-  project(out, view(mixed, n, heads_width(config_)));
-}
-
-void CudaDecoder::mix(std::int64_t layer, std::span<const Row> rows) {
-  Workspace& w = *work_;
-  const KvView cache = cache_of(layer);
-  const AttentionShape s = shape();
-  const auto count = static_cast<std::int64_t>(rows.size());
-  for (std::int64_t first = 0; first < count;) {
-    std::int64_t last = first + 1;
-    while (last < count && rows[static_cast<std::size_t>(last)].timeline == rows[static_cast<std::size_t>(first)].timeline) ++last;
-    if (tiled(last - first)) {
-      mix_prefill(cache, rows.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)), first);
-      first = last;
-      continue;
-    }
-    // Rows up to the next long stretch of one timeline.
-    std::int64_t end = last;
-    while (end < count && end - first < kDecodeRows) {
-      std::int64_t next = end + 1;
-      while (next < count && rows[static_cast<std::size_t>(next)].timeline == rows[static_cast<std::size_t>(end)].timeline) ++next;
-      if (tiled(next - end)) break;
-      end = next;
-    }
-    for (std::int64_t at = first; at < end; at += kDecodeRows) {
-      const std::int64_t n = std::min(kDecodeRows, end - at);
-      attend(w.projected.as<const float>() + at * s.total(), n, s, config_.attention_scale, w.info.as<const RowInfo>() + at, cache, w.splits, w.partial.as<float>(),
-             w.mixed.as<float>() + at * s.heads * s.value_length, device_->stream());
-    }
-    first = end;
-  }
-}
-
-/// Room for attention of many tokens over `positions`; doubled each time so that a growing timeline seldom comes here.
-Result<void> CudaDecoder::grow_prefill(std::int64_t positions) {
-  Workspace& w = *work_;
-  const AttentionShape s = shape();
-  if (positions > w.gathered) {
-    const std::int64_t room = (std::min(std::max(positions, 2 * w.gathered), config_.context) + kPagePositions - 1) / kPagePositions * kPagePositions;
-    if (const auto idle = device_->wait(); !idle) return idle.error();
-    const std::int64_t value_room = config_.latent.rank > 0 ? 0 : room;  // Latent keys begin with their values.
-    for (auto [to, bytes] : {std::pair{&w.keys, s.kv_heads * room * s.key_length * 2}, {&w.values, s.kv_heads * value_room * s.value_length * 2}}) {
-      *to = DeviceBuffer();
-      auto buffer = device_->allocate(static_cast<std::uint64_t>(bytes));
-      if (!buffer) return w.gathered = 0, buffer.error();
-      *to = std::move(*buffer);
-    }
-    w.gathered = room;
-  }
-  // One token's scores always fit: heads * context floats.
-  const std::uint64_t row = static_cast<std::uint64_t>(s.heads * w.gathered) * 4, bytes = std::max(row, kScoreBytes / row * row);
-  if (w.scores.bytes() >= row && w.scores.bytes() >= std::min<std::uint64_t>(bytes, kBatch * row)) return {};
-  const std::uint64_t take = std::min<std::uint64_t>(bytes, kBatch * row);
-  // The scores last: their size says that all are there.
-  w.scores = DeviceBuffer();
-  for (auto [to, size] : {std::pair{&w.weights, take / 2}, {&w.queries, static_cast<std::uint64_t>(kBatch * s.heads * s.key_length * 2)},
-                          {&w.blended, static_cast<std::uint64_t>(kBatch * s.heads * s.value_length * 4)}, {&w.scores, take}}) {
-    *to = DeviceBuffer();
-    auto buffer = device_->allocate(size);
-    if (!buffer) return buffer.error();
-    *to = std::move(*buffer);
-  }
-  return {};
-}
-
-void CudaDecoder::mix_prefill(const KvView& cache, std::span<const Row> rows, std::int64_t first) {
-  Workspace& w = *work_;
-  const AttentionShape s = shape();
-  const std::int64_t group = s.heads / s.kv_heads, length = rows.back().position + 1;
-  const std::int64_t stride = (length + 7) / 8 * 8;  // Matrix products want rows of 16 bytes.
-  auto* keys = w.keys.as<std::uint16_t>();
-  auto* values = w.values.as<std::uint16_t>();
-  const std::int32_t* pages = w.tables.as<const std::int32_t>() + w.starts[static_cast<std::size_t>(first)];
-  gather_cache(cache, pages, s, length, stride, keys, values, device_->stream());
-  const std::int64_t most = std::max<std::int64_t>(1, static_cast<std::int64_t>(w.scores.bytes()) / (4 * s.heads * stride));
-  for (std::int64_t at = 0; at < static_cast<std::int64_t>(rows.size()); at += most) {
-    const std::int64_t n = std::min(most, static_cast<std::int64_t>(rows.size()) - at), lines = n * group;
-    gather_queries(w.projected.as<const float>() + (first + at) * s.total(), n, s, config_.attention_scale, w.queries.as<std::uint16_t>(), device_->stream());
-    MatrixProduct scores;  // (kv_heads) x (n * group, length) = queries * keys
-    scores.a = w.queries.as<const std::uint16_t>();
-    scores.b = keys;
-    scores.c = w.scores.as<float>();
-    scores.b_turned = !cache.latent;
-    scores.count = lines;
-    scores.rows = scores.c_length = stride;
-    scores.b_length = cache.latent ? s.key_length : stride;
-    scores.columns = scores.a_length = s.key_length;
-    scores.a_step = lines * s.key_length;
-    scores.b_step = s.key_length * stride;
-    scores.c_step = lines * stride;
-    scores.batch = s.kv_heads;
-    device_->multiply(scores);
-    causal_softmax(scores.c, s.kv_heads * lines, n, group, rows[static_cast<std::size_t>(at)].position, stride, w.weights.as<std::uint16_t>(),
-                   device_->stream());
-    MatrixProduct blend;  // (kv_heads) x (n * group, value_length) = weights * values
-    blend.a = w.weights.as<const std::uint16_t>();
-    blend.b = cache.latent ? keys : values;
-    blend.c = w.blended.as<float>();
-    blend.b_turned = true;
-    blend.count = lines;
-    blend.rows = blend.c_length = s.value_length;
-    blend.b_length = cache.latent ? s.key_length : s.value_length;
-    blend.columns = length;
-    blend.a_length = stride;
-    blend.a_step = lines * stride;
-    blend.b_step = length * s.value_length;
-    blend.c_step = lines * s.value_length;
-    blend.batch = s.kv_heads;
-    device_->multiply(blend);
-    scatter_mixed(blend.c, n, s, w.mixed.as<float>() + (first + at) * s.heads * s.value_length, device_->stream());
-  }
-}
-
-void CudaDecoder::feed_forward(const Layer& l, std::int64_t index, std::int64_t n) {
-  Workspace& w = *work_;
-  const bool routed = config_.is_expert_layer(index);
-  const std::int64_t width = config_.width, inner = routed ? config_.experts.shared : config_.feed_forward;
-  rms_norm(w.stream.as<const float>(), n, width, l.feed_forward_norm.data(), config_.norm_epsilon, target(w.normed.as<float>()), device_->stream());
-  if (routed) choose_experts(l, n);
-  if (inner > 0) {
-    const ProductView in[] = {{l.gate.view, nullptr, w.gate.as<float>(), inner, false}, {l.up.view, nullptr, w.up.as<float>(), inner, false}};
-    project(in, view(w.normed.as<const float>(), n, width));
-    silu_mul(w.gate.as<const float>(), w.up.as<const float>(), n, inner, target(w.gate.as<float>()), device_->stream());
-    const ProductView out[] = {{l.down.view, nullptr, (routed ? w.shared : w.stream).as<float>(), width, !routed}};
-    project(out, view(w.gate.as<const float>(), n, inner));
-  }
-  if (routed) add_routed(l, n);
-}
-
-Result<void> CudaDecoder::write_outputs(std::span<const Row> rows) {
-  Workspace& w = *work_;
-  const std::int64_t width = config_.width, vocabulary = config_.vocabulary;
-  float* normed = w.normed.as<float>();
-  if (std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.hidden; })) {
-    rms_norm(w.stream.as<const float>(), static_cast<std::int64_t>(rows.size()), width, final_norm_.data(), config_.norm_epsilon,
-             {normed, nullptr, nullptr, nullptr}, device_->stream());
-    for (std::size_t i = 0; i < rows.size(); ++i)
-      if (rows[i].hidden) device_->copy_out(rows[i].hidden, normed + static_cast<std::int64_t>(i) * width, static_cast<std::uint64_t>(width) * 4);
-    if (const auto done = device_->wait(); !done) return done.error();
-  }
-  std::vector<std::int32_t> index;
-  std::vector<const Row*> wanted;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    if (rows[i].logits) {
-      index.push_back(static_cast<std::int32_t>(i));
-      wanted.push_back(&rows[i]);
-    }
-  for (std::size_t first = 0; first < index.size(); first += kDecodeRows) {
-    const auto n = static_cast<std::int64_t>(std::min<std::size_t>(kDecodeRows, index.size() - first));
-    const auto part = std::span(wanted).subspan(first, static_cast<std::size_t>(n));
-    device_->copy_in(w.index.data(), index.data() + first, static_cast<std::uint64_t>(n) * 4);
-    device_->start_clock();
-    gather_rows(w.stream.as<const float>(), w.index.as<const std::int32_t>(), n, width, w.picked.as<float>(), device_->stream());
-    rms_norm(w.picked.as<const float>(), n, width, final_norm_.data(), config_.norm_epsilon, target(normed), device_->stream());
-    ProductsView products;
-    products.product[products.count++] = {tied_ ? embedding_.view : output_.view, nullptr, w.logits.as<float>(), vocabulary, false};
-    multiply(products, view(normed, n, width), device_->stream());
-    device_->stop_clock();
-    start_shortlists(part);
-    for (std::int64_t i = 0; i < n; ++i)
-      if (const Row& row = *part[static_cast<std::size_t>(i)]; !row.shortlist)
-        device_->copy_out(row.logits, w.logits.as<float>() + i * vocabulary, static_cast<std::uint64_t>(vocabulary) * 4);
-    if (const auto done = device_->wait(); !done) return done.error();
-    if (const auto taken = take_shortlists(part); !taken) return taken.error();
-  }
-  return index.empty() ? device_->wait() : Result<void>();
 }
 
 }  // namespace kontor::inference::cuda

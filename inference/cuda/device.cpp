@@ -20,4 +20,10 @@ DeviceBuffer::~DeviceBuffer() {
   if (data_) host_ ? device_->release_host(data_) : device_->release(data_);
 }
 
+void hand_over(Device& from, const void* data, Device& to, void* out, std::uint64_t bytes) {
+  to.follow(from.mark());
+  to.copy_from(from, out, data, bytes);
+  from.follow(to.mark());
+}
+
 }  // namespace kontor::inference::cuda

@@ -58,6 +58,9 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string name() const = 0;   ///< "cuda:0".
+  virtual int index() const = 0;
+  /// Makes it the device that the calling thread launches kernels on.
+  virtual void use() = 0;
   virtual Stream stream() const = 0;
   virtual int processors() const = 0;     ///< Streaming multiprocessors.
   virtual std::uint64_t free_bytes() const = 0;
@@ -78,6 +81,13 @@ class Device {
   virtual void copy_within(void* to, const void* from, std::uint64_t bytes) = 0;
   virtual void multiply(const MatrixProduct& product) = 0;
 
+  // Between two devices; see hand_over().
+  /// Notes this place of the stream, until the next mark().
+  virtual void* mark() = 0;
+  /// What is put onto the stream from now on waits for a place of another's.
+  virtual void follow(void* mark) = 0;
+  virtual void copy_from(const Device& other, void* to, const void* from, std::uint64_t bytes) = 0;
+
   /// Until the stream is empty. Errors: internal (device_error) with the driver's words; the device is unusable then.
   virtual Result<void> wait() = 0;
 
@@ -90,6 +100,9 @@ class Device {
   /// the same arguments onto the stream each time and copy nothing from or to the host.
   virtual void replay(std::uint64_t key, const std::function<void()>& work) { (void)key, work(); }
 };
+
+/// Copies from one device's memory to another's: behind the work that is on the first one's stream, before what is put onto either stream later.
+void hand_over(Device& from, const void* data, Device& to, void* out, std::uint64_t bytes);
 
 /// Errors: unsupported (no_device) with what is missing.
 Result<std::unique_ptr<Device>> open_device(int index);

@@ -4,8 +4,8 @@
 
 namespace kontor::inference::cuda {
 
-PagePool::PagePool(Device& device, DeviceBuffer memory, std::uint64_t page_bytes, std::int64_t pages)
-    : device_(&device), memory_(std::move(memory)), page_bytes_(page_bytes), pages_(pages) {
+PagePool::PagePool(std::vector<Part> parts, std::int64_t pages) : parts_(std::move(parts)), pages_(pages) {
+  for (const Part& part : parts_) page_bytes_ += part.bytes;
   free_.reserve(static_cast<std::size_t>(pages));
   for (std::int64_t i = pages; i-- > 0;) free_.push_back(static_cast<std::int32_t>(i));
 }
@@ -26,15 +26,27 @@ void PagePool::give_back(std::int32_t number) {
   free_.push_back(number);
 }
 
+void PagePool::copy(std::int32_t from, std::int32_t to) {
+  for (const Part& part : parts_) part.device->copy_within(at(part, to), at(part, from), part.bytes);
+}
+
 void PagePool::fill(std::int32_t number, std::span<const std::byte> content) {
-  device_->copy_in(at(number), content.data(), std::min<std::uint64_t>(content.size(), page_bytes_));
+  for (const Part& part : parts_) {
+    const std::uint64_t take = std::min<std::uint64_t>(content.size(), part.bytes);
+    part.device->copy_in(at(part, number), content.data(), take);
+    content = content.subspan(take);
+  }
 }
 
 PagePool::Page::~Page() { pool_->give_back(number_); }
 
 void PagePool::Page::copy_to(std::span<std::byte> out) const {
-  pool_->device_->copy_out(out.data(), pool_->at(number_), std::min<std::uint64_t>(out.size(), pool_->page_bytes_));
-  (void)pool_->device_->wait();  // A broken device shows at the next forward pass.
+  for (const Part& part : pool_->parts_) {
+    const std::uint64_t take = std::min<std::uint64_t>(out.size(), part.bytes);
+    part.device->copy_out(out.data(), at(part, number_), take);
+    out = out.subspan(take);
+  }
+  for (const Part& part : pool_->parts_) (void)part.device->wait();  // A broken device shows at the next forward pass.
 }
 
 }  // namespace kontor::inference::cuda

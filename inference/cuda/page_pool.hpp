@@ -1,5 +1,5 @@
 #pragma once
-// The KV pages of a device: one allocation, handed out by number.
+// The KV pages of a backend, handed out by number. A page lies in parts, one on each device, with the keys and values of its layers.
 
 #include "inference/backend.hpp"
 #include "inference/cuda/device.hpp"
@@ -14,7 +14,13 @@ namespace kontor::inference::cuda {
 /// Pages may be given back from any thread; everything else belongs to the thread that uses the device. Outlives the pages.
 class PagePool : public std::enable_shared_from_this<PagePool> {
  public:
-  PagePool(Device& device, DeviceBuffer memory, std::uint64_t page_bytes, std::int64_t pages);
+  /// Page n of a part begins n * bytes behind base.
+  struct Part {
+    Device* device;
+    std::byte* base;
+    std::uint64_t bytes;
+  };
+  PagePool(std::vector<Part> parts, std::int64_t pages);
 
   class Page final : public KvPage {
    public:
@@ -31,19 +37,19 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
 
   /// Null where all pages are in use.
   PageRef take();
-  std::byte* at(std::int32_t number) const { return memory_.as<std::byte>() + static_cast<std::uint64_t>(number) * page_bytes_; }
-  std::byte* base() const { return memory_.as<std::byte>(); }
   std::uint64_t page_bytes() const { return page_bytes_; }
   std::int64_t pages() const { return pages_; }
-  void copy(std::int32_t from, std::int32_t to) { device_->copy_within(at(to), at(from), page_bytes_); }
+  void copy(std::int32_t from, std::int32_t to);
+  /// The parts one behind the other, so that snapshots do not depend on how layers are split.
   void fill(std::int32_t number, std::span<const std::byte> content);
 
  private:
   void give_back(std::int32_t number);
 
-  Device* device_;
-  DeviceBuffer memory_;
-  std::uint64_t page_bytes_;
+  static std::byte* at(const Part& part, std::int32_t number) { return part.base + static_cast<std::uint64_t>(number) * part.bytes; }
+
+  std::vector<Part> parts_;
+  std::uint64_t page_bytes_ = 0;
   std::int64_t pages_;
   std::mutex mutex_;
   std::vector<std::int32_t> free_;

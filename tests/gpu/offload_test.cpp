@@ -81,7 +81,7 @@ TEST_CASE("experts in the host's memory give the bits of experts on the device",
     const auto whole = mixture.open(0, kMuch, 0);
     REQUIRE(whole.has_value());
     CHECK(plan_of(**whole).host_bytes == 0);
-    CHECK(plan_of(**whole).experts_from == 4);
+    CHECK(plan_of(**whole).stages[0].experts_from == 4);
     const std::vector<float> expected = logits_of(**whole);
     // 4,096 weights in eight experts' three matrices, 34 bytes for 32.
     const std::uint64_t layer = 8 * 3 * 4096 / 32 * 34;
@@ -93,7 +93,7 @@ TEST_CASE("experts in the host's memory give the bits of experts on the device",
       const auto parted = mixture.open(c.limit, kMuch, kMuch);
       REQUIRE(parted.has_value());
       const cuda::MemoryPlan& plan = plan_of(**parted);
-      CHECK(plan.experts_from == c.experts_from);
+      CHECK(plan.stages[0].experts_from == c.experts_from);
       CHECK(plan.host_bytes == static_cast<std::uint64_t>(4 - c.experts_from) * layer);
       CHECK(plan.weight_bytes + plan.host_bytes == plan_of(**whole).weight_bytes);
       CHECK((*parted)->weight_bytes_per_token() == (*whole)->weight_bytes_per_token());
@@ -130,7 +130,7 @@ TEST_CASE("without an option as many layers' experts stay on the device as leave
     const Mixture brief(false, 128);  // Sixteen timelines of this length are 2,048 positions: nobody wants more.
     const auto parted = brief.open(0, memory_for(fixed + 2 * layer + layer / 2 + least), kMuch);
     REQUIRE(parted.has_value());
-    CHECK(plan_of(**parted).experts_from == 3);
+    CHECK(plan_of(**parted).stages[0].experts_from == 3);
     CHECK(plan_of(**parted).host_bytes == layer);
     CHECK(plan_of(**parted).pages == 32);
   }
@@ -158,10 +158,10 @@ TEST_CASE("layers in the host's memory give the bits of layers on the device, up
     const auto whole = cuda::CudaDecoder::create(*file, {}, test::make_device(kMuch, 0));
     REQUIRE(whole.has_value());
     const cuda::MemoryPlan all = plan_of(**whole);
-    REQUIRE(all.layers_from == (*whole)->config().layers);
+    REQUIRE(all.stages[0].layers_from == (*whole)->config().layers);
     const std::vector<float> expected = logits_of(**whole);
     // From just too little for everything downwards, until the half is reached.
-    std::int64_t last = all.layers_from;
+    std::int64_t last = all.stages[0].layers_from;
     bool moved = false, refused = false;
     for (std::uint64_t less = 1; less < all.weight_bytes && !refused; less += all.weight_bytes / 24) {
       const std::uint64_t needed = all.weight_bytes + all.workspace_bytes + 2048 / 64 * all.page_bytes;
@@ -174,9 +174,9 @@ TEST_CASE("layers in the host's memory give the bits of layers on the device, up
       }
       const cuda::MemoryPlan plan = plan_of(**opened);
       CHECK(plan.weight_bytes + plan.host_bytes == all.weight_bytes);
-      CHECK(plan.layers_from <= last);
-      if (plan.layers_from == last) continue;
-      last = plan.layers_from;
+      CHECK(plan.stages[0].layers_from <= last);
+      if (plan.stages[0].layers_from == last) continue;
+      last = plan.stages[0].layers_from;
       moved = true;
       const bool same = logits_of(**opened) == expected;
       CHECK(same);

@@ -36,6 +36,8 @@ void* dynamic_shared();
 /// Memory of an emulated device: a kernel that touches what lies behind it, or it after its release, ends the program. Aligned to 256
 /// bytes, between pages that nobody may touch, full of NaN in every format. Null where there is no memory.
 void* allocate_guarded(std::uint64_t bytes);
+/// Whether it may be touched now: of several devices only the memory of the one whose kernels run.
+void allow_guarded(void* data, std::uint64_t bytes, bool allowed);
 /// Ends the program where a byte was changed between the end and the guard page. `bytes`: as allocated.
 void release_guarded(void* data, std::uint64_t bytes);
 

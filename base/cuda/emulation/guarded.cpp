@@ -38,6 +38,14 @@ void* allocate_guarded(std::uint64_t bytes) {
   return base + place.data_at();
 }
 
+void allow_guarded(void* data, std::uint64_t bytes, bool allowed) {
+  const Guarded place(bytes);
+  auto* base = static_cast<unsigned char*>(data) - place.data_at();
+  if (mprotect(base + place.page, place.inner, allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0) return;
+  std::fprintf(stderr, "emulated memory: the access to an allocation cannot be changed\n");
+  std::abort();
+}
+
 void release_guarded(void* data, std::uint64_t bytes) {
   const Guarded place(bytes);
   auto* at = static_cast<unsigned char*>(data);

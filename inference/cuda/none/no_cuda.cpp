@@ -4,7 +4,7 @@
 
 namespace kontor::inference {
 
-Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile&, const BackendOptions&) {
+Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile&, const BackendOptions&, std::span<const int>) {
   return fail(Errc::unsupported, "this build of kontor has no CUDA support; use --device cpu", "no_device");
 }
 

@@ -11,8 +11,10 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -80,20 +82,24 @@ class CudaDevice final : public Device {
     if (workspace_) (void)cudaFree(workspace_);
     for (const cudaEvent_t event : port_.left)
       if (event) (void)cudaEventDestroy(event);
+    if (mark_) (void)cudaEventDestroy(mark_);
     if (staged_) (void)cudaFreeHost(staged_);
     if (stream_) (void)cudaStreamDestroy(stream_);
   }
 
   std::string name() const override { return "cuda:" + std::to_string(index_); }
+  int index() const override { return index_; }
+  void use() override { note(cudaSetDevice(index_)); }
   Stream stream() const override { return stream_; }
   int processors() const override { return processors_; }
   std::uint64_t free_bytes() const override {
     std::size_t free = 0, total = 0;
-    return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+    return cudaSetDevice(index_) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
   }
 
   Result<DeviceBuffer> allocate(std::uint64_t bytes) override {
     void* data = nullptr;
+    use();
     if (const cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1); error != cudaSuccess) {
       (void)cudaGetLastError();
       if (error != cudaErrorMemoryAllocation) note(error);  // The device is broken, not full: wait() says so as well.
@@ -106,6 +112,7 @@ class CudaDevice final : public Device {
 
   Result<DeviceBuffer> allocate_host(std::uint64_t bytes) override {
     void *data = nullptr, *seen = nullptr;
+    use();
     cudaError_t error = cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocMapped | cudaHostAllocPortable);
     if (error == cudaSuccess) error = cudaHostGetDevicePointer(&seen, data, 0);
     if (error == cudaSuccess && seen == data) return DeviceBuffer(this, data, bytes, true);
@@ -124,6 +131,26 @@ class CudaDevice final : public Device {
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
   }
 
+  void* mark() override {
+    use();
+    note(cudaEventRecord(mark_, stream_));
+    return mark_;
+  }
+  void follow(void* mark) override {
+    use();
+    note(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(mark), 0));
+  }
+  /// Directly where the two reach each other's memory, else the driver carries it through the host's.
+  void copy_from(const Device& other, void* to, const void* from, std::uint64_t bytes) override {
+    use();
+    if (peers_.insert(other.index()).second) {
+      int reaches = 0;
+      if (cudaDeviceCanAccessPeer(&reaches, index_, other.index()) == cudaSuccess && reaches) (void)cudaDeviceEnablePeerAccess(other.index(), 0);
+      (void)cudaGetLastError();  // Enabled before, or not at all: the copy is slower then.
+    }
+    note(cudaMemcpyPeerAsync(to, index_, from, other.index(), bytes, stream_));
+  }
+
   /// The library counts columns first: what lies here as (rows, columns) is its (columns x rows) matrix. So C^T = B * A^T.
   void multiply(const MatrixProduct& p) override {
     const float one = 1, zero = 0;
@@ -136,6 +163,7 @@ class CudaDevice final : public Device {
   }
 
   Result<void> wait() override {
+    use();
     note(cudaGetLastError());
     note(cudaStreamSynchronize(stream_));
     if (staging_) staging_->drained();
@@ -209,7 +237,7 @@ class CudaDevice final : public Device {
                   std::to_string(free_bytes() >> 20) + " MiB free): " + cudaGetErrorString(memory), "out_of_memory");
     }
     staging_.emplace(port_, static_cast<std::byte*>(staged_), static_cast<std::byte*>(staged_) + kStagedBytes, kStagedBytes);
-    for (cudaEvent_t& event : port_.left) note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    for (cudaEvent_t* event : {&port_.left[0], &port_.left[1], &mark_}) note(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
     if (const cublasStatus_t status = blas_->create(&handle_); status != CUBLAS_STATUS_SUCCESS)
       return fail(Errc::unsupported, name() + ": cuBLAS cannot be started (status " + std::to_string(status) + "; " +
                   std::to_string(free_bytes() >> 20) + " MiB free)", "no_device");
@@ -253,6 +281,8 @@ class CudaDevice final : public Device {
   void* workspace_ = nullptr;
   cudaStream_t stream_ = nullptr;
   int processors_ = 1;
+  cudaEvent_t mark_ = nullptr;
+  std::set<int> peers_;             ///< Devices whose memory it was asked to reach.
   std::vector<cudaEvent_t> ticks_;  ///< Pairs of start and stop.
   std::size_t ticked_ = 0;          ///< Of them recorded since the last wait().
   double busy_ = 0;
@@ -280,10 +310,12 @@ Result<std::unique_ptr<Device>> open_device(int index) {
 
 }  // namespace cuda
 
-Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options) {
-  auto device = cuda::open_device(0);
-  if (!device) return device.error();
-  return cuda::CudaDecoder::create(file, options, std::move(*device));
+Result<std::unique_ptr<Backend>> open_cuda_backend(const WeightFile& file, const BackendOptions& options, std::span<const int> numbers) {
+  cuda::DeviceSource source;
+  source.all = !numbers.empty();
+  source.count = source.all ? numbers.size() : static_cast<std::size_t>(std::max(1, cuda_device_count()));
+  source.open = [numbers](std::size_t i) { return cuda::open_device(numbers.empty() ? static_cast<int>(i) : numbers[i]); };
+  return cuda::CudaDecoder::create(file, options, source);
 }
 
 int cuda_device_count() {

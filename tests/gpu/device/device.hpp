@@ -8,8 +8,8 @@
 
 namespace kontor::test {
 
-/// Null where there is none. `memory_bytes`, and `host_bytes` for kernels: at most this much, where the device can be told.
-std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t memory_bytes = std::uint64_t{1} << 30, std::uint64_t host_bytes = 0);
+/// Null where there is none. `memory_bytes`, and `host_bytes` for kernels: at most this much, where the device can be told. `index`: of several.
+std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t memory_bytes = std::uint64_t{1} << 30, std::uint64_t host_bytes = 0, int index = 0);
 
 /// The same for vector search.
 std::unique_ptr<memory::VectorDevice> make_vector_device(std::uint64_t memory_bytes = std::uint64_t{1} << 30);

@@ -3,8 +3,8 @@
 
 namespace kontor::test {
 
-std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t memory_bytes, std::uint64_t host_bytes) {
-  return inference::cuda::emulation::make_device(memory_bytes, host_bytes);
+std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t memory_bytes, std::uint64_t host_bytes, int index) {
+  return inference::cuda::emulation::make_device(memory_bytes, host_bytes, index);
 }
 
 }  // namespace kontor::test

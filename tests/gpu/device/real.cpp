@@ -4,8 +4,8 @@
 
 namespace kontor::test {
 
-std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t, std::uint64_t) {
-  auto device = inference::cuda::open_device(0);
+std::unique_ptr<inference::cuda::Device> make_device(std::uint64_t, std::uint64_t, int index) {
+  auto device = inference::cuda::open_device(index);
   if (device) return std::move(*device);
   std::printf("%s\n", device.error().message.c_str());
   return nullptr;

@@ -1,17 +1,17 @@
 // Mixture of experts on the device: the router's choice, grouping and products of experts never leave it.
 
-#include "inference/cuda/decoder_parts.hpp"
+#include "inference/cuda/stage.hpp"
 
 namespace kontor::inference::cuda {
 
-Pairs CudaDecoder::expert_pairs(std::int64_t count) const {
-  const Workspace& w = *work_;
+Pairs Stage::expert_pairs(std::int64_t count) const {
+  const Workspace& w = work_;
   return {count, config_.experts.used, config_.experts.count, w.tiles.as<const Tile>(), w.tile_count.as<const std::int32_t>(), w.order.as<const std::int32_t>()};
 }
 
 /// Also starts the chosen experts' products with w.normed: its int8 form does not outlive the shared experts.
-void CudaDecoder::choose_experts(const Layer& l, std::int64_t n) {
-  Workspace& w = *work_;
+void Stage::choose_experts(const Layer& l, std::int64_t n) {
+  Workspace& w = work_;
   const ExpertShape& e = config_.experts;
   const ActivationView x = view(w.normed.as<const float>(), n, config_.width);
   // Never in half precision: it decides who computes the token.
@@ -31,8 +31,8 @@ void CudaDecoder::choose_experts(const Layer& l, std::int64_t n) {
   w.experts_tiled ? project_slabs_tiled(in, pairs, x, true) : multiply_slabs(in, pairs, x, true, device_->stream());
 }
 
-void CudaDecoder::add_routed(const Layer& l, std::int64_t n) {
-  Workspace& w = *work_;
+void Stage::add_routed(const Layer& l, std::int64_t n) {
+  Workspace& w = work_;
   const ExpertShape& e = config_.experts;
   const std::int64_t pairs = n * e.used, width = config_.width;
   silu_mul(w.expert_gate.as<const float>(), w.expert_up.as<const float>(), pairs, e.feed_forward, target(w.expert_gate.as<float>()), device_->stream());
@@ -44,38 +44,16 @@ void CudaDecoder::add_routed(const Layer& l, std::int64_t n) {
               w.stream.as<float>(), device_->stream());
 }
 
-std::array<CudaDecoder::ExpertMatrix, 3> CudaDecoder::expert_matrices() const {
-  const std::int64_t width = config_.width, inner = config_.experts.feed_forward;
-  return {{{"ffn_gate", width, inner, &Layer::experts_gate}, {"ffn_up", width, inner, &Layer::experts_up}, {"ffn_down", inner, width, &Layer::experts_down}}};
-}
-
-Result<std::vector<Tensor>> CudaDecoder::expert_parts(std::int64_t layer, const ExpertMatrix& m) const {
-  const std::string prefix = "blk." + std::to_string(layer) + ".";
-  const std::int64_t count = config_.experts.count;
-  std::vector<Tensor> parts;
-  if (file_.find_tensor(prefix + "ffn_gate_exps.weight") || !file_.find_tensor(prefix + "ffn_gate.0.weight")) {
-    const auto tensor = checked(prefix + m.name + "_exps.weight", m.columns, m.rows, count);
-    if (!tensor) return tensor.error();
-    for (std::int64_t i = 0; i < count; ++i) parts.push_back(rows_of(**tensor, i * m.rows, m.rows));
-    return parts;
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto tensor = checked(prefix + m.name + "." + std::to_string(i) + ".weight", m.columns, m.rows, 1);
-    if (!tensor) return tensor.error();
-    parts.push_back(**tensor);
-  }
-  return parts;
-}
-
-Result<void> CudaDecoder::load_experts(std::int64_t index, Layer& l) {
+Result<void> Stage::load_experts(std::int64_t index, Layer& l) {
   const std::string prefix = "blk." + std::to_string(index) + ".";
   const std::int64_t count = config_.experts.count;
   if (const auto loaded = load_matrix(prefix + "ffn_gate_inp.weight", config_.width, count, l.on_host, l.router); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "exp_probs_b.bias", count, false, l.selection_bias); !loaded) return loaded.error();
-  for (const ExpertMatrix& matrix : expert_matrices()) {
-    const auto parts = expert_parts(index, matrix);
+  Matrix* const to[] = {&l.experts_gate, &l.experts_up, &l.experts_down};
+  for (std::size_t i = 0; i < std::size(to); ++i) {
+    const auto parts = tensors_.expert_parts(index, tensors_.expert_matrices()[i]);
     if (!parts) return parts.error();
-    if (const auto loaded = load_parts(*parts, index >= plan_.experts_from, l.*matrix.to); !loaded) return loaded.error();
+    if (const auto loaded = load_parts(*parts, index >= plan_.experts_from, *to[i]); !loaded) return loaded.error();
   }
   return {};
 }

@@ -1,6 +1,6 @@
 // Sampling beside the logits: masks go up as bits, the best tokens come down.
 
-#include "inference/cuda/decoder_parts.hpp"
+#include "inference/cuda/stage.hpp"
 #include "inference/shortlist.hpp"
 
 namespace kontor::inference::cuda {
@@ -8,9 +8,9 @@ namespace kontor::inference::cuda {
 static_assert(kShortlistLength == Shortlist::kMost);
 
 /// `rows`: those whose logits were just computed.
-void CudaDecoder::start_shortlists(std::span<const Row* const> rows) {
+void Stage::start_shortlists(std::span<const Row* const> rows) {
   if (std::none_of(rows.begin(), rows.end(), [](const Row* row) { return row->shortlist; })) return;
-  Workspace& w = *work_;
+  Workspace& w = work_;
   const auto n = static_cast<std::int64_t>(rows.size()), words = (config_.vocabulary + 31) / 32;
   std::vector<std::int32_t> masked(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -45,12 +45,12 @@ void CudaDecoder::start_shortlists(std::span<const Row* const> rows) {
 }
 
 /// After wait(). Rows whose draw may fall outside the list get their logits after all.
-Result<void> CudaDecoder::take_shortlists(std::span<const Row* const> rows) {
+Result<void> Stage::take_shortlists(std::span<const Row* const> rows) {
   bool late = false;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (!rows[i]->shortlist) continue;
     Shortlist& list = *rows[i]->shortlist;
-    const ShortlistResult& from = work_->received[i];
+    const ShortlistResult& from = work_.received[i];
     list.best.clear();
     for (int k = 0; k < kShortlistLength && from.ids[k] >= 0; ++k) list.best.push_back({from.logits[k], from.ids[k]});
     list.finite = from.bad == 0 && !list.best.empty();
@@ -60,7 +60,7 @@ Result<void> CudaDecoder::take_shortlists(std::span<const Row* const> rows) {
     list.filled = list.enough();
     if (list.filled) continue;
     late = true;
-    device_->copy_out(rows[i]->logits, work_->logits.as<float>() + static_cast<std::int64_t>(i) * config_.vocabulary,
+    device_->copy_out(rows[i]->logits, work_.logits.as<float>() + static_cast<std::int64_t>(i) * config_.vocabulary,
                       static_cast<std::uint64_t>(config_.vocabulary) * 4);
   }
   return late ? device_->wait() : Result<void>();

@@ -1,10 +1,11 @@
 #pragma once
-// Internals that the source files of the CUDA decoder share.
+// What a stage holds of a batch in its device's memory, and the limits that its size follows from.
 
-#include "inference/cuda/decoder_cuda.hpp"
-#include "inference/cuda/page_pool.hpp"
+#include "inference/cuda/device.hpp"
+#include "inference/model_config.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -41,50 +42,15 @@ inline std::int64_t product_bytes(const ModelConfig& c) {
   return kBatch * 4 * std::max(std::min(static_cast<std::int64_t>(kTileBytes) / (2 * narrowest), tallest), slab);
 }
 
-class CudaDecoder::Timeline final : public Sequence {
- public:
-  explicit Timeline(std::shared_ptr<PagePool> pool) : pool_(std::move(pool)) {}
-  std::int64_t length() const override { return positions; }
-  void truncate(std::int64_t length) override {
-    if (length < 0 || length >= positions) return;
-    positions = length;
-    held.resize(static_cast<std::size_t>((length + kPagePositions - 1) / kPagePositions));
-  }
-  std::unique_ptr<Sequence> fork() const override { return std::make_unique<Timeline>(*this); }
-  std::vector<KvPageRef> pages() const override { return {held.begin(), held.end()}; }
-  void adopt(std::span<const KvPageRef> pages, std::int64_t length) override {
-    held.clear();
-    for (const KvPageRef& page : pages) held.push_back(std::static_pointer_cast<PagePool::Page>(page));
-    positions = length;
-  }
-  std::uint64_t bytes() const override { return held.size() * pool_->page_bytes(); }
-
-  /// Makes positions [length(), end) writable. False where the pool is empty; what was taken stays.
-  bool reserve(std::int64_t end) {
-    const std::size_t first = static_cast<std::size_t>(positions / kPagePositions);
-    if (positions % kPagePositions != 0 && end > positions && held[first].use_count() > 1) {
-      PagePool::PageRef own = pool_->take();
-      if (!own) return false;
-      pool_->copy(held[first]->number(), own->number());
-      held[first] = std::move(own);
-    }
-    while (static_cast<std::int64_t>(held.size()) * kPagePositions < end) {
-      PagePool::PageRef page = pool_->take();
-      if (!page) return false;
-      held.push_back(std::move(page));
-    }
-    return true;
-  }
-
-  std::vector<PagePool::PageRef> held;
-  std::int64_t positions = 0;
-
- private:
-  std::shared_ptr<PagePool> pool_;
+/// How a backend computes.
+struct Arithmetic {
+  bool exact = false;          ///< Compute::f32: float32 weights, activations and cache.
+  bool deterministic = false;  ///< No products of the library.
+  KvFormat kv = KvFormat::f16;
 };
 
 /// Activations of a batch in device memory. Sized for kBatch tokens when the model is loaded.
-struct CudaDecoder::Workspace {
+struct Workspace {
   std::int64_t rows = 0;
   int splits = 1;
   DeviceBuffer info;       ///< RowInfo
@@ -127,7 +93,13 @@ struct CudaDecoder::Workspace {
   std::int64_t gathered = 0;  ///< Positions that keys and values have room for.
 
   /// What is allocated when the model is loaded, with its bytes; the plan adds up the same.
-  std::vector<std::pair<DeviceBuffer*, std::int64_t>> entries(const ModelConfig& config, bool deterministic);
+  /// `outputs`: it computes logits as well.
+  std::vector<std::pair<DeviceBuffer*, std::int64_t>> entries(const ModelConfig& config, bool deterministic, bool outputs);
 };
+
+/// Blocks that share a row's positions in attention.
+int attention_splits(const ModelConfig& config, int processors);
+/// What a prefill allocates beside the entries, as far as it does not grow with the timeline.
+std::uint64_t prefill_bytes(const ModelConfig& config);
 
 }  // namespace kontor::inference::cuda

@@ -1,20 +1,20 @@
 // Experts and the heads of latent attention for many tokens at once: a few slabs at a time are expanded to binary16, and multiplied by all
 // of their pairs in one batched product of the library. A slab is read once, wherever it lies.
 
-#include "inference/cuda/decoder_parts.hpp"
+#include "inference/cuda/stage.hpp"
 
 namespace kontor::inference::cuda {
 
 /// Whether the library multiplies: expanding pays from where the other kernel would read a slab more than once.
-bool CudaDecoder::slabs_tiled(const Pairs& pairs, std::int64_t rows, std::int64_t columns) const {
-  const bool fits = rows * columns * 2 <= static_cast<std::int64_t>(work_->tile.bytes()) && pairs.tokens * rows * 4 <= static_cast<std::int64_t>(work_->product.bytes()) &&
-                    (!pairs.tiles || pairs.tokens * columns * 2 <= static_cast<std::int64_t>(work_->pair_rows.bytes()));
+bool Stage::slabs_tiled(const Pairs& pairs, std::int64_t rows, std::int64_t columns) const {
+  const bool fits = rows * columns * 2 <= static_cast<std::int64_t>(work_.tile.bytes()) && pairs.tokens * rows * 4 <= static_cast<std::int64_t>(work_.product.bytes()) &&
+                    (!pairs.tiles || pairs.tokens * columns * 2 <= static_cast<std::int64_t>(work_.pair_rows.bytes()));
   return tiled(pairs.tokens) && fits && pairs.count() > kTilePairs * pairs.slabs;
 }
 
 /// The host has to know how many pairs each expert has.
-void CudaDecoder::take_blocks(std::int64_t pairs) {
-  Workspace& w = *work_;
+void Stage::take_blocks(std::int64_t pairs) {
+  Workspace& w = work_;
   w.block_list.clear();
   w.received_tiles.resize(static_cast<std::size_t>(most_tiles(pairs, config_.experts.count)));
   std::int32_t count = 0;
@@ -33,15 +33,15 @@ void CudaDecoder::take_blocks(std::int64_t pairs) {
   device_->copy_in(w.blocks.data(), w.block_list.data(), w.block_list.size() * sizeof(Tile));
 }
 
-void CudaDecoder::project_heads(const SlabProducts& products, std::int64_t count, const float* values, std::int64_t columns) {
+void Stage::project_heads(const SlabProducts& products, std::int64_t count, const float* values, std::int64_t columns) {
   const Pairs pairs{count, config_.heads, config_.heads};
   const ActivationView x = view(values, pairs.count(), columns);
   if (slabs_tiled(pairs, products.product[0].rows, columns)) project_slabs_tiled(products, pairs, x, false);
   else multiply_slabs(products, pairs, x, false, device_->stream());
 }
 
-void CudaDecoder::project_slabs_tiled(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token) {
-  Workspace& w = *work_;
+void Stage::project_slabs_tiled(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token) {
+  Workspace& w = work_;
   const std::int64_t rows = products.product[0].rows, columns = x.columns;
   const auto* halves = w.halves.as<const std::uint16_t>();
   to_half(x.values, x.count, columns, w.halves.as<std::uint16_t>(), w.factors.as<float>(), device_->stream());

@@ -1,7 +1,7 @@
 // Multi-head latent attention on the device, absorbed: queries are projected into the space of the latent vectors, which are
 // all that the cache holds (one row of rank + rotary values for each position).
 
-#include "inference/cuda/decoder_parts.hpp"
+#include "inference/cuda/stage.hpp"
 
 #include "inference/dequantize.hpp"
 
@@ -9,8 +9,8 @@
 
 namespace kontor::inference::cuda {
 
-void CudaDecoder::project_latent(const Layer& l, std::int64_t index, std::span<const Row> rows) {
-  Workspace& w = *work_;
+void Stage::project_latent(const Layer& l, std::int64_t index, std::span<const Row> rows) {
+  Workspace& w = work_;
   const LatentShape& latent = config_.latent;
   const auto n = static_cast<std::int64_t>(rows.size());
   const std::int64_t length = latent.plain + latent.rotary, queries = config_.heads * length;
@@ -35,8 +35,8 @@ void CudaDecoder::project_latent(const Layer& l, std::int64_t index, std::span<c
 }
 
 /// From the mixed latent vectors to the heads' values.
-void CudaDecoder::expand_values(const Layer& l, std::int64_t n) {
-  Workspace& w = *work_;
+void Stage::expand_values(const Layer& l, std::int64_t n) {
+  Workspace& w = work_;
   const LatentShape& latent = config_.latent;
   if (!exact_) quantize(w.mixed.as<const float>(), n * config_.heads, latent.rank, target(w.mixed.as<float>()), device_->stream());
   SlabProducts products;
@@ -44,7 +44,7 @@ void CudaDecoder::expand_values(const Layer& l, std::int64_t n) {
   project_heads(products, n, w.mixed.as<const float>(), latent.rank);
 }
 
-Result<void> CudaDecoder::load_latent(const std::string& prefix, Layer& l) {
+Result<void> Stage::load_latent(const std::string& prefix, Layer& l) {
   const ModelConfig& c = config_;
   const LatentShape& latent = c.latent;
   const std::int64_t queries = c.heads * (latent.plain + latent.rotary);
@@ -58,8 +58,8 @@ Result<void> CudaDecoder::load_latent(const std::string& prefix, Layer& l) {
   if (const auto loaded = load_matrix(prefix + "attn_kv_a_mqa.weight", c.width, latent.rank + latent.rotary, l.on_host, l.keys_down); !loaded) return loaded.error();
   if (const auto loaded = load_vector(prefix + "attn_kv_a_norm.weight", latent.rank, true, l.latent_norm); !loaded) return loaded.error();
   if (const auto loaded = load_matrix(prefix + "attn_output.weight", heads_width(c), c.width, l.on_host, l.output); !loaded) return loaded.error();
-  if (!file_.find_tensor(prefix + "attn_k_b.weight") && file_.find_tensor(prefix + "attn_kv_b.weight")) {
-    const auto both = checked(prefix + "attn_kv_b.weight", latent.rank, c.heads * (latent.plain + latent.value), 1);
+  if (!tensors_.file().find_tensor(prefix + "attn_k_b.weight") && tensors_.file().find_tensor(prefix + "attn_kv_b.weight")) {
+    const auto both = tensors_.checked(prefix + "attn_kv_b.weight", latent.rank, c.heads * (latent.plain + latent.value), 1);
     if (!both) return both.error();
     return load_both_heads(**both, l);
   }
@@ -68,7 +68,7 @@ Result<void> CudaDecoder::load_latent(const std::string& prefix, Layer& l) {
 }
 
 /// From the one tensor that older files have for keys and values, as on the CPU.
-Result<void> CudaDecoder::load_both_heads(const Tensor& both, Layer& l) {
+Result<void> Stage::load_both_heads(const Tensor& both, Layer& l) {
   const LatentShape& latent = config_.latent;
   std::vector<Tensor> values;
   std::vector<float> row(static_cast<std::size_t>(latent.rank)), turned(static_cast<std::size_t>(config_.heads * latent.rank * latent.plain));
