@@ -3,6 +3,7 @@
 // it here; a device backend implements it in its own folder.
 
 #include "base/error.hpp"
+#include "inference/device_choice.hpp"
 #include "inference/model_config.hpp"
 #include "inference/text_model.hpp"
 #include "inference/weight_file.hpp"
@@ -83,18 +84,6 @@ enum class KvType {
 /// "f16", "q8_0".
 std::string_view to_string(KvType type);
 std::optional<KvType> kv_type_named(std::string_view name);
-
-/// Where a model runs: auto, cpu, cuda, cuda:N or cuda:N,N,...
-struct DeviceChoice {
-  enum class Kind { automatic, cpu, cuda };
-  Kind kind = Kind::automatic;
-  /// GPUs by number; each takes a stretch of the layers. Empty: as few of the machine's as hold the model.
-  std::vector<int> numbers;
-};
-/// Most GPUs that a choice names.
-inline constexpr std::size_t kDevicesMost = 16;
-/// Errors: usage (bad_device).
-Result<DeviceChoice> parse_device(std::string_view text);
 
 struct BackendOptions {
   std::string device = "auto";  ///< As parse_device() reads it.

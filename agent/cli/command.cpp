@@ -1,6 +1,7 @@
 #include "agent/cli/command.hpp"
 
 #include "agent/spec/text_tools.hpp"
+#include "inference/device_choice.hpp"
 
 #include <unistd.h>
 
@@ -136,6 +137,15 @@ int run(int argc, char** argv) {
   }
   std::cout << app.help();
   return kDone;
+}
+
+CLI::Option* add_device_option(CLI::App& app, std::string& device) {
+  const auto known = [](const std::string& text) {
+    const auto choice = inference::parse_device(text);
+    return choice ? std::string() : choice.error().message;
+  };
+  return app.add_option("--device", device, "auto, cpu, cuda (as few GPUs as hold the model), or GPUs by number that share the layers: cuda:0,1")
+      ->check(CLI::Validator(known, "DEVICE"))->capture_default_str();
 }
 
 void print_json(const std::string& text) {

@@ -39,6 +39,9 @@ void add_leaf(CLI::App& parent, const std::string& name, const std::string& summ
 /// Reads the arguments and runs the chosen verb. Unknown verbs and options: exit code 2 and a suggestion.
 int run(int argc, char** argv);
 
+/// "--device", checked.
+CLI::Option* add_device_option(CLI::App& app, std::string& device);
+
 /// "--json" output goes to stdout through here: one document and a newline.
 void print_json(const std::string& text);
 

@@ -305,7 +305,7 @@ const Verb verb{"eval", "run the tests: of agent files", [](CLI::App& app) -> Ac
   app.add_option("FILE", options->files, "agent files or their folders")->required();
   app.add_option("--test", options->only, "only the test of this name");
   app.add_option("--model", options->run.model_path, "model file for all agents");
-  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device_option(app, options->run.device);
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_flag("--keep", options->keep, "keep what the tests wrote");
   app.add_flag("--json", options->json, "one JSON document");

@@ -100,7 +100,7 @@ const Verb verb{"mcp", "serve an agent file as an MCP server", [](CLI::App& app)
   app.add_flag("--short-names", options->short_names, "call those tools by their function's name, without the group");
   app.add_flag("--no-agents", options->no_agents, "offer no workflow and no agents");
   app.add_option("--model", options->run.model_path, "model file for all agents");
-  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device_option(app, options->run.device);
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option("--runs", options->runs, "folder of the journal");
   app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");

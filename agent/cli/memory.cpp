@@ -233,7 +233,7 @@ Action leaf(CLI::App& app, const std::shared_ptr<Options>& options, Work work) {
 
 void add_model(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "Embedding model (GGUF file or folder): vectors beside words");
-  app.add_option("--device", options.device, "Where it runs: auto, cpu or cuda")->capture_default_str();
+  add_device_option(app, options.device);
 }
 
 const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Action {

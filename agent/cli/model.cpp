@@ -127,7 +127,7 @@ const Verb verb{"model", "look at, check and run model files", [](CLI::App& app)
 std::shared_ptr<ModelOptions> add_model_options(CLI::App& app) {
   auto options = std::make_shared<ModelOptions>();
   app.add_option("FILE", options->file, "model file (GGUF) or Hugging Face folder")->required();
-  app.add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  add_device_option(app, options->device);
   app.add_option("--threads", options->threads, "threads to compute with (default: one for each processor)")
       ->check(CLI::Range(0, 256));
   app.add_option("--context", options->context, "longest token timeline (default: what the model allows)")

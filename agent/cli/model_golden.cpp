@@ -119,7 +119,7 @@ void add_model_golden(CLI::App& verb) {
     app.add_option("--compute", options->compute, "f32: the exact reference; native: as models are run")
         ->check(CLI::IsMember({"f32", "native"}))->capture_default_str();
     app.add_option("--only", options->only, "models whose id contains this text");
-    app.add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+    add_device_option(app, options->device);
     app.add_option("--threads", options->threads, "threads to compute with")->check(CLI::Range(1, 256))->capture_default_str();
     std::vector<std::string> sets;
     for (const inference::cpu::KernelSet* set : inference::cpu::available_kernels()) sets.emplace_back(set->name);

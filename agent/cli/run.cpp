@@ -74,7 +74,7 @@ const Verb verb{"run", "run an agent or a workflow", [](CLI::App& app) -> Action
   app.add_option("--task", options->run.task, "what to do, for files without a workflow");
   app.add_option("--input", options->inputs, "NAME=VALUE; repeat for several")->take_all()->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--model", options->run.model_path, "model file for all agents");
-  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device_option(app, options->run.device);
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option_function<std::uint64_t>("--seed", [options](const std::uint64_t& seed) { options->seed = seed, options->has_seed = true; }, "seed of all sampling");
   app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes; repeat for several")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

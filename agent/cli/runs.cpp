@@ -307,7 +307,7 @@ void add_id(CLI::App& app, const Shared& options) { app.add_option("ID", options
 
 void add_world(CLI::App& app, const Shared& options) {
   app.add_option("--model", options->run.model_path, "model file for all agents");
-  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device_option(app, options->run.device);
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");

@@ -303,7 +303,7 @@ const Verb verb{"serve", "start runs when their triggers say so: schedules, fold
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->files, "agent files with triggers, or their folders")->required();
   app.add_option("--model", options->run.model_path, "model file for all agents");
-  app.add_option("--device", options->run.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_device_option(app, options->run.device);
   app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
   app.add_option("--runs", options->runs, "folder of the journal");
   app.add_option("--listen", options->listen, "ADDRESS:PORT of webhooks and /health (default 127.0.0.1:8787; port 0 takes a free one)");

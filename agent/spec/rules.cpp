@@ -53,7 +53,7 @@ constexpr KeyRule kModel[] = {
     {"model", T::text, {}, {}, "Name of the model at the endpoint."},
     {"api_key", T::api_key, {}, {}, "secret:NAME."},
     {"replay", T::path, {}, {}, "Tape of recorded model text, for tests."},
-    {"device", T::words, "auto|cpu|cuda", "auto", "Where it runs."},
+    {"device", T::device, {}, "auto", "Where it runs: auto, cpu, cuda (as few GPUs as hold the model), or GPUs by number as in cuda:0,1, which share the layers."},
     {"kv", T::words, "f16|q8_0", "f16", "Type of the KV cache; q8_0 takes half the memory and is a little less exact."},
     {"context", T::integer, {}, {}, "Tokens of context; what the model file says when left out.", false, 1, 16'777'216},
     {"seed", T::integer, {}, {}, "Makes sampling repeatable.", false, 0, 18446744073709551615.0},

@@ -11,7 +11,7 @@ namespace kontor::agent {
 enum class ValueType {
   version, text, template_text, condition, check, words, integer, number, boolean,
   name, id, duration, amount, money, hash, url, cron, zone, webhook_path,
-  secret_source, secret_name, api_key, on_expire, hosts,
+  secret_source, secret_name, api_key, on_expire, hosts, device,
   model_path, path, texts, command, names, globs, plain_globs, include,
   mapping,      ///< of the rule `arg`
   named,        ///< mapping from names to the rule `arg`

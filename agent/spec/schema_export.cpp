@@ -3,6 +3,7 @@
 #include "agent/spec/explain.hpp"
 #include "agent/spec/rules.hpp"
 #include "agent/spec/shape.hpp"
+#include "inference/device_choice.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -64,6 +65,7 @@ Json value_schema(const KeyRule& key) {
     case ValueType::secret_source: return Json{{"type", "string"}, {"pattern", "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"}};
     case ValueType::api_key: return Json{{"type", "string"}, {"pattern", "^secret:.+$"}};
     case ValueType::on_expire: return Json{{"type", "string"}, {"pattern", "^(deny|stop|escalate\\([A-Za-z0-9._-]+\\))$"}};
+    case ValueType::device: return Json{{"type", "string"}, {"pattern", std::string(inference::kDevicePattern)}};
     case ValueType::condition:
     case ValueType::check: return Json{{"type", Json::array({"string", "boolean"})}};
     case ValueType::texts:

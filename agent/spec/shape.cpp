@@ -4,6 +4,7 @@
 #include "agent/spec/rules.hpp"
 #include "agent/spec/text_tools.hpp"
 #include "tools/egress.hpp"
+#include "inference/device_choice.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -158,6 +159,7 @@ class Shape {
       case ValueType::secret_source: if (text(name, value, owner)) secret_source(value); return;
       case ValueType::secret_name: text(name, value, owner); return;
       case ValueType::api_key: if (text(name, value, owner)) api_key(value); return;
+      case ValueType::device: if (text(name, value, owner)) device(value); return;
       case ValueType::on_expire: if (text(name, value, owner)) on_expire(value); return;
       case ValueType::model_path:
       case ValueType::path: if (text(name, value, owner)) path(value, rule.type == ValueType::model_path); return;
@@ -208,6 +210,11 @@ class Shape {
     if (!text(key, value, owner)) return;
     if (std::find(known.begin(), known.end(), value.text()) != known.end()) return;
     add(value.offset(), "unknown-value", "'" + std::string(key) + "' is " + joined(known) + ", not '" + shown_text(value.text()) + "'" + did_you_mean(nearest(value.text(), known)));
+  }
+  void device(const Yaml& value) {
+    if (inference::parse_device(value.text())) return;
+    add(value.offset(), "unknown-value", "'device' is auto, cpu, cuda or GPUs by number (cuda:0 or cuda:0,1), not '" + shown_text(value.text()) + "'" +
+        did_you_mean(nearest(value.text(), {"auto", "cpu", "cuda"})));
   }
   void boolean(std::string_view key, const Yaml& value, std::size_t owner) {
     if (value.type() == Type::boolean) return;

@@ -8,11 +8,17 @@ namespace kontor::gpu {
 inline constexpr int kWarp = 32;
 
 __device__ inline float warp_sum(float value) {
+#if defined(KONTOR_CUDA_EMULATION)
+  if (emulation::in_order()) return emulation::reduce(value, true, __LINE__);  // Tests in other orders take the way of the device.
+#endif
   for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
   return value;
 }
 
 __device__ inline float warp_max(float value) {
+#if defined(KONTOR_CUDA_EMULATION)
+  if (emulation::in_order()) return emulation::reduce(value, false, __LINE__);
+#endif
   for (int mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, mask));
   return value;
 }

@@ -2,7 +2,6 @@
 
 #include <boost/context/fiber.hpp>
 #include <boost/context/fixedsize_stack.hpp>
-#include <boost/context/preallocated.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -19,6 +18,7 @@ namespace ctx = boost::context;
 
 constexpr unsigned kWarp = 32;
 constexpr std::size_t kStackBytes = 64 << 10;
+constexpr std::size_t kNone = ~std::size_t{0};
 
 /// Arrivals at a barrier; a generation ends when all have come.
 struct Barrier {
@@ -49,29 +49,86 @@ thread_local std::uint64_t order = order_from_environment();
 
 struct Block {
   Place place;
-  std::vector<ctx::fiber> fibers;
+  const std::function<void()>* body = nullptr;
+  std::vector<std::size_t> fibers;     ///< Of each thread that began: its fiber in the pool.
+  std::vector<const Barrier*> waits;   ///< Of each thread: the barrier that it waits at, in which generation;
+  std::vector<unsigned> waits_for;
+  std::vector<char> ended;
   std::vector<Barrier> warps;
   Barrier all;
   std::vector<std::uint32_t> words[2]; ///< One for each thread.
   std::vector<double> shared;
+  unsigned begun = 0, alive = 0;
   unsigned running = 0;
   unsigned progress = 0;               ///< Barriers that ended and threads that finished.
-  ctx::fiber back;
 };
 
 thread_local Block* current = nullptr;
-
-void give_way() {
-  Block& block = *current;
-  block.back = std::move(block.back).resume();
-}
 
 [[noreturn]] void stop(const char* why, int line, int other) {
   std::fprintf(stderr, "emulated kernel: %s (source lines %d and %d)\n", why, line, other);
   std::abort();
 }
 
-void arrive(Barrier& barrier, int line) {
+/// Fibers that live as long as the thread. One runs a thread of a block to its end, then the next that has not begun: a kernel without
+/// barriers needs one of them.
+class Fibers {
+ public:
+  /// Begins thread `t` of the block on a fiber that has nothing to do.
+  void begin(Block& block, unsigned t) {
+    if (idle_.empty()) {
+      idle_.push_back(fibers_.size());
+      const std::size_t own = fibers_.size();
+      fibers_.emplace_back(ctx::fiber(std::allocator_arg, ctx::fixedsize_stack(kStackBytes), [this, own](ctx::fiber&& from) {
+        back_ = std::move(from);
+        while (true) work(own);
+        return std::move(back_);
+      }));
+    }
+    const std::size_t own = idle_.back();
+    idle_.pop_back();
+    block.fibers[t] = own;
+    block.running = t;
+    block.place.thread = dim3(t);
+    resume(own);
+  }
+  void go_on(Block& block, unsigned t) {
+    block.running = t;
+    block.place.thread = dim3(t);
+    resume(block.fibers[t]);
+  }
+  /// From the running fiber to whoever resumed it.
+  void give_way() { back_ = std::move(back_).resume(); }
+
+ private:
+  void resume(std::size_t fiber) { fibers_[fiber] = std::move(fibers_[fiber]).resume(); }
+  void work(std::size_t own);
+
+  std::vector<ctx::fiber> fibers_;
+  std::vector<std::size_t> idle_;
+  ctx::fiber back_;
+};
+thread_local Fibers fibers;
+
+void Fibers::work(std::size_t own) {
+  Block& block = *current;
+  (*block.body)();
+  block.ended[block.running] = 1;
+  --block.alive;
+  ++block.progress;
+  if (order == 0 && block.begun < block.ended.size()) {  // The next one without a detour.
+    const unsigned next = block.begun++;
+    block.fibers[next] = own;
+    block.running = next;
+    block.place.thread = dim3(next);
+    return;
+  }
+  idle_.push_back(own);
+  give_way();
+}
+
+/// True for the one that ends the wait: it runs on before the others do.
+bool arrive(Barrier& barrier, int line) {
   const unsigned mine = barrier.generation;
   if (barrier.arrived == 0) barrier.line = line;
   else if (barrier.line != line) stop("threads wait for each other at different barriers", barrier.line, line);
@@ -79,30 +136,14 @@ void arrive(Barrier& barrier, int line) {
     barrier.arrived = 0;
     ++barrier.generation;
     ++current->progress;
-    return;
+    return true;
   }
-  while (barrier.generation == mine) give_way();
+  Block& block = *current;
+  block.waits[block.running] = &barrier;
+  block.waits_for[block.running] = mine;
+  fibers.give_way();
+  return false;
 }
-
-/// Stacks live as long as the thread, one for each fiber of a block.
-class StackPool {
- public:
-  ctx::stack_context at(std::size_t index) {
-    ctx::fixedsize_stack allocator(kStackBytes);
-    while (stacks_.size() <= index) stacks_.push_back(allocator.allocate());
-    return stacks_[index];
-  }
-
- private:
-  std::vector<ctx::stack_context> stacks_;
-};
-thread_local StackPool stacks;
-
-struct KeptStack {
-  ctx::stack_context context;
-  ctx::stack_context allocate() { return context; }
-  void deallocate(ctx::stack_context&) {}
-};
 
 /// Every warp once, in a drawn order, each as far ahead of the others as was drawn; its lanes in another order each time.
 template <class Resume>
@@ -121,38 +162,32 @@ void run_warps(Block& block, unsigned threads, Draws& draws, const Resume& resum
   }
 }
 
-void run_block(Block& block, Draws& draws, const std::function<void()>& body) {
+void run_block(Block& block, Draws& draws) {
   const unsigned threads = block.place.block_size.x;
   block.all = {threads, 0, 0, 0};
   block.warps.assign((threads + kWarp - 1) / kWarp, {});
   for (unsigned w = 0; w < block.warps.size(); ++w) block.warps[w].expected = std::min(kWarp, threads - w * kWarp);
   for (auto& words : block.words) words.assign(threads, 0);
-  block.fibers.clear();
-  unsigned alive = threads;
-  for (unsigned t = 0; t < threads; ++t) {
-    KeptStack stack{stacks.at(t)};
-    const ctx::preallocated place(stack.context.sp, stack.context.size, stack.context);
-    block.fibers.emplace_back(std::allocator_arg, place, stack, [&block, &body, &alive](ctx::fiber&& from) {
-      block.back = std::move(from);
-      body();
-      --alive;
-      ++block.progress;
-      return std::move(block.back);
-    });
-  }
+  block.fibers.assign(threads, kNone);
+  block.waits.assign(threads, nullptr);
+  block.waits_for.assign(threads, 0);
+  block.ended.assign(threads, 0);
+  block.begun = 0;
+  block.alive = threads;
   const auto resume = [&](unsigned t) {
-    if (!block.fibers[t]) return;
-    block.running = t;
-    block.place.thread = dim3(t);
-    block.fibers[t] = std::move(block.fibers[t]).resume();
+    if (block.ended[t] || (block.waits[t] && block.waits[t]->generation == block.waits_for[t])) return;
+    if (block.fibers[t] != kNone) return fibers.go_on(block, t);
+    if (order == 0) ++block.begun;
+    fibers.begin(block, t);
   };
-  while (alive > 0) {
+  while (block.alive > 0) {
     const unsigned before = block.progress;
     if (order == 0)
       for (unsigned t = 0; t < threads; ++t) resume(t);
     else
       run_warps(block, threads, draws, resume);
-    if (block.progress == before && alive > 0) stop("threads of a block wait for each other at different barriers, or after others have ended", block.all.line, 0);
+    if (block.progress == before && block.alive > 0)
+      stop("threads of a block wait for each other at different barriers, or after others have ended", block.all.line, 0);
   }
 }
 
@@ -178,6 +213,28 @@ std::uint32_t exchange(unsigned mask, std::uint32_t word, unsigned lane, int lin
   return words[first + lane];
 }
 
+bool in_order() { return order == 0; }
+
+/// The same additions, or maxima, of the same pairs as five exchanges make, all by the lane that comes last.
+float reduce(float value, bool sum, int line) {
+  Block& block = *current;
+  const unsigned self = block.running, first = self / kWarp * kWarp;
+  Barrier& barrier = block.warps[self / kWarp];
+  if (barrier.expected != kWarp) stop("a sum over a warp asks for lanes that the block does not have", line, line);
+  std::uint32_t* words = block.words[barrier.generation % 2].data() + first;
+  words[self - first] = __builtin_bit_cast(std::uint32_t, value);
+  if (arrive(barrier, line)) {
+    float now[kWarp], next[kWarp];
+    std::memcpy(now, words, sizeof now);
+    for (unsigned mask = kWarp / 2; mask > 0; mask /= 2) {
+      for (unsigned i = 0; i < kWarp; ++i) next[i] = sum ? now[i] + now[i ^ mask] : std::fmax(now[i], now[i ^ mask]);
+      std::memcpy(now, next, sizeof now);
+    }
+    std::memcpy(words, now, sizeof now);
+  }
+  return __builtin_bit_cast(float, words[self - first]);
+}
+
 void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::function<void()>& body) {
   constexpr unsigned kMostBlocks = 0x7fffffff, kMostOther = 65535, kMostThreads = 1024;
   constexpr std::size_t kMostShared = 48 << 10;  // Without opting in, which no kernel does.
@@ -190,6 +247,7 @@ void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::f
   Block block;
   block.place.grid = grid;
   block.place.block_size = block_size;
+  block.body = &body;
   block.shared.resize(shared_bytes / sizeof(double) + 1);
   Block* const outer = current;
   current = &block;
@@ -200,7 +258,7 @@ void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::f
     const std::uint64_t at = backwards ? blocks - 1 - i : i;
     block.place.block = dim3(static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y), static_cast<unsigned>(at / grid.x / grid.y));
     std::memset(block.shared.data(), 0xff, block.shared.size() * sizeof(double));  // NaN: what is read before it is written shows.
-    run_block(block, draws, body);
+    run_block(block, draws);
   }
   current = outer;
 }
