@@ -66,6 +66,13 @@ KONTOR_HD float bfloat_value(std::uint16_t bits) {
 #endif
 }
 
+/// Round to nearest even.
+KONTOR_HD std::uint16_t bfloat_bits(float value) {
+  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);  // Stays NaN.
+  return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 /// sum + the dot product of four signed bytes with four signed bytes.
 KONTOR_HD int dot4(int a, int b, int sum) {
 #if defined(__CUDA_ARCH__)

@@ -3,6 +3,7 @@
 // length alone, so a token's result does not depend on its batch. Prefill: kernels around matrix products of the library.
 
 #include "inference/cuda/kv_blocks.cuh"
+#include "inference/cuda/quantize.cuh"
 
 namespace kontor::inference::cuda {
 namespace {
@@ -163,20 +164,22 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
   }
 }
 
-/// One block for each head and row.
-__global__ void join_kernel(const float* partial, int splits, std::int64_t value_length, float* out) {
+/// One warp for each head and row.
+__global__ void join_kernel(const float* partial, int splits, std::int64_t value_length, ActivationTarget out) {
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x, entry = value_length + 2;
   const float* parts = partial + index * splits * entry;
   float top = kNothing;
   for (int s = 0; s < splits; ++s) top = fmaxf(top, parts[s * entry + value_length]);
-  for (std::int64_t i = threadIdx.x; i < value_length; i += blockDim.x) {
+  for (std::int64_t i = threadIdx.x; i < value_length; i += kWarp) {
     float sum = 0, weight = 0;
     for (int s = 0; s < splits; ++s) {
       const float factor = expf(parts[s * entry + value_length] - top);
       sum += parts[s * entry + i] * factor;
       weight += parts[s * entry + value_length + 1] * factor;
     }
-    out[index * value_length + i] = sum / weight;
+    const float value = sum / weight;
+    out.values[index * value_length + i] = value;
+    if (out.codes) quantize_span(value, (index * value_length + i) / kSpan, out, static_cast<int>(threadIdx.x));
   }
 }
 
@@ -278,7 +281,7 @@ dim3 grid_of(std::int64_t x, std::int64_t y) { return dim3(static_cast<unsigned>
 }  // namespace
 
 void attend(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, const RowInfo* rows, const KvView& cache,
-            int splits, float* partial, float* out, Stream stream) {
+            int splits, float* partial, const ActivationTarget& out, Stream stream) {
   const SplitArguments arguments{projected, shape, scale, rows, cache, splits, partial};
   with_kv_format(cache.format, [&]<KvFormat F>() { launch_width<F>(arguments, count, stream); });
   KONTOR_LAUNCH(join_kernel, grid_of(shape.heads, count), dim3(kWarp), 0, stream, partial, splits, shape.value_length, out);

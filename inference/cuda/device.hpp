@@ -41,12 +41,13 @@ class DeviceBuffer {
 };
 
 /// C (count, rows) = A (count, columns) * B^T, for `batch` independent products at fixed distances in elements; A and B in
-/// binary16, sums in float32. B lies as (rows, columns), or with `b_turned` as (columns, rows).
+/// binary16 or both in bfloat16, sums in float32. B lies as (rows, columns), or with `b_turned` as (columns, rows).
 struct MatrixProduct {
   const std::uint16_t* a = nullptr;
   const std::uint16_t* b = nullptr;
   float* c = nullptr;
   bool b_turned = false;
+  bool bfloat = false;
   std::int64_t count = 0, rows = 0, columns = 0;
   std::int64_t a_length = 0, b_length = 0, c_length = 0;  ///< Elements from one row to the next.
   std::int64_t a_step = 0, b_step = 0, c_step = 0;        ///< Elements from one product of the batch to the next.

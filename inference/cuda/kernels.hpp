@@ -125,9 +125,12 @@ void expand_rows(const MatrixView& matrix, std::int64_t first, std::int64_t rows
 /// goes to factors (count).
 void to_half(const float* x, std::int64_t count, std::int64_t columns, std::uint16_t* out, float* factors, Stream stream);
 
-/// out[t * out_stride + r] (+)= factors[t] * in[t * rows + r] + bias[r]; factors and bias may be null.
+/// x (count, columns) as the sum of two bfloat16, which is x but for 2^-17 of it: out (2, count, columns), first the nearest, then what is left.
+void to_bfloats(const float* x, std::int64_t count, std::int64_t columns, std::uint16_t* out, Stream stream);
+
+/// out[t * out_stride + r] (+)= factors[t] * in[t * rows + r] + bias[r]; factors and bias may be null. `pair`: in (2, count, rows), added first.
 void finish_product(const float* in, const float* factors, const float* bias, std::int64_t count, std::int64_t rows, float* out,
-                    std::int64_t out_stride, bool accumulate, Stream stream);
+                    std::int64_t out_stride, bool accumulate, bool pair, Stream stream);
 
 /// Where a token of the batch stands.
 struct RowInfo {
@@ -254,10 +257,10 @@ void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, c
                float* sines, Stream stream);
 
 /// Attention of every row over its timeline up to itself, the positions shared out over `splits` blocks (flash decoding,
-/// arXiv 2205.14135 and its split-KV form). out (count, heads, value_length). `partial` has room for
-/// count * heads * splits * (value_length + 2) floats.
+/// arXiv 2205.14135 and its split-KV form). out (count, heads, value_length); int8 form too where asked for, for a value_length that is a
+/// multiple of kSpan. `partial` has room for count * heads * splits * (value_length + 2) floats.
 void attend(const float* projected, std::int64_t count, const AttentionShape& shape, float scale, const RowInfo* rows, const KvView& cache,
-            int splits, float* partial, float* out, Stream stream);
+            int splits, float* partial, const ActivationTarget& out, Stream stream);
 
 /// Blocks that share one row's work in attend(), for each split; and what it can compute.
 std::int64_t attention_blocks(const AttentionShape& shape, bool latent);

@@ -2,6 +2,7 @@
 // by work, so what follows each other on the same values is one kernel.
 
 #include "inference/cuda/kv_blocks.cuh"
+#include "inference/cuda/quantize.cuh"
 
 namespace kontor::inference::cuda {
 namespace {
@@ -11,23 +12,6 @@ constexpr int kWide = 256;
 
 dim3 blocks_for(std::int64_t items, int threads = kThreads) { return dim3(static_cast<unsigned>((items + threads - 1) / threads)); }
 dim3 count_of(std::int64_t n) { return dim3(static_cast<unsigned>(n)); }
-
-/// The int8 form of one span of `values` (in global or shared memory), done by a whole warp.
-__device__ void quantize_span(float value, std::int64_t span, const ActivationTarget& out, int lane) {
-  constexpr float kTiniest = 1e-36f;  // As on the CPU: blocks with nothing larger are zero.
-  const float largest = warp_max(fabsf(value));
-  // max drops NaN, a sum does not.
-  const bool finite = fabsf(warp_sum(value * 0.0f)) == 0.0f && largest <= 3.4e38f;
-  const float scale = largest > kTiniest ? largest / 127.0f : 0.0f;
-  const float inverse = largest > kTiniest ? 127.0f / largest : 0.0f;
-  const float code = finite ? rintf(value * inverse) : 0.0f;
-  const float total = warp_sum(code);
-  out.codes[span * kSpan + lane] = static_cast<std::int8_t>(code);
-  if (lane == 0) {
-    out.scales[span] = finite ? scale : __builtin_nanf("");
-    out.sums[span] = finite ? scale * total : __builtin_nanf("");
-  }
-}
 
 __global__ void rms_norm_kernel(const float* x, std::int64_t columns, const float* weight, float epsilon, ActivationTarget out) {
   const std::int64_t row = blockIdx.x;
@@ -88,11 +72,22 @@ __global__ void to_half_kernel(const float* x, std::int64_t columns, std::uint16
   if (threadIdx.x == 0) factors[row] = ldexpf(1.0f, exponent);
 }
 
+__global__ void to_bfloats_kernel(const float* x, std::int64_t items, std::uint16_t* out) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= items) return;
+  const std::uint16_t nearest = bfloat_bits(x[i]);
+  const float left = x[i] - bfloat_value(nearest);
+  out[i] = nearest;
+  out[items + i] = fabsf(left) <= 3.4e38f ? bfloat_bits(left) : std::uint16_t{0};  // Nothing is left of what is not finite.
+}
+
 __global__ void finish_kernel(const float* in, const float* factors, const float* bias, std::int64_t rows, float* out, std::int64_t stride,
-                              bool accumulate) {
+                              bool accumulate, bool pair) {
   const std::int64_t t = blockIdx.y, r = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (r >= rows) return;
-  float value = in[t * rows + r] * (factors ? factors[t] : 1.0f);
+  float value = in[t * rows + r];
+  if (pair) value += in[(gridDim.y + t) * rows + r];
+  if (factors) value *= factors[t];
   if (bias) value += bias[r];
   float* to = out + t * stride + r;
   *to = accumulate ? *to + value : value;
@@ -205,11 +200,15 @@ void to_half(const float* x, std::int64_t count, std::int64_t columns, std::uint
   KONTOR_LAUNCH(to_half_kernel, count_of(count), dim3(kWide), 0, stream, x, columns, out, factors);
 }
 
+void to_bfloats(const float* x, std::int64_t count, std::int64_t columns, std::uint16_t* out, Stream stream) {
+  KONTOR_LAUNCH(to_bfloats_kernel, blocks_for(count * columns), dim3(kThreads), 0, stream, x, count * columns, out);
+}
+
 void finish_product(const float* in, const float* factors, const float* bias, std::int64_t count, std::int64_t rows, float* out,
-                    std::int64_t out_stride, bool accumulate, Stream stream) {
+                    std::int64_t out_stride, bool accumulate, bool pair, Stream stream) {
   dim3 grid = blocks_for(rows, kWide);
   grid.y = static_cast<unsigned>(count);
-  KONTOR_LAUNCH(finish_kernel, grid, dim3(kWide), 0, stream, in, factors, bias, rows, out, out_stride, accumulate);
+  KONTOR_LAUNCH(finish_kernel, grid, dim3(kWide), 0, stream, in, factors, bias, rows, out, out_stride, accumulate, pair);
 }
 
 void fill_rope(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count, float* cosines,

@@ -95,8 +95,14 @@ void Stage::compute_layers(std::span<const Row> rows) {
 
 void Stage::project(std::span<const ProductView> products, const ActivationView& x) {
   if (tiled(x.count)) {
-    to_half(x.values, x.count, x.columns, work_.halves.as<std::uint16_t>(), work_.factors.as<float>(), device_->stream());
-    for (const ProductView& product : products) project_tiled(product, x);
+    // The library reads bfloat16 as it lies, where a batch is small enough for two rows of activations each: twice the arithmetic
+    // takes less time then than another copy of the weights.
+    const bool pair = 2 * x.count <= kBatch && std::all_of(products.begin(), products.end(), [](const ProductView& p) {
+      return p.matrix.format == Format::bf16 && !p.matrix.on_host;
+    });
+    if (pair) to_bfloats(x.values, x.count, x.columns, work_.halves.as<std::uint16_t>(), device_->stream());
+    else to_half(x.values, x.count, x.columns, work_.halves.as<std::uint16_t>(), work_.factors.as<float>(), device_->stream());
+    for (const ProductView& product : products) project_tiled(product, x, pair);
     return;
   }
   ProductsView all;
@@ -104,15 +110,17 @@ void Stage::project(std::span<const ProductView> products, const ActivationView&
   multiply(all, x, device_->stream());
 }
 
-/// Expands as many rows of weights as the workspace holds, multiplies, goes on: no second copy of the model exists.
-void Stage::project_tiled(const ProductView& p, const ActivationView& x) {
+/// Expands as many rows of weights as the workspace holds, multiplies, goes on: no second copy of the model exists. What the library reads
+/// as it lies is bound by the room for results alone. `pair`: the activations are pairs of bfloat16.
+void Stage::project_tiled(const ProductView& p, const ActivationView& x, bool pair) {
   Workspace& w = work_;
-  const std::int64_t most = std::min<std::int64_t>(static_cast<std::int64_t>(w.tile.bytes()) / (2 * x.columns),
-                                                   static_cast<std::int64_t>(w.product.bytes()) / (4 * x.count));
+  const bool expands = !pair && (p.matrix.format != Format::f16 || p.matrix.on_host);  // The library reads a weight more than once.
+  const std::int64_t lines = pair ? 2 * x.count : x.count, results = static_cast<std::int64_t>(w.product.bytes()) / (4 * lines);
+  const std::int64_t most = expands ? std::min<std::int64_t>(static_cast<std::int64_t>(w.tile.bytes()) / (2 * x.columns), results) : results;
   for (std::int64_t first = 0; first < p.matrix.rows; first += most) {
     const std::int64_t rows = std::min(most, p.matrix.rows - first);
     const std::uint16_t* weights = static_cast<const std::uint16_t*>(p.matrix.codes) + first * x.columns;
-    if (p.matrix.format != Format::f16 || p.matrix.on_host) {  // The library reads a weight more than once.
+    if (expands) {
       expand_rows(p.matrix, first, rows, w.tile.as<std::uint16_t>(), device_->stream());
       weights = w.tile.as<const std::uint16_t>();
     }
@@ -120,13 +128,14 @@ void Stage::project_tiled(const ProductView& p, const ActivationView& x) {
     product.a = w.halves.as<const std::uint16_t>();
     product.b = weights;
     product.c = w.product.as<float>();
-    product.count = x.count;
+    product.bfloat = pair;
+    product.count = lines;
     product.rows = rows;
     product.columns = product.a_length = product.b_length = x.columns;
     product.c_length = rows;
     device_->multiply(product);
-    finish_product(w.product.as<const float>(), w.factors.as<const float>(), p.bias ? p.bias + first : nullptr, x.count, rows, p.out + first,
-                   p.out_stride, p.accumulate, device_->stream());
+    finish_product(w.product.as<const float>(), pair ? nullptr : w.factors.as<const float>(), p.bias ? p.bias + first : nullptr, x.count, rows,
+                   p.out + first, p.out_stride, p.accumulate, pair, device_->stream());
   }
 }
 
@@ -153,9 +162,19 @@ void Stage::attention(const Layer& l, std::int64_t index, std::span<const Row> r
   mix(index, rows);
   if (latent) expand_values(l, n);
   float* mixed = (latent ? w.head_values : w.mixed).as<float>();
-  if (!exact_) quantize(mixed, n, heads_width(config_), target(mixed), device_->stream());
+  if (!exact_ && (latent || !joins_codes(n))) quantize(mixed, n, heads_width(config_), target(mixed), device_->stream());
   const ProductView out[] = {{l.output.view, l.output_bias.data(), w.stream.as<float>(), width, true}};
   project(out, view(mixed, n, heads_width(config_)));
+}
+
+/// Whether attention leaves its results in int8 as well.
+bool Stage::joins_codes(std::int64_t count) const { return !exact_ && !tiled(count) && config_.value_length % kSpan == 0; }
+
+ActivationTarget Stage::mixed_at(std::int64_t row, bool codes) const {
+  const std::int64_t from = row * config_.heads * config_.value_length;
+  ActivationTarget to{work_.mixed.as<float>() + from, nullptr, nullptr, nullptr};
+  if (codes) to = {to.values, work_.codes.as<std::int8_t>() + from, work_.scales.as<float>() + from / kSpan, work_.sums.as<float>() + from / kSpan};
+  return to;
 }
 
 void Stage::mix(std::int64_t layer, std::span<const Row> rows) {
@@ -182,7 +201,7 @@ void Stage::mix(std::int64_t layer, std::span<const Row> rows) {
     for (std::int64_t at = first; at < end; at += kDecodeRows) {
       const std::int64_t n = std::min(kDecodeRows, end - at);
       attend(w.projected.as<const float>() + at * s.total(), n, s, config_.attention_scale, w.info.as<const RowInfo>() + at, cache, w.splits, w.partial.as<float>(),
-             w.mixed.as<float>() + at * s.heads * s.value_length, device_->stream());
+             mixed_at(at, joins_codes(count)), device_->stream());
     }
     first = end;
   }

@@ -99,9 +99,11 @@ class Stage {
   void project_slabs_tiled(const SlabProducts& products, const Pairs& pairs, const ActivationView& x, bool by_token);
   bool slabs_tiled(const Pairs& pairs, std::int64_t rows, std::int64_t columns) const;
   void project(std::span<const ProductView> products, const ActivationView& x);
-  void project_tiled(const ProductView& product, const ActivationView& x);
+  void project_tiled(const ProductView& product, const ActivationView& x, bool pair);
   void mix(std::int64_t layer, std::span<const Row> rows);
   void mix_prefill(const KvView& cache, std::span<const Row> rows, std::int64_t first);
+  bool joins_codes(std::int64_t count) const;
+  ActivationTarget mixed_at(std::int64_t row, bool codes) const;
   Result<void> grow_prefill(std::int64_t positions);
   void start_shortlists(std::span<const Row* const> rows);
   Result<void> take_shortlists(std::span<const Row* const> rows);

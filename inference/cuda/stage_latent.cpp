@@ -38,7 +38,7 @@ void Stage::project_latent(const Layer& l, std::int64_t index, std::span<const R
 void Stage::expand_values(const Layer& l, std::int64_t n) {
   Workspace& w = work_;
   const LatentShape& latent = config_.latent;
-  if (!exact_) quantize(w.mixed.as<const float>(), n * config_.heads, latent.rank, target(w.mixed.as<float>()), device_->stream());
+  if (!exact_ && !joins_codes(n)) quantize(w.mixed.as<const float>(), n * config_.heads, latent.rank, target(w.mixed.as<float>()), device_->stream());
   SlabProducts products;
   products.product[products.count++] = {l.value_heads.view, latent.value, w.head_values.as<float>(), heads_width(config_), latent.value};
   project_heads(products, n, w.mixed.as<const float>(), latent.rank);

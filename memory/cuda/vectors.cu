@@ -18,6 +18,11 @@ constexpr int kRowsAtOnce = 4;   ///< Of a warp: loads that are under way togeth
 constexpr int kPiece = 2048;
 constexpr int kLists = kPiece / kBestRows;
 
+/// Read from shared memory 16 bytes at a time: lanes that read single values this far apart would wait for each other's bank.
+struct alignas(16) Four {
+  float at[4];
+};
+
 struct alignas(16) Sixteen {
   std::uint32_t at[4];
 };
@@ -35,17 +40,22 @@ __device__ void add_products(const VectorRows& rows, std::int64_t first, std::in
       words[r] = *reinterpret_cast<const Sixteen*>(static_cast<const char*>(rows.values) + (row * rows.width + c) * (Codes ? 1 : 2));
     }
 #pragma unroll
-    for (int i = 0; i < kValues; ++i)
+    for (int part = 0; part < kValues / 4; ++part) {
+      Four x[Q];
 #pragma unroll
-      for (int q = 0; q < Q; ++q) {
-        const float x = queries[q * rows.width + c + i];
+      for (int q = 0; q < Q; ++q) x[q] = *reinterpret_cast<const Four*>(queries + q * rows.width + c + 4 * part);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int i = 4 * part + j;
 #pragma unroll
         for (int r = 0; r < kRowsAtOnce; ++r) {
           const std::uint32_t word = words[r].at[Codes ? i / 4 : i / 2];
           const float v = Codes ? static_cast<float>(static_cast<std::int8_t>(word >> 8 * (i % 4))) : half_value(static_cast<std::uint16_t>(word >> 16 * (i % 2)));
-          sum[r][q] += v * x;
+#pragma unroll
+          for (int q = 0; q < Q; ++q) sum[r][q] += v * x[q].at[j];
         }
       }
+    }
   }
 }
 
@@ -113,7 +123,7 @@ void launch(const VectorRows& rows, const float* queries, std::int64_t blocks, s
 static_assert(kThreads == kBestRows && kThreads == kStep);
 
 std::int64_t search_blocks(std::int64_t rows, int processors) {
-  const std::int64_t steps = (rows + kStep - 1) / kStep, most = std::int64_t{2} * processors;
+  const std::int64_t steps = (rows + kStep - 1) / kStep, most = std::int64_t{4} * processors;
   return steps < 1 ? 1 : steps < most ? steps : most;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/cuda/emulation/emulation.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 #include <map>
@@ -59,15 +60,24 @@ class EmulatedDevice final : public Device {
   Result<void> wait() override { return {}; }
 
   void multiply(const MatrixProduct& p) override {
-    for (std::int64_t n = 0; n < p.batch; ++n)
+    const Open mine(this);
+    const auto value = [&](std::uint16_t bits) { return p.bfloat ? bfloat_value(bits) : half_value(bits); };
+    // Columns first, so that the sums of many tokens go on together; each adds up column by column.
+    const auto count = static_cast<std::size_t>(p.count), columns = static_cast<std::size_t>(p.columns);
+    std::vector<float> a(count * columns), sums(count);
+    for (std::int64_t n = 0; n < p.batch; ++n) {
       for (std::int64_t t = 0; t < p.count; ++t)
-        for (std::int64_t r = 0; r < p.rows; ++r) {
-          float sum = 0;
-          for (std::int64_t c = 0; c < p.columns; ++c)
-            sum += half_value(p.a[n * p.a_step + t * p.a_length + c]) *
-                   half_value(p.b[n * p.b_step + (p.b_turned ? c * p.b_length + r : r * p.b_length + c)]);
-          p.c[n * p.c_step + t * p.c_length + r] = sum;
+        for (std::int64_t c = 0; c < p.columns; ++c) a[static_cast<std::size_t>(c * p.count + t)] = value(p.a[n * p.a_step + t * p.a_length + c]);
+      for (std::int64_t r = 0; r < p.rows; ++r) {
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (std::int64_t c = 0; c < p.columns; ++c) {
+          const float b = value(p.b[n * p.b_step + (p.b_turned ? c * p.b_length + r : r * p.b_length + c)]);
+          const float* of_column = a.data() + static_cast<std::size_t>(c * p.count);
+          for (std::size_t t = 0; t < count; ++t) sums[t] += of_column[t] * b;
         }
+        for (std::int64_t t = 0; t < p.count; ++t) p.c[n * p.c_step + t * p.c_length + r] = sums[static_cast<std::size_t>(t)];
+      }
+    }
   }
 
  private:

@@ -154,9 +154,11 @@ class CudaDevice final : public Device {
   /// The library counts columns first: what lies here as (rows, columns) is its (columns x rows) matrix. So C^T = B * A^T.
   void multiply(const MatrixProduct& p) override {
     const float one = 1, zero = 0;
+    const cudaDataType type = p.bfloat ? CUDA_R_16BF : CUDA_R_16F;
+    use();
     const cublasStatus_t status = blas_->multiply(
         handle_, p.b_turned ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(p.rows), static_cast<int>(p.count),
-        static_cast<int>(p.columns), &one, p.b, CUDA_R_16F, static_cast<int>(p.b_length), p.b_step, p.a, CUDA_R_16F, static_cast<int>(p.a_length), p.a_step,
+        static_cast<int>(p.columns), &one, p.b, type, static_cast<int>(p.b_length), p.b_step, p.a, type, static_cast<int>(p.a_length), p.a_step,
         &zero, p.c, CUDA_R_32F, static_cast<int>(p.c_length), p.c_step, static_cast<int>(p.batch),
         CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS && problem_.empty()) problem_ = "cuBLAS reports status " + std::to_string(status);

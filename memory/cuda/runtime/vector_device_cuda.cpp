@@ -25,12 +25,17 @@ class CudaVectorDevice final : public VectorDevice {
   }
   std::uint64_t free_bytes() const override {
     std::size_t free = 0, total = 0;
-    return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+    return cudaSetDevice(0) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
   }
   int processors() const override { return processors_; }
-  void* stream() const override { return stream_; }
+  /// For launches, which go to the thread's current device: a decoder may have chosen another.
+  void* stream() const override {
+    (void)cudaSetDevice(0);
+    return stream_;
+  }
   Result<void*> allocate(std::uint64_t bytes) override {
     void* data = nullptr;
+    note(cudaSetDevice(0));
     if (const cudaError_t error = cudaMalloc(&data, bytes); error != cudaSuccess) {
       (void)cudaGetLastError();
       return fail(Errc::memory, "the GPU has no memory left for " + std::to_string(bytes >> 20) + " MiB of vectors: " + cudaGetErrorString(error), "out_of_memory");
