@@ -4,6 +4,13 @@
 
 #include <cstdint>
 
+#if defined(__CUDACC__)
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#endif
+
 #if defined(KONTOR_CUDA_EMULATION)
 #include "base/cuda/emulation/emulation.hpp"
 #define KONTOR_HD inline
@@ -13,7 +20,7 @@
 #elif defined(__CUDACC__)
 #define KONTOR_HD __host__ __device__ __forceinline__
 #define KONTOR_LAUNCH(kernel, grid, block, shared, stream, ...) \
-  kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
+  ::kontor::gpu::launch(kernel, grid, block, shared, static_cast<cudaStream_t>(stream), __VA_ARGS__)
 #define KONTOR_DYNAMIC_SHARED(type, name) \
   extern __shared__ __align__(16) unsigned char kontor_dynamic_shared[]; \
   type* name = reinterpret_cast<type*>(kontor_dynamic_shared)
@@ -22,6 +29,51 @@
 #endif
 
 namespace kontor::gpu {
+
+// A kernel's blocks may be brought to the device while the kernel before it on the stream ends: what is between the two costs more time
+// than many a kernel. So every kernel begins with begin_kernel(), before it touches memory; the emulation ends the program otherwise.
+#if defined(KONTOR_CUDA_EMULATION)
+inline void begin_kernel() { emulation::begin_thread(); }
+#elif defined(__CUDACC__)
+/// Lets the next kernel come, then waits until all before it on the stream have ended and their results can be read.
+__device__ __forceinline__ void begin_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Whether the current device does that: from Hopper on, unless KONTOR_GPU_OVERLAP is 0.
+inline bool kernels_overlap() {
+  static const bool wanted = [] {
+    const char* text = std::getenv("KONTOR_GPU_OVERLAP");
+    return !text || std::strcmp(text, "0") != 0;
+  }();
+  constexpr int kDevices = 64;
+  static std::array<std::atomic<signed char>, kDevices> known{};
+  int device = 0, major = 0;
+  if (!wanted || cudaGetDevice(&device) != cudaSuccess || device >= kDevices) return false;
+  std::atomic<signed char>& answer = known[static_cast<std::size_t>(device)];
+  if (answer == 0) answer = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9 ? 1 : -1;
+  return answer > 0;
+}
+
+/// Errors appear at cudaGetLastError().
+template <class... Expected, class... Given>
+void launch(void (*kernel)(Expected...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, Given&&... arguments) {
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = kernels_overlap() ? 1 : 0;
+  (void)cudaLaunchKernelEx(&config, kernel, static_cast<Expected>(arguments)...);
+}
+#endif
 
 /// IEEE binary16 bits to float, exactly.
 KONTOR_HD float half_value(std::uint16_t bits) {

@@ -31,6 +31,7 @@ constexpr std::int64_t shared_floats(const AttentionShape& s) {
 /// Latent: positions lie as rows (key_length), whose beginning is the value; else keys lie with neighbouring positions together.
 template <KvFormat F, bool Latent, int G, int VL>
 __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
+  begin_kernel();
   KONTOR_DYNAMIC_SHARED(float, shared);
   const AttentionShape& shape = a.shape;
   const int key_length = static_cast<int>(shape.key_length), value_length = static_cast<int>(shape.value_length);
@@ -166,6 +167,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(SplitArguments a) {
 
 /// One warp for each head and row.
 __global__ void join_kernel(const float* partial, int splits, std::int64_t value_length, ActivationTarget out) {
+  begin_kernel();
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x, entry = value_length + 2;
   const float* parts = partial + index * splits * entry;
   float top = kNothing;
@@ -225,6 +227,7 @@ void launch_width(const SplitArguments& a, std::int64_t count, Stream stream) {
 template <KvFormat F>
 __global__ void gather_cache_kernel(KvView cache, const std::int32_t* pages, AttentionShape shape, std::int64_t length, std::int64_t stride,
                                     std::uint16_t* keys, std::uint16_t* values) {
+  begin_kernel();
   const std::int64_t head = blockIdx.y, page = blockIdx.x, from_page = pages[page];
   const std::byte* key_block = cache.key_block(from_page, head, shape.key_length);
   for (std::int64_t i = threadIdx.x; i < shape.key_length * kPagePositions; i += blockDim.x) {
@@ -242,6 +245,7 @@ __global__ void gather_cache_kernel(KvView cache, const std::int32_t* pages, Att
 
 template <KvFormat F>
 __global__ void gather_latent_kernel(KvView cache, const std::int32_t* pages, std::int64_t key_length, std::int64_t length, std::uint16_t* keys) {
+  begin_kernel();
   const std::int64_t position = blockIdx.x, slot = position % kPagePositions;
   const std::byte* block = position < length ? cache.key_block(pages[position / kPagePositions], 0, key_length) : nullptr;
   for (std::int64_t i = threadIdx.x; i < key_length; i += blockDim.x)
@@ -249,6 +253,7 @@ __global__ void gather_latent_kernel(KvView cache, const std::int32_t* pages, st
 }
 
 __global__ void gather_queries_kernel(const float* projected, AttentionShape shape, float scale, std::int64_t count, std::uint16_t* out) {
+  begin_kernel();
   const std::int64_t t = blockIdx.y, head = blockIdx.x, group = shape.heads / shape.kv_heads;
   const float* from = projected + t * shape.total() + head * shape.key_length;
   std::uint16_t* to = out + ((head / group * count + t) * group + head % group) * shape.key_length;
@@ -257,6 +262,7 @@ __global__ void gather_queries_kernel(const float* projected, AttentionShape sha
 
 __global__ void causal_softmax_kernel(const float* scores, std::int64_t count, std::int64_t group, std::int64_t first, std::int64_t stride,
                                       std::uint16_t* weights) {
+  begin_kernel();
   const std::int64_t row = blockIdx.x, visible = first + row % (count * group) / group + 1;
   const float* from = scores + row * stride;
   std::uint16_t* to = weights + row * stride;
@@ -270,6 +276,7 @@ __global__ void causal_softmax_kernel(const float* scores, std::int64_t count, s
 }
 
 __global__ void scatter_mixed_kernel(const float* in, AttentionShape shape, std::int64_t count, float* out) {
+  begin_kernel();
   const std::int64_t t = blockIdx.y, head = blockIdx.x, group = shape.heads / shape.kv_heads;
   const float* from = in + ((head / group * count + t) * group + head % group) * shape.value_length;
   float* to = out + (t * shape.heads + head) * shape.value_length;

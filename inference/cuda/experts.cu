@@ -62,6 +62,7 @@ __device__ double group_score(const double* members, int size, int leaders) {
 
 /// A warp for each token.
 __global__ void route_kernel(const float* logits, RoutingShape shape, const float* bias, std::int32_t* chosen, float* weights) {
+  begin_kernel();
   KONTOR_DYNAMIC_SHARED(double, scores);
   const int lane = static_cast<int>(threadIdx.x), experts = static_cast<int>(shape.experts), used = static_cast<int>(shape.used);
   const int groups = static_cast<int>(shape.groups), size = experts / groups;
@@ -114,6 +115,7 @@ __global__ void route_kernel(const float* logits, RoutingShape shape, const floa
 /// One block, a thread for each expert: a counting sort that keeps the order of the pairs.
 __global__ void group_kernel(const std::int32_t* chosen, std::int64_t pairs, std::int64_t experts, std::int32_t* order, Tile* tiles,
                              std::int32_t* tile_count) {
+  begin_kernel();
   __shared__ std::int32_t pair_sums[kMaxExperts];
   __shared__ std::int32_t tile_sums[kMaxExperts];
   const int e = static_cast<int>(threadIdx.x);
@@ -176,6 +178,7 @@ __device__ void slab_rows(const SlabArguments& a, const SlabProduct& p, const Ti
 /// N: the largest tile; smaller ones take no longer than they must.
 template <int N>
 __global__ void __launch_bounds__(kWarps* kWarp) slab_kernel(SlabArguments a) {
+  begin_kernel();
   Tile tile;
   if (a.pairs.tiles) {
     if (static_cast<std::int32_t>(blockIdx.x) >= *a.pairs.tile_count) return;
@@ -217,6 +220,7 @@ __device__ std::int64_t pair_in(const Pairs& pairs, const Tile* blocks, std::int
 
 __global__ void gather_pairs_kernel(const std::uint16_t* halves, std::int64_t columns, Pairs pairs, const Tile* blocks, bool by_token,
                                     std::uint16_t* out) {
+  begin_kernel();
   const std::int64_t block = blockIdx.y, i = blockIdx.x;
   if (i >= blocks[block].count) return;
   const std::int64_t pair = pair_in(pairs, blocks, 0, block, i), row = by_token ? pair / pairs.each : pair;
@@ -227,6 +231,7 @@ __global__ void gather_pairs_kernel(const std::uint16_t* halves, std::int64_t co
 
 __global__ void finish_pairs_kernel(const float* in, const float* factors, Pairs pairs, const Tile* blocks, std::int64_t first_slab, bool by_token,
                                     SlabProduct p) {
+  begin_kernel();
   const std::int64_t block = blockIdx.z, i = blockIdx.y, r = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (r >= p.rows || i >= (blocks ? blocks[block].count : pairs.tokens)) return;
   const std::int64_t pair = pair_in(pairs, blocks, first_slab, block, i), token = pair / pairs.each;
@@ -235,6 +240,7 @@ __global__ void finish_pairs_kernel(const float* in, const float* factors, Pairs
 
 __global__ void add_experts_kernel(const float* shared, const float* outs, const float* weights, std::int64_t used, std::int64_t width,
                                    float* stream_rows) {
+  begin_kernel();
   const std::int64_t t = blockIdx.y, i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= width) return;
   float sum = shared ? shared[t * width + i] : 0.0f;

@@ -14,6 +14,7 @@ dim3 blocks_for(std::int64_t items, int threads = kThreads) { return dim3(static
 dim3 count_of(std::int64_t n) { return dim3(static_cast<unsigned>(n)); }
 
 __global__ void rms_norm_kernel(const float* x, std::int64_t columns, const float* weight, float epsilon, ActivationTarget out) {
+  begin_kernel();
   const std::int64_t row = blockIdx.x;
   const float* from = x + row * columns;
   float square = 0;
@@ -30,6 +31,7 @@ __global__ void rms_norm_kernel(const float* x, std::int64_t columns, const floa
 }
 
 __global__ void silu_mul_kernel(const float* gate, const float* up, std::int64_t spans, ActivationTarget out) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
   if (span >= spans) return;  // Whole warps.
@@ -40,6 +42,7 @@ __global__ void silu_mul_kernel(const float* gate, const float* up, std::int64_t
 }
 
 __global__ void quantize_kernel(const float* values, std::int64_t spans, ActivationTarget out) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
   if (span >= spans) return;
@@ -47,6 +50,7 @@ __global__ void quantize_kernel(const float* values, std::int64_t spans, Activat
 }
 
 __global__ void take_columns_kernel(const float* x, std::int64_t step, std::int64_t columns, std::int64_t spans, ActivationTarget out) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t span = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp, of_row = columns / kSpan;
   if (span >= spans) return;
@@ -56,11 +60,13 @@ __global__ void take_columns_kernel(const float* x, std::int64_t step, std::int6
 }
 
 __global__ void gather_rows_kernel(const float* x, const std::int32_t* index, std::int64_t columns, float* out) {
+  begin_kernel();
   const std::int64_t from = index[blockIdx.x], to = blockIdx.x;
   for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) out[to * columns + i] = x[from * columns + i];
 }
 
 __global__ void to_half_kernel(const float* x, std::int64_t columns, std::uint16_t* out, float* factors) {
+  begin_kernel();
   const std::int64_t row = blockIdx.x;
   float largest = 0;
   for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) largest = fmaxf(largest, fabsf(x[row * columns + i]));
@@ -73,6 +79,7 @@ __global__ void to_half_kernel(const float* x, std::int64_t columns, std::uint16
 }
 
 __global__ void to_bfloats_kernel(const float* x, std::int64_t items, std::uint16_t* out) {
+  begin_kernel();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= items) return;
   const std::uint16_t nearest = bfloat_bits(x[i]);
@@ -83,6 +90,7 @@ __global__ void to_bfloats_kernel(const float* x, std::int64_t items, std::uint1
 
 __global__ void finish_kernel(const float* in, const float* factors, const float* bias, std::int64_t rows, float* out, std::int64_t stride,
                               bool accumulate, bool pair) {
+  begin_kernel();
   const std::int64_t t = blockIdx.y, r = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (r >= rows) return;
   float value = in[t * rows + r];
@@ -95,6 +103,7 @@ __global__ void finish_kernel(const float* in, const float* factors, const float
 
 __global__ void fill_rope_kernel(const double* frequencies, float magnitude, std::int64_t pairs, const RowInfo* rows, std::int64_t count,
                                  float* cosines, float* sines) {
+  begin_kernel();
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= count * pairs) return;
   const double angle = static_cast<double>(rows[index / pairs].position) * frequencies[index % pairs];
@@ -124,6 +133,7 @@ __device__ void norm_in_place(float* at, const float* weight, float epsilon, std
 template <KvFormat F>
 __global__ void place_heads_kernel(float* projected, AttentionShape shape, const float* query_norm, const float* key_norm, float epsilon,
                                    RopeView rope, const RowInfo* rows, KvView cache) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x);
   const std::int64_t row = blockIdx.y, head = blockIdx.x;
   const RowInfo info = rows[row];
@@ -151,6 +161,7 @@ __global__ void place_heads_kernel(float* projected, AttentionShape shape, const
 template <KvFormat F>
 __global__ void place_latent_kernel(float* projected, const float* queries, float* low, AttentionShape shape, LatentPart part, const float* norm,
                                     float epsilon, RopeView rope, const RowInfo* rows, KvView cache) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x);
   const std::int64_t row = blockIdx.y, head = blockIdx.x;
   if (head < shape.heads) {

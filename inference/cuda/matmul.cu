@@ -10,6 +10,7 @@ namespace {
 
 template <int N>
 __global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView products, ActivationView x, std::int64_t first_token, std::int64_t groups) {
+  begin_kernel();
   std::int64_t block = blockIdx.x / groups;
   int index = 0;
   while (index + 1 < products.count) {
@@ -49,6 +50,7 @@ void launch(const ProductsView& products, const ActivationView& x, std::int64_t 
 
 template <Format F>
 __global__ void expand_kernel(MatrixView m, std::int64_t first, std::int64_t rows, const Tile* blocks, std::int64_t slab_rows, std::uint16_t* out) {
+  begin_kernel();
   const std::int64_t spans = m.columns / kSpan, index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= rows * spans) return;
   const std::int64_t row = index / spans, s = index % spans;
@@ -70,6 +72,7 @@ __global__ void expand_kernel(MatrixView m, std::int64_t first, std::int64_t row
 
 template <Format F>
 __global__ void embed_kernel(MatrixView m, const RowInfo* rows, std::int64_t count, float* out) {
+  begin_kernel();
   const std::int64_t spans = m.columns / kSpan, index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= count * spans) return;
   const std::int64_t t = index / spans, s = index % spans, row = rows[t].token;

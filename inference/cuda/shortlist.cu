@@ -33,6 +33,7 @@ __device__ bool allowed(const std::uint32_t* mask, std::int64_t id) { return !ma
 __device__ const std::uint32_t* mask_of(const ShortlistWork& w, std::int64_t row) { return w.masked[row] ? w.masks + row * w.mask_words : nullptr; }
 
 __global__ void __launch_bounds__(kThreads) best_kernel(const float* logits, ShortlistWork w) {
+  begin_kernel();
   __shared__ std::uint64_t keys[kPiece];
   const std::int64_t row = blockIdx.y, first = static_cast<std::int64_t>(blockIdx.x) * kPiece;
   const std::uint32_t* mask = mask_of(w, row);
@@ -58,6 +59,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const float* logits, Sho
 }
 
 __global__ void __launch_bounds__(kThreads) merge_kernel(ShortlistWork w, int from, std::int64_t lists) {
+  begin_kernel();
   __shared__ std::uint64_t keys[kPiece];
   const std::int64_t row = blockIdx.y, first = static_cast<std::int64_t>(blockIdx.x) * kPiece, held = lists * kShortlistLength;
   for (int i = static_cast<int>(threadIdx.x); i < kPiece; i += kThreads)
@@ -69,6 +71,7 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(ShortlistWork w, int fr
 }
 
 __global__ void __launch_bounds__(kSumThreads) sum_kernel(const float* logits, ShortlistWork w, int from) {
+  begin_kernel();
   const std::int64_t row = blockIdx.y;
   float top = -HUGE_VALF;
   for (std::int64_t i = threadIdx.x; i < w.pieces; i += kSumThreads) top = fmaxf(top, w.seen[row * w.pieces + i].top);
@@ -105,6 +108,7 @@ __device__ double total_of(const float* sums, std::int64_t count, float* staged)
 }
 
 __global__ void __launch_bounds__(kThreads) finish_kernel(const float* logits, ShortlistWork w, int from) {
+  begin_kernel();
   __shared__ float staged[kPiece];
   const std::int64_t row = blockIdx.x, count = w.chunks * kLanes;
   const std::uint32_t* mask = mask_of(w, row);

@@ -61,6 +61,7 @@ __device__ void add_products(const VectorRows& rows, std::int64_t first, std::in
 
 template <bool Codes, int Q>
 __global__ void __launch_bounds__(kThreads) search_kernel(VectorRows rows, const float* queries, std::int64_t share, std::uint64_t* lists) {
+  begin_kernel();
   KONTOR_DYNAMIC_SHARED(float, own);
   __shared__ std::uint64_t best[Q][kBestRows];
   __shared__ std::uint64_t fresh[Q][kStep];
@@ -102,6 +103,7 @@ __global__ void __launch_bounds__(kThreads) search_kernel(VectorRows rows, const
 
 /// Eight lists of a query become one.
 __global__ void __launch_bounds__(kThreads) merge_rows_kernel(const std::uint64_t* from, std::int64_t blocks, std::int64_t held, std::uint64_t* to) {
+  begin_kernel();
   __shared__ std::uint64_t keys[kPiece];
   const std::int64_t query = blockIdx.y, first = static_cast<std::int64_t>(blockIdx.x) * kPiece;
   for (int i = static_cast<int>(threadIdx.x); i < kPiece; i += kThreads)

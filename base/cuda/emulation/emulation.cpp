@@ -53,7 +53,7 @@ struct Block {
   std::vector<std::size_t> fibers;     ///< Of each thread that began: its fiber in the pool.
   std::vector<const Barrier*> waits;   ///< Of each thread: the barrier that it waits at, in which generation;
   std::vector<unsigned> waits_for;
-  std::vector<char> ended;
+  std::vector<char> began, ended;      ///< began: as begin_kernel() says.
   std::vector<Barrier> warps;
   Barrier all;
   std::vector<std::uint32_t> words[2]; ///< One for each thread.
@@ -113,6 +113,7 @@ thread_local Fibers fibers;
 void Fibers::work(std::size_t own) {
   Block& block = *current;
   (*block.body)();
+  if (!block.began[block.running]) stop("a kernel does not begin with begin_kernel()", 0, 0);
   block.ended[block.running] = 1;
   --block.alive;
   ++block.progress;
@@ -130,6 +131,7 @@ void Fibers::work(std::size_t own) {
 /// True for the one that ends the wait: it runs on before the others do.
 bool arrive(Barrier& barrier, int line) {
   const unsigned mine = barrier.generation;
+  if (!current->began[current->running]) stop("a kernel waits before begin_kernel()", line, 0);
   if (barrier.arrived == 0) barrier.line = line;
   else if (barrier.line != line) stop("threads wait for each other at different barriers", barrier.line, line);
   if (++barrier.arrived == barrier.expected) {
@@ -171,6 +173,7 @@ void run_block(Block& block, Draws& draws) {
   block.fibers.assign(threads, kNone);
   block.waits.assign(threads, nullptr);
   block.waits_for.assign(threads, 0);
+  block.began.assign(threads, 0);
   block.ended.assign(threads, 0);
   block.begun = 0;
   block.alive = threads;
@@ -195,8 +198,9 @@ void run_block(Block& block, Draws& draws) {
 
 const Place& place() { return current->place; }
 std::uint64_t set_order(std::uint64_t seed) { return std::exchange(order, seed); }
-void block_barrier(int line) { arrive(current->all, line); }
-void warp_barrier(int line) { arrive(current->warps[current->running / kWarp], line); }
+void begin_thread() { current->began[current->running] = 1; }
+void block_barrier(int line) { (void)arrive(current->all, line); }
+void warp_barrier(int line) { (void)arrive(current->warps[current->running / kWarp], line); }
 void* dynamic_shared() { return current->shared.data(); }
 
 /// Words of two exchanges: who comes to the next one has read nobody's word of this one yet, but all have read that of the one

@@ -26,6 +26,8 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functi
 /// as far ahead of the others as barriers let it, so that a missing barrier shows. At first what KONTOR_EMULATION_ORDER says. Returns
 /// the order until now.
 std::uint64_t set_order(std::uint64_t seed);
+/// What a kernel calls first; one that ends without it ends the program.
+void begin_thread();
 /// `line`: of the source. All that meet must come from the same one.
 void block_barrier(int line);
 void warp_barrier(int line);

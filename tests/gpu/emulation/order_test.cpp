@@ -33,6 +33,7 @@ struct Order {
 /// Each thread takes its left neighbour's number, in shared memory.
 template <bool Barrier>
 __global__ void shift_kernel(int* out) {
+  gpu::begin_kernel();
   KONTOR_DYNAMIC_SHARED(int, numbers);
   const int i = static_cast<int>(threadIdx.x);
   numbers[i] = 100 + i;
@@ -43,6 +44,7 @@ __global__ void shift_kernel(int* out) {
 /// A warp's sum goes to the others without a barrier of the block.
 template <bool Barrier>
 __global__ void first_sum_kernel(float* out) {
+  gpu::begin_kernel();
   KONTOR_DYNAMIC_SHARED(float, sums);
   const float sum = gpu::warp_sum(1.0f);
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
@@ -75,10 +77,12 @@ int signal_of(const std::function<void()>& work) {
 }
 
 __global__ void half_meets_kernel(int* out) {
+  gpu::begin_kernel();
   if (threadIdx.x < 64) __syncthreads();
   out[threadIdx.x] = 1;
 }
 __global__ void two_places_kernel(int* out) {
+  gpu::begin_kernel();
   if (threadIdx.x < 64) {
     __syncthreads();
   } else {
@@ -86,7 +90,14 @@ __global__ void two_places_kernel(int* out) {
   }
   out[threadIdx.x] = 1;
 }
-__global__ void touch_kernel(int* at) { *at += 1; }
+__global__ void touch_kernel(int* at) { gpu::begin_kernel(), *at += 1; }
+
+__global__ void early_kernel(int* out) { *out = 1; }
+__global__ void early_meeting_kernel(int* out) {
+  __syncthreads();
+  gpu::begin_kernel();
+  *out = 1;
+}
 
 }  // namespace
 
@@ -118,6 +129,8 @@ TEST_CASE("barriers that not all reach, launches that CUDA refuses and memory of
     CHECK(signal_of([&] { KONTOR_LAUNCH(half_meets_kernel, dim3(1), dim3(128), 0, nullptr, out); }) == SIGABRT);
     CHECK(signal_of([&] { KONTOR_LAUNCH(two_places_kernel, dim3(1), dim3(128), 0, nullptr, out); }) == SIGABRT);
   }
+  CHECK(signal_of([&] { KONTOR_LAUNCH(early_kernel, dim3(1), dim3(1), 0, nullptr, out); }) == SIGABRT);
+  CHECK(signal_of([&] { KONTOR_LAUNCH(early_meeting_kernel, dim3(1), dim3(32), 0, nullptr, out); }) == SIGABRT);
   CHECK(signal_of([&] { KONTOR_LAUNCH(touch_kernel, dim3(1, 65536), dim3(1), 0, nullptr, out); }) == SIGABRT);
   CHECK(signal_of([&] { KONTOR_LAUNCH(touch_kernel, dim3(1), dim3(1), (48 << 10) + 8, nullptr, out); }) == SIGABRT);
   CHECK(signal_of([&] { KONTOR_LAUNCH(touch_kernel, dim3(1), dim3(1), 48 << 10, nullptr, out); }) == 0);
@@ -137,7 +150,7 @@ TEST_CASE("barriers that not all reach, launches that CUDA refuses and memory of
           *whole = cuda::DeviceBuffer();
           KONTOR_LAUNCH(touch_kernel, dim3(1), dim3(1), 0, nullptr, const_cast<int*>(late));
         }) == SIGSEGV);
-  test::count_cases("gpu guards", 13, 0);
+  test::count_cases("gpu guards", 15, 0);
 }
 
 TEST_CASE("a model's logits have the same bits in whatever order the threads run", "[emulation]") {
