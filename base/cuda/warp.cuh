@@ -7,17 +7,28 @@ namespace kontor::gpu {
 
 inline constexpr int kWarp = 32;
 
-__device__ inline float warp_sum(float value) {
+/// The sum of each of N values; every lane gets all of them.
+template <int N>
+__device__ __forceinline__ void warp_sums(float* values) {
 #if defined(KONTOR_CUDA_EMULATION)
-  if (emulation::in_order()) return emulation::reduce(value, true, __LINE__);  // Tests in other orders take the way of the device.
+  if (emulation::in_order()) return emulation::reduce(values, N, true, __LINE__);  // Tests in other orders take the way of the device.
 #endif
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
+#pragma unroll
+  for (int i = 0; i < N; ++i)
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) values[i] += __shfl_xor_sync(0xffffffffu, values[i], mask);
+}
+
+__device__ inline float warp_sum(float value) {
+  warp_sums<1>(&value);
   return value;
 }
 
 __device__ inline float warp_max(float value) {
 #if defined(KONTOR_CUDA_EMULATION)
-  if (emulation::in_order()) return emulation::reduce(value, false, __LINE__);
+  if (emulation::in_order()) {
+    emulation::reduce(&value, 1, false, __LINE__);
+    return value;
+  }
 #endif
   for (int mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, mask));
   return value;

@@ -165,11 +165,12 @@ __device__ void slab_rows(const SlabArguments& a, const SlabProduct& p, const Ti
   }
   float sum[kWarpRows][N] = {};
   row_products<N>(p.matrix, a.x, tile.slab * p.rows + row, [&](int t) { return from[t]; }, sum);
+  warp_sums<kWarpRows * N>(&sum[0][0]);
 #pragma unroll
   for (int r = 0; r < kWarpRows; ++r)
 #pragma unroll
     for (int t = 0; t < N; ++t) {
-      const float total = warp_sum(sum[r][t]);
+      const float total = sum[r][t];
       if (static_cast<int>(threadIdx.x) % kWarp != 0 || row + r >= p.rows || t >= tile.count) continue;
       p.out[pair[t] / a.pairs.each * p.token_step + pair[t] % a.pairs.each * p.pair_step + row + r] = total;
     }

@@ -26,11 +26,12 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_kernel(ProductsView pr
   float sum[kWarpRows][N] = {};
   row_products<N>(p.matrix, x, row, [&](int t) { return token + t; }, sum);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  warp_sums<kWarpRows * N>(&sum[0][0]);
 #pragma unroll
   for (int r = 0; r < kWarpRows; ++r)
 #pragma unroll
     for (int t = 0; t < N; ++t) {
-      float total = warp_sum(sum[r][t]);
+      float total = sum[r][t];
       if (lane != 0 || row + r >= p.matrix.rows) continue;
       if (p.bias) total += p.bias[row + r];
       float* out = p.out + (token + t) * p.out_stride + row + r;

@@ -76,11 +76,12 @@ __global__ void __launch_bounds__(kThreads) search_kernel(VectorRows rows, const
       const std::int64_t first = step + i;
       float sum[kRowsAtOnce][Q] = {};
       if (first < end) add_products<Codes, Q>(rows, first, end, own, lane, sum);
+      warp_sums<kRowsAtOnce * Q>(&sum[0][0]);
 #pragma unroll
       for (int r = 0; r < kRowsAtOnce; ++r)
 #pragma unroll
         for (int q = 0; q < Q; ++q) {
-          const float total = warp_sum(sum[r][q]);
+          const float total = sum[r][q];
           if (lane != 0) continue;
           fresh[q][i + r] = first + r < end ? rank_key(Codes ? total * rows.scales[first + r] : total, first + r) : 0;
         }

@@ -17,10 +17,10 @@ namespace {
 
 constexpr std::uint64_t kMuch = std::uint64_t{1} << 30;
 
-/// Latent attention, one dense layer, four with experts.
+/// Latent attention, one dense layer, the others with experts.
 class Model {
  public:
-  explicit Model(std::uint32_t context = 4096) : bytes_(bytes(context)) {
+  explicit Model(std::uint32_t layers = 5) : bytes_(bytes(layers)) {
     auto file = WeightFile::parse(bytes_.span(), "mixture");
     if (!file) FAIL(file.error().message);
     file_ = std::make_unique<WeightFile>(std::move(*file));
@@ -28,11 +28,10 @@ class Model {
   const WeightFile& file() const { return *file_; }
 
  private:
-  static std::string bytes(std::uint32_t context) {
+  static std::string bytes(std::uint32_t layers) {
     test::LatentModel model;
     model.heads = 2;
-    model.context = context;
-    model.layers = 5;
+    model.layers = layers;
     model.rank = model.rotary = model.plain = model.value = 32;
     model.experts = 8;
     model.expert_inner = 64;
@@ -120,6 +119,7 @@ TEST_CASE("layers split over devices give the bits of one device", "[split]") {
     const auto golden = *name ? WeightFile::open(shared + "/golden/models/" + name + ".gguf") : Result<WeightFile>(model.file());
     REQUIRE(golden.has_value());
     for (const bool deterministic : {false, true}) {
+      if (deterministic && *name) continue;  // The same kernels as decoding.
       BackendOptions options;
       options.deterministic = deterministic;
       Machine one({kMuch});
@@ -154,11 +154,11 @@ TEST_CASE("layers split over devices give the bits of one device", "[split]") {
 
 TEST_CASE("a prefill in several batches goes from device to device", "[split]") {
   if (alone("gpu split prefill")) return;
-  const Model model;
+  const Model model(2);
   Machine one({kMuch}), two({kMuch, kMuch}, true);
   const auto whole = one.load(model.file()), split = two.load(model.file());
   REQUIRE((whole && split));
-  CHECK(results(**split, 600) == results(**whole, 600));
+  CHECK(results(**split, 520) == results(**whole, 520));
   CHECK(two.watches[1].handed_over == 6);
   test::count_cases("gpu split prefill", 1, 0);
 }

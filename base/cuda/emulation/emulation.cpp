@@ -57,6 +57,7 @@ struct Block {
   std::vector<Barrier> warps;
   Barrier all;
   std::vector<std::uint32_t> words[2]; ///< One for each thread.
+  std::vector<float*> reduced;         ///< Of each thread: the values that its warp sums.
   std::vector<double> shared;
   unsigned begun = 0, alive = 0;
   unsigned running = 0;
@@ -170,6 +171,7 @@ void run_block(Block& block, Draws& draws) {
   block.warps.assign((threads + kWarp - 1) / kWarp, {});
   for (unsigned w = 0; w < block.warps.size(); ++w) block.warps[w].expected = std::min(kWarp, threads - w * kWarp);
   for (auto& words : block.words) words.assign(threads, 0);
+  block.reduced.assign(threads, nullptr);
   block.fibers.assign(threads, kNone);
   block.waits.assign(threads, nullptr);
   block.waits_for.assign(threads, 0);
@@ -219,24 +221,22 @@ std::uint32_t exchange(unsigned mask, std::uint32_t word, unsigned lane, int lin
 
 bool in_order() { return order == 0; }
 
-/// The same additions, or maxima, of the same pairs as five exchanges make, all by the lane that comes last.
-float reduce(float value, bool sum, int line) {
+/// The same additions, or maxima, of the same pairs as exchanges make, all by the lane that comes last: it writes to the others, who wait.
+void reduce(float* values, int count, bool sum, int line) {
   Block& block = *current;
   const unsigned self = block.running, first = self / kWarp * kWarp;
   Barrier& barrier = block.warps[self / kWarp];
   if (barrier.expected != kWarp) stop("a sum over a warp asks for lanes that the block does not have", line, line);
-  std::uint32_t* words = block.words[barrier.generation % 2].data() + first;
-  words[self - first] = __builtin_bit_cast(std::uint32_t, value);
-  if (arrive(barrier, line)) {
-    float now[kWarp], next[kWarp];
-    std::memcpy(now, words, sizeof now);
-    for (unsigned mask = kWarp / 2; mask > 0; mask /= 2) {
-      for (unsigned i = 0; i < kWarp; ++i) next[i] = sum ? now[i] + now[i ^ mask] : std::fmax(now[i], now[i ^ mask]);
-      std::memcpy(now, next, sizeof now);
-    }
-    std::memcpy(words, now, sizeof now);
+  block.reduced[self] = values;
+  if (!arrive(barrier, line)) return;
+  float* const* lanes = block.reduced.data() + first;
+  for (int i = 0; i < count; ++i) {
+    float now[kWarp];
+    for (unsigned k = 0; k < kWarp; ++k) now[k] = lanes[k][i];
+    for (unsigned half = kWarp / 2; half > 0; half /= 2)
+      for (unsigned k = 0; k < half; ++k) now[k] = sum ? now[k] + now[k + half] : std::fmax(now[k], now[k + half]);
+    for (unsigned k = 0; k < kWarp; ++k) lanes[k][i] = now[0];
   }
-  return __builtin_bit_cast(float, words[self - first]);
 }
 
 void run_grid(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::function<void()>& body) {

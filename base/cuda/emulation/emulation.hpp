@@ -33,9 +33,10 @@ void block_barrier(int line);
 void warp_barrier(int line);
 /// Leaves a word for the warp's other lanes and takes that of `lane`. All lanes of the warp take part.
 std::uint32_t exchange(unsigned mask, std::uint32_t word, unsigned lane, int line);
-/// Whether threads take turns in their own order. Then the sum or the largest value of a warp is found at one meeting instead of five.
+/// Whether threads take turns in their own order. Then sums over a warp, or its largest values, are found at one meeting instead of five for
+/// each of `count` values, which all lanes get.
 bool in_order();
-float reduce(float value, bool sum, int line);
+void reduce(float* values, int count, bool sum, int line);
 void* dynamic_shared();
 
 /// Memory of an emulated device: a kernel that touches what lies behind it, or it after its release, ends the program. Aligned to 256
