@@ -202,12 +202,17 @@ class MatrixProduct {
   /// Tiles [begin, end); `later` is wanted then.
   static void run(const Product& product, std::int64_t begin, std::int64_t end, Bytes later, const Activations& a, const KernelSet& kernels) {
     // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile, and fetch the next.
-    const std::int64_t bytes = static_cast<std::int64_t>(product.matrix->bytes()) / tiles(*product.matrix);
-    const std::int64_t step = a.count == 1 ? end - begin : std::max<std::int64_t>(2, kCachedBytes / std::max<std::int64_t>(1, bytes) / 2 * 2);
+    const std::int64_t step = a.count == 1 ? end - begin : cached_tiles(*product.matrix);
     for (std::int64_t i = begin; i < end; i += step) {
       const std::int64_t next = i + step;
       run_cached(product, i, std::min(end, next), next < end ? bytes_of(*product.matrix, next, step) : later, a, kernels);
     }
+  }
+
+  /// Tiles that stay in the second-level cache beside as many that come next: an even number.
+  static std::int64_t cached_tiles(const Matrix& m) {
+    const std::int64_t bytes = static_cast<std::int64_t>(m.bytes()) / tiles(m);
+    return std::max<std::int64_t>(2, kCachedBytes / std::max<std::int64_t>(1, bytes) / 2 * 2);
   }
 
   /// The bytes of up to `count` tiles from `first` on; none where a matrix has no tiles.
@@ -317,8 +322,18 @@ class MatrixProduct {
 /// Multiply-adds that one thread does in the time it takes to hand work to another (about 20 microseconds).
 constexpr std::int64_t kOperationsAlone = 300'000;
 
-/// Tiles of a piece when many activations share them: arithmetic takes its time.
-constexpr std::int64_t kTilesOfMany = 4, kMany = 32;
+/// Activations from which on arithmetic takes its time, and the fewest tiles of a piece then.
+constexpr std::int64_t kMany = 32, kTilesOfMany = 4;
+
+/// Where pieces begin, and the end of the last. Those of `most` tiles come first; towards the end they become smaller, so
+/// that threads end together.
+void cut(std::int64_t total, std::int64_t least, std::int64_t most, int threads, std::vector<std::int64_t>& starts) {
+  starts.assign(1, 0);
+  while (starts.back() < total) {
+    const std::int64_t left = total - starts.back();
+    starts.push_back(std::min(total, starts.back() + std::clamp(left / (2 * threads) / 2 * 2, least, std::max(least, most))));
+  }
+}
 
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
   std::int64_t total = 0, operations = 0;
@@ -326,24 +341,42 @@ void multiply(std::span<const Product> products, const Activations& activations,
     total += MatrixProduct::tiles(*product.matrix);
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
-  // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
-  if (activations.count > 1) grain += grain % 2;  // Pairs of tiles are faster than single ones.
-  // Where threads keep pace, the piece that this one takes next lies so far behind the end of its last one.
-  const std::int64_t skipped = (pool.threads() - 1) * grain;
-  const auto wanted_from = [&](std::int64_t tile) {
+  std::int64_t least = total, most = total;
+  if (operations >= kOperationsAlone && activations.count >= kMany) {
+    // A piece passes over all activations, from memory mostly: the more tiles it has, the less often.
+    least = kTilesOfMany;
+    for (const Product& product : products) most = std::min(most, MatrixProduct::cached_tiles(*product.matrix));
+  } else if (operations >= kOperationsAlone) {
+    // Large enough to stream, small enough that a thread that is held up does not hold up the others.
+    least = std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+    if (activations.count > 1) least += least % 2;  // Pairs of tiles are faster than single ones.
+    most = least;
+  }
+  thread_local std::vector<std::int64_t> starts;
+  cut(total, least, most, pool.threads(), starts);
+  const std::span<const std::int64_t> starts_of_pieces = starts;  // Of this thread: the others have a `starts` of their own.
+  const auto pieces = static_cast<std::int64_t>(starts.size()) - 1;
+  const auto at = [starts_of_pieces](std::int64_t piece) { return starts_of_pieces[static_cast<std::size_t>(piece)]; };
+  const auto bytes_of = [&](std::int64_t from, std::int64_t to) {
+    const std::int64_t count = to - from;
     for (const Product& product : products) {
-      if (tile < MatrixProduct::tiles(*product.matrix)) return MatrixProduct::bytes_of(*product.matrix, tile, grain);
-      tile -= MatrixProduct::tiles(*product.matrix);
+      if (from < MatrixProduct::tiles(*product.matrix)) return MatrixProduct::bytes_of(*product.matrix, from, count);
+      from -= MatrixProduct::tiles(*product.matrix);
     }
     return MatrixProduct::Bytes{};
   };
-  pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
+  pool.parallel_for(pieces, 1, [&](std::int64_t from, std::int64_t to, int) {
+    const std::int64_t begin = at(from), end = at(to);
+    // Where threads keep pace, this one comes to that piece next.
+    const std::int64_t next = to + pool.threads() - 1;
     std::int64_t base = 0;
     for (const Product& product : products) {
       const std::int64_t tiles = MatrixProduct::tiles(*product.matrix);
       const std::int64_t first = std::max(begin, base), last = std::min(end, base + tiles);
-      if (first < last) MatrixProduct::run(product, first - base, last - base, wanted_from(last < end ? last : end + skipped), activations, kernels);
+      if (first < last) {
+        const auto later = last < end ? bytes_of(last, end) : next < pieces ? bytes_of(at(next), at(next + 1)) : MatrixProduct::Bytes{};
+        MatrixProduct::run(product, first - base, last - base, later, activations, kernels);
+      }
       base += tiles;
     }
   });
