@@ -98,11 +98,12 @@ struct WordPieceOptions {
   bool clean_text = true;          ///< Controls are dropped.
   bool ideographs_alone = true;    ///< Spaces around Chinese characters.
   std::size_t longest_word = 100;  ///< Characters; longer words are unknown.
+  std::string inner_prefix;        ///< What a tokenizer.json writes before tokens inside a word ("##"); a word may begin with it too.
 };
 /// WordPiece as BERT models use it. Tokens that start a word carry a leading space. Errors: bad_vocab.
 Result<std::unique_ptr<TextEncoder>> make_word_piece_encoder(const Vocabulary& vocabulary, TokenId unknown, const WordPieceOptions& options, const std::string& where);
 /// Its inner part alone: longest tokens from the left.
-Result<std::unique_ptr<WordModel>> make_word_piece_model(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, const std::string& where);
+Result<std::unique_ptr<WordModel>> make_word_piece_model(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, std::string inner_prefix, const std::string& where);
 
 /// True where no token holds U+2581 behind another character: text can then be cut before each such mark without
 /// changing its tokens.

@@ -45,7 +45,7 @@ Result<TokenList> read_tokens(const WeightFile& file) {
     auto scores = file.numbers("tokenizer.ggml.scores");
     if (!scores) return scores.error();
     if (scores->size() != count) return bad(file, "'tokenizer.ggml.scores' has " + std::to_string(scores->size()) + " entries for " + std::to_string(count) + " tokens");
-    list.scores = std::move(*scores);
+    list.scores.assign(scores->begin(), scores->end());
   }
   return list;
 }

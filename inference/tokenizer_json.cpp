@@ -200,13 +200,13 @@ class Builder {
     state_.pre = "custom";
     const auto bert = normalizer.only_bert();
     if (bert && splitter.only_bert()) {
-      const WordPieceOptions options{bert->lower_case, bert->strip_accents, bert->clean_text, bert->ideographs_alone, longest};
+      const WordPieceOptions options{bert->lower_case, bert->strip_accents, bert->clean_text, bert->ideographs_alone, longest, prefix};
       auto encoder = make_word_piece_encoder(state_.vocabulary, *unknown, options, file_.where);
       if (!encoder) return encoder.error();
       state_.encoder = std::move(*encoder);
       return {};
     }
-    auto model = make_word_piece_model(state_.vocabulary, *unknown, longest, file_.where);
+    auto model = make_word_piece_model(state_.vocabulary, *unknown, longest, prefix, file_.where);
     if (!model) return model.error();
     state_.encoder = std::make_unique<PipelineEncoder>(state_.vocabulary, std::move(normalizer), std::move(splitter), std::move(*model));
     return {};

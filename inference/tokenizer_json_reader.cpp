@@ -113,7 +113,7 @@ class Reader {
       }
       if (entries_.size() >= kMaxTokens) return stop(bad("more than " + std::to_string(kMaxTokens) + " tokens", "limit_exceeded"));
       entries_.push_back({token, static_cast<TokenId>(entries_.size())});
-      scores_.push_back(static_cast<float>(score));
+      scores_.push_back(score);
     }
   }
 
@@ -197,7 +197,7 @@ class Reader {
     }
     if (!scores_.empty()) {
       list.scores = scores_;
-      list.scores.resize(count, 0.0f);
+      list.scores.resize(count, 0.0);
     }
     for (const TokenizerJson::Added& token : out_.added) {
       const auto i = static_cast<std::size_t>(token.id);
@@ -217,7 +217,7 @@ class Reader {
   JsonScanner& scan_;
   TokenizerJson& out_;
   std::vector<Entry> entries_;
-  std::vector<float> scores_;
+  std::vector<double> scores_;
   Error error_;
 };
 

@@ -101,7 +101,7 @@ bool is_bert_punctuation(std::uint32_t value) {
   return (kind & kPunctuation) != 0 || ((kind & kSymbol) != 0 && value < 0x80);
 }
 
-bool is_bert_control(std::uint32_t value) { return value == 0xfffd || (is_control_or_format(value) && !is_space(value)); }
+bool is_bert_control(std::uint32_t value) { return value == 0xfffd || (is_control_or_format(value) && value != '\t' && value != '\n' && value != '\r'); }
 
 Result<CharacterMap> CharacterMap::create(std::string_view bytes, const std::string& where) {
   std::uint32_t length = 0;
@@ -177,7 +177,8 @@ std::string TextNormalizer::apply(const Step& step, std::string_view text) {
     case Kind::strip: return strip(text, step.left, step.right);
     case Kind::strip_accents:
       return map_points(text, [](std::uint32_t value, std::string& out) {
-        if (general_category(value) != GeneralCategory::mn) append_utf8(out, value);
+        constexpr std::uint32_t kMarks = category_bit(GeneralCategory::mn) | category_bit(GeneralCategory::mc) | category_bit(GeneralCategory::me);
+        if ((category_bit(general_category(value)) & kMarks) == 0) append_utf8(out, value);
       });
     case Kind::prepend: return text.empty() ? std::string() : step.content + std::string(text);
     case Kind::replace_text: return replace_text(text, step.pattern, step.content);

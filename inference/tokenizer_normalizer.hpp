@@ -68,7 +68,7 @@ std::string replace_matches(const Regex& regex, std::string_view text, std::stri
 bool is_bert_ideograph(std::uint32_t value);
 /// Punctuation as BERT sees it: all of ASCII that is neither letter nor digit nor space counts.
 bool is_bert_punctuation(std::uint32_t value);
-/// Controls that BERT drops.
+/// Controls that BERT drops, such as the vertical tab, which other rules take for a space.
 bool is_bert_control(std::uint32_t value);
 
 // Members of one JSON object of a tokenizer.json, checked. Errors: bad_vocab, naming the key.

@@ -39,7 +39,7 @@ void ScoredPairModel::encode_word(std::string_view text, std::vector<TokenId>& o
     std::size_t previous, next;
   };
   struct Candidate {
-    float score;
+    double score;
     std::size_t left, bytes;  // of both symbols as they were
     bool operator<(const Candidate& other) const { return score != other.score ? score < other.score : left > other.left; }
   };
@@ -139,7 +139,7 @@ bool marks_start_words(const Vocabulary& vocabulary) {
 
 Result<std::unique_ptr<WordModel>> make_scored_pair_model(const Vocabulary& vocabulary, TokenId unknown, const std::string& where) {
   for (std::size_t id = 0; id < vocabulary.size(); ++id)
-    if (const float score = vocabulary.score(static_cast<TokenId>(id)); score != score)
+    if (const double score = vocabulary.score(static_cast<TokenId>(id)); score != score)
       return fail(Errc::malformed, "the score of token " + std::to_string(id) + " is not a number", "bad_vocab", where);
   return std::unique_ptr<WordModel>(std::make_unique<ScoredPairModel>(vocabulary, unknown));
 }

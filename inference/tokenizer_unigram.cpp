@@ -88,7 +88,7 @@ class UnigramModel final : public WordModel {
     for (std::size_t i = 0; i < vocabulary.size(); ++i) {
       const auto id = static_cast<TokenId>(i);
       if (vocabulary.type(id) != TokenType::normal) continue;
-      least = any ? std::min(least, static_cast<double>(vocabulary.score(id))) : vocabulary.score(id);
+      least = any ? std::min(least, vocabulary.score(id)) : vocabulary.score(id);
       any = true;
     }
     unknown_score_ = least - 10;  // as in SentencePiece

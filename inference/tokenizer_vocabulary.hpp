@@ -47,7 +47,7 @@ struct TokenList {
   std::string where;                    ///< For error messages.
   std::vector<std::string_view> texts;  ///< As the file spells them; the index is the id.
   std::vector<TokenType> types;         ///< One each.
-  std::vector<float> scores;            ///< One each, or none.
+  std::vector<double> scores;           ///< One each, or none.
   std::vector<std::pair<TokenId, AddedRule>> rules;
   bool unique = false;                  ///< Equal ordinary tokens are an error (else the first counts).
 };
@@ -65,7 +65,7 @@ class Vocabulary {
   std::string_view text(TokenId id) const { return part(bytes_, ends_, id); }
   bool shows_spaces() const { return !shown_ends_.empty(); }
   TokenType type(TokenId id) const { return types_[static_cast<std::size_t>(id)]; }
-  float score(TokenId id) const { return scores_.empty() ? 0.0f : scores_[static_cast<std::size_t>(id)]; }
+  double score(TokenId id) const { return scores_.empty() ? 0.0 : scores_[static_cast<std::size_t>(id)]; }
 
   /// Matched as a whole in template text: control and user-defined tokens, and normal ones spelled like markers.
   bool is_added(TokenId id) const { return contains(id) && added_[static_cast<std::size_t>(id)] != 0; }
@@ -115,7 +115,7 @@ class Vocabulary {
   std::vector<std::pair<TokenId, AddedRule>> rules_;  // sorted
   std::vector<TokenType> types_;
   std::vector<std::uint8_t> added_;      // 0 no, 1 plain text, 2 control
-  std::vector<float> scores_;
+  std::vector<double> scores_;
   std::vector<TokenId> text_slots_;      // open addressing, -1 empty
   std::vector<TokenId> added_slots_;
   std::vector<TokenId> byte_tokens_ = std::vector<TokenId>(256, -1);

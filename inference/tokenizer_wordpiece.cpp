@@ -14,7 +14,8 @@ namespace {
 
 class WordPieceModel final : public WordModel {
  public:
-  WordPieceModel(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word) : vocabulary_(vocabulary), unknown_(unknown), longest_word_(longest_word) {}
+  WordPieceModel(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, std::string inner_prefix)
+      : vocabulary_(vocabulary), unknown_(unknown), longest_word_(longest_word), inner_prefix_(std::move(inner_prefix)) {}
 
   void encode_word(std::string_view word, std::vector<TokenId>& out) const override {
     if (word.empty()) return;
@@ -33,25 +34,40 @@ class WordPieceModel final : public WordModel {
     for (std::size_t at = 1; at < text.size(); at += decode_utf8(text, at).bytes)
       if (++characters > longest_word_) return false;
     for (std::size_t at = 0; at < text.size();) {
-      std::size_t length = std::min(text.size() - at, vocabulary_.longest());
-      TokenId id = -1;
-      for (; length > 0; --length)
-        if ((id = vocabulary_.find_text(text.substr(at, length))) >= 0) break;
-      if (id < 0) return false;
-      out.push_back(id);
-      at += length;
+      Match match = longest(text.substr(at));
+      if (at == 0 && !inner_prefix_.empty() && text.substr(1).starts_with(inner_prefix_)) {
+        // A word that is spelled like a token's inner form is begun by that token.
+        Match inner = longest(text.substr(1 + inner_prefix_.size()));
+        inner.bytes += 1 + inner_prefix_.size();
+        if (inner.id >= 0 && inner.bytes > match.bytes) match = inner;
+      }
+      if (match.id < 0) return false;
+      out.push_back(match.id);
+      at += match.bytes;
     }
     return true;
+  }
+
+  struct Match {
+    TokenId id = -1;
+    std::size_t bytes = 0;
+  };
+  /// The longest token that `text` begins with.
+  Match longest(std::string_view text) const {
+    for (std::size_t bytes = std::min(text.size(), vocabulary_.longest()); bytes > 0; --bytes)
+      if (const TokenId id = vocabulary_.find_text(text.substr(0, bytes)); id >= 0) return {id, bytes};
+    return {};
   }
 
   const Vocabulary& vocabulary_;
   TokenId unknown_;
   std::size_t longest_word_;
+  std::string inner_prefix_;
 };
 
 class WordPieceEncoder final : public TextEncoder {
  public:
-  WordPieceEncoder(const Vocabulary& vocabulary, TokenId unknown, const WordPieceOptions& options) : model_(vocabulary, unknown, options.longest_word), options_(options) {}
+  WordPieceEncoder(const Vocabulary& vocabulary, TokenId unknown, const WordPieceOptions& options) : model_(vocabulary, unknown, options.longest_word, options.inner_prefix), options_(options) {}
 
   void encode(std::string_view text, Place, std::vector<TokenId>& out) const override {
     std::string word;
@@ -62,11 +78,11 @@ class WordPieceEncoder final : public TextEncoder {
     for (std::size_t at = 0; at < text.size();) {
       const CodePoint point = decode_utf8(text, at);
       at += point.bytes;
+      if (point.value == kBadByte || (options_.clean_text && is_bert_control(point.value))) continue;
       if ((character_class(point.value) & kSpace) != 0) {
         flush();
         continue;
       }
-      if (point.value == kBadByte || (options_.clean_text && is_bert_control(point.value))) continue;
       const bool alone = is_bert_punctuation(point.value) || (options_.ideographs_alone && is_bert_ideograph(point.value));
       if (alone) flush();
       append(point.value, word);
@@ -96,9 +112,9 @@ Result<std::unique_ptr<TextEncoder>> make_word_piece_encoder(const Vocabulary& v
   return std::unique_ptr<TextEncoder>(std::make_unique<WordPieceEncoder>(vocabulary, unknown, options));
 }
 
-Result<std::unique_ptr<WordModel>> make_word_piece_model(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, const std::string& where) {
+Result<std::unique_ptr<WordModel>> make_word_piece_model(const Vocabulary& vocabulary, TokenId unknown, std::size_t longest_word, std::string inner_prefix, const std::string& where) {
   if (unknown < 0) return no_unknown(where);
-  return std::unique_ptr<WordModel>(std::make_unique<WordPieceModel>(vocabulary, unknown, longest_word));
+  return std::unique_ptr<WordModel>(std::make_unique<WordPieceModel>(vocabulary, unknown, longest_word, std::move(inner_prefix)));
 }
 
 }  // namespace kontor::inference

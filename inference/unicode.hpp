@@ -62,7 +62,7 @@ void append_without_accents(std::uint32_t value, std::string& out);
 /// The code point decomposed, without nonspacing marks, in lower case: what uncased BERT vocabularies hold.
 void append_folded(std::uint32_t value, std::string& out);
 
-/// General category C (controls, format characters, private use, unassigned), and kBadByte.
+/// Controls, format characters, private use, and kBadByte.
 bool is_control_or_format(std::uint32_t value);
 
 }  // namespace kontor::inference

@@ -50,9 +50,15 @@ struct QuantizedRows {
 using TileKernel = void (*)(const std::byte* tile, const QuantizedRows& rows, std::int64_t first, std::int64_t count,
                             float* out, std::int64_t out_stride);
 
+/// What a pass over tiles fetches meanwhile.
+struct Prefetch {
+  bool stream = true;                ///< The tiles themselves come from memory.
+  const std::byte* ahead = nullptr;  ///< What is wanted later, wherever it lies ...
+  std::int64_t bytes = 0;            ///< ... and how much of it.
+};
+
 /// Two neighbouring tiles at once, with the same bits; the results of the second lie behind those of the first.
-/// `next_tiles`: the two that are wanted then, wherever they lie (fetched meanwhile), or null.
-using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const std::byte* next_tiles, const QuantizedRows& rows,
+using TilePairKernel = void (*)(const std::byte* first_tile, const std::byte* second_tile, const Prefetch& prefetch, const QuantizedRows& rows,
                                 std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride);
 
 /// out[t * out_stride + r] = dot(weights + r * k, x + t * x_stride) for `rows` rows and `count` activations.

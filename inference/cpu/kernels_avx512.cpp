@@ -360,16 +360,16 @@ constexpr int group_of(std::int64_t left, int most) {
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/// `next`: tiles that are wanted behind these, or null.
 template <class Layout, int R, int Most>
-inline void in_groups(const std::byte* const (&tiles)[R], const std::byte* next, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  Fetch fetch{true, reinterpret_cast<const u8*>(next), reinterpret_cast<const u8*>(next), 0};
-  if (next) {
+inline void in_groups(const std::byte* const (&tiles)[R], const Prefetch& prefetch, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  const auto* ahead = reinterpret_cast<const u8*>(prefetch.ahead);
+  Fetch fetch{prefetch.stream, ahead, ahead, 0};
+  if (ahead) {
     std::int64_t groups = 0;
     for (std::int64_t t = 0; t < count; t += group_of(count - t, Most)) ++groups;
-    const std::int64_t bytes = R * (tiles[R - 1] - tiles[0]);
     // A single pass comes to what lies behind its tiles by streaming.
-    fetch.share = groups > 1 || next != tiles[0] + bytes ? bytes / (groups * (a.k / kBlock)) : 0;
+    const bool comes_by_itself = groups == 1 && prefetch.stream && prefetch.ahead == tiles[0] + R * (tiles[R - 1] - tiles[0]);
+    fetch.share = comes_by_itself ? 0 : prefetch.bytes / (groups * (a.k / kBlock));
   }
   for (std::int64_t t = 0; t < count;) {
     const int group = group_of(count - t, Most);
@@ -391,11 +391,11 @@ inline void in_groups(const std::byte* const (&tiles)[R], const std::byte* next,
 
 template <class Layout>
 void tile(const std::byte* tile, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  in_groups<Layout, 1, 8>({tile}, nullptr, a, first, count, out, out_stride);
+  in_groups<Layout, 1, 8>({tile}, {}, a, first, count, out, out_stride);
 }
 template <class Layout>
-void pair(const std::byte* tile, const std::byte* second, const std::byte* next, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
-  in_groups<Layout, 2, Layout::kPaired>({tile, second}, next, a, first, count, out, out_stride);
+void pair(const std::byte* tile, const std::byte* second, const Prefetch& prefetch, const QuantizedRows& a, std::int64_t first, std::int64_t count, float* out, std::int64_t out_stride) {
+  in_groups<Layout, 2, Layout::kPaired>({tile, second}, prefetch, a, first, count, out, out_stride);
 }
 
 

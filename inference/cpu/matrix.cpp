@@ -195,22 +195,39 @@ void convert_rows(const Activations& activations, std::int64_t columns, Activati
 /// The inner loop of `multiply`: some tiles of 16 output rows of one product for all activations.
 class MatrixProduct {
  public:
+  using Bytes = std::span<const std::byte>;
+
   static std::int64_t tiles(const Matrix& matrix) { return (matrix.rows_ + kTileRows - 1) / kTileRows; }
 
-  static void run(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
-    // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile.
-    const std::int64_t bytes = static_cast<std::int64_t>(product.matrix->bytes()) / tiles(*product.matrix);
-    const std::int64_t step = a.count == 1 ? end - begin : std::max<std::int64_t>(2, kCachedBytes / std::max<std::int64_t>(1, bytes) / 2 * 2);
-    for (std::int64_t i = begin; i < end; i += step) run_cached(product, i, std::min(end, i + step), a, kernels);
+  /// Tiles [begin, end); `later` is wanted then.
+  static void run(const Product& product, std::int64_t begin, std::int64_t end, Bytes later, const Activations& a, const KernelSet& kernels) {
+    // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile, and fetch the next.
+    const std::int64_t step = a.count == 1 ? end - begin : cached_tiles(*product.matrix);
+    for (std::int64_t i = begin; i < end; i += step) {
+      const std::int64_t next = i + step;
+      run_cached(product, i, std::min(end, next), next < end ? bytes_of(*product.matrix, next, step) : later, a, kernels);
+    }
+  }
+
+  /// Tiles that stay in the second-level cache beside as many that come next: an even number.
+  static std::int64_t cached_tiles(const Matrix& m) {
+    const std::int64_t bytes = static_cast<std::int64_t>(m.bytes()) / tiles(m);
+    return std::max<std::int64_t>(2, kCachedBytes / std::max<std::int64_t>(1, bytes) / 2 * 2);
+  }
+
+  /// The bytes of up to `count` tiles from `first` on; none where a matrix has no tiles.
+  static Bytes bytes_of(const Matrix& m, std::int64_t first, std::int64_t count) {
+    if (m.form_ != Matrix::Form::packed || first >= tiles(m)) return {};
+    return Bytes{m.data_ + first * m.tile_bytes_, static_cast<std::size_t>(std::min({count * m.tile_bytes_, (tiles(m) - first) * m.tile_bytes_, kCachedBytes}))};
   }
 
  private:
   static constexpr std::int64_t kActivations = 12;
   static constexpr std::int64_t kFewActivations = 24;   ///< So many meet a pair of tiles while the next comes from memory.
   static constexpr std::int64_t kPairedActivations = 2;  ///< Fewer gain nothing by two tiles at once.
-  static constexpr std::int64_t kCachedBytes = 640 << 10;
+  static constexpr std::int64_t kCachedBytes = 420 << 10;
 
-  static void run_cached(const Product& product, std::int64_t begin, std::int64_t end, const Activations& a, const KernelSet& kernels) {
+  static void run_cached(const Product& product, std::int64_t begin, std::int64_t end, Bytes later, const Activations& a, const KernelSet& kernels) {
     const Matrix& m = *product.matrix;
     if (m.form_ == Matrix::Form::mapped) {
       for (std::int64_t i = begin; i < end; ++i) run_mapped(product, i, a, kernels);
@@ -223,13 +240,24 @@ class MatrixProduct {
     }
     const TilePairKernel pair = a.count >= kPairedActivations ? kernels.tile_pair[static_cast<int>(m.format_)] : nullptr;
     const std::int64_t most = a.count <= kFewActivations ? kFewActivations : kActivations;
+    const std::int64_t pairs = pair ? std::min(end - begin, m.rows_ / kTileRows - begin) / 2 : 0;
+    // The first pass fetches the next pair, the others all that comes later, a little each.
+    const std::int64_t calls = pairs * ((a.count - 1) / most), bytes = static_cast<std::int64_t>(later.size());
+    std::int64_t call = 0;
     for (std::int64_t t = 0; t < a.count; t += most) {
       const std::int64_t count = std::min(most, a.count - t);
       std::int64_t i = begin;
-      for (; pair && i + 2 <= end && (i + 2) * kTileRows <= m.rows_; i += 2) {
+      for (std::int64_t p = 0; p < pairs; ++p, i += 2) {
         const std::byte* data = m.data_ + i * m.tile_bytes_;
-        const std::byte* next = t == 0 && i + 4 <= end ? data + 2 * m.tile_bytes_ : nullptr;
-        pair(data, data + m.tile_bytes_, next, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
+        Prefetch prefetch;
+        if (t > 0) {
+          const std::int64_t from = bytes * call / calls, to = bytes * (call + 1) / calls;
+          prefetch = {false, later.data() + from, to - from};
+          ++call;
+        } else if (i + 4 <= end) {
+          prefetch = {true, data + 2 * m.tile_bytes_, 2 * m.tile_bytes_};
+        }
+        pair(data, data + m.tile_bytes_, prefetch, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
       }
       for (; i < end; ++i) tile(product, i, m.data_ + i * m.tile_bytes_, t, count, a, kernels);
     }
@@ -294,8 +322,18 @@ class MatrixProduct {
 /// Multiply-adds that one thread does in the time it takes to hand work to another (about 20 microseconds).
 constexpr std::int64_t kOperationsAlone = 300'000;
 
-/// Tiles of a piece when many activations share them: arithmetic takes its time.
-constexpr std::int64_t kTilesOfMany = 4, kMany = 32;
+/// Activations from which on arithmetic takes its time, and the fewest tiles of a piece then.
+constexpr std::int64_t kMany = 32, kTilesOfMany = 4;
+
+/// Where pieces begin, and the end of the last. Those of `most` tiles come first; towards the end they become smaller, so
+/// that threads end together.
+void cut(std::int64_t total, std::int64_t least, std::int64_t most, int threads, std::vector<std::int64_t>& starts) {
+  starts.assign(1, 0);
+  while (starts.back() < total) {
+    const std::int64_t left = total - starts.back();
+    starts.push_back(std::min(total, starts.back() + std::clamp(left / (2 * threads) / 2 * 2, least, std::max(least, most))));
+  }
+}
 
 void multiply(std::span<const Product> products, const Activations& activations, const KernelSet& kernels, ThreadPool& pool) {
   std::int64_t total = 0, operations = 0;
@@ -303,22 +341,49 @@ void multiply(std::span<const Product> products, const Activations& activations,
     total += MatrixProduct::tiles(*product.matrix);
     operations += product.matrix->rows() * product.matrix->columns() * activations.count;
   }
-  // Pieces large enough to stream, small enough that a thread that is held up does not hold up the others.
-  std::int64_t grain = operations < kOperationsAlone ? total : activations.count >= kMany ? kTilesOfMany : std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
-  if (activations.count > 1) grain += grain % 2;  // Pairs of tiles are faster than single ones.
-  pool.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end, int) {
+  std::int64_t least = total, most = total;
+  if (operations >= kOperationsAlone && activations.count >= kMany) {
+    // A piece passes over all activations, from memory mostly: the more tiles it has, the less often.
+    least = kTilesOfMany;
+    for (const Product& product : products) most = std::min(most, MatrixProduct::cached_tiles(*product.matrix));
+  } else if (operations >= kOperationsAlone) {
+    // Large enough to stream, small enough that a thread that is held up does not hold up the others.
+    least = std::max<std::int64_t>(1, total / (std::int64_t{pool.threads()} * 6));
+    if (activations.count > 1) least += least % 2;  // Pairs of tiles are faster than single ones.
+    most = least;
+  }
+  thread_local std::vector<std::int64_t> starts;
+  cut(total, least, most, pool.threads(), starts);
+  const std::span<const std::int64_t> starts_of_pieces = starts;  // Of this thread: the others have a `starts` of their own.
+  const auto pieces = static_cast<std::int64_t>(starts.size()) - 1;
+  const auto at = [starts_of_pieces](std::int64_t piece) { return starts_of_pieces[static_cast<std::size_t>(piece)]; };
+  const auto bytes_of = [&](std::int64_t from, std::int64_t to) {
+    const std::int64_t count = to - from;
+    for (const Product& product : products) {
+      if (from < MatrixProduct::tiles(*product.matrix)) return MatrixProduct::bytes_of(*product.matrix, from, count);
+      from -= MatrixProduct::tiles(*product.matrix);
+    }
+    return MatrixProduct::Bytes{};
+  };
+  pool.parallel_for(pieces, 1, [&](std::int64_t from, std::int64_t to, int) {
+    const std::int64_t begin = at(from), end = at(to);
+    // Where threads keep pace, this one comes to that piece next.
+    const std::int64_t next = to + pool.threads() - 1;
     std::int64_t base = 0;
     for (const Product& product : products) {
       const std::int64_t tiles = MatrixProduct::tiles(*product.matrix);
       const std::int64_t first = std::max(begin, base), last = std::min(end, base + tiles);
-      if (first < last) MatrixProduct::run(product, first - base, last - base, activations, kernels);
+      if (first < last) {
+        const auto later = last < end ? bytes_of(last, end) : next < pieces ? bytes_of(at(next), at(next + 1)) : MatrixProduct::Bytes{};
+        MatrixProduct::run(product, first - base, last - base, later, activations, kernels);
+      }
       base += tiles;
     }
   });
 }
 
 void multiply_here(const Product& product, const Activations& activations, const KernelSet& kernels) {
-  MatrixProduct::run(product, 0, MatrixProduct::tiles(*product.matrix), activations, kernels);
+  MatrixProduct::run(product, 0, MatrixProduct::tiles(*product.matrix), {}, activations, kernels);
 }
 
 void multiply_page(const void* page, const void* next, const QuantizedRows& rows, std::int64_t count, float* out, std::int64_t out_stride, const KernelSet& kernels) {
@@ -328,7 +393,7 @@ void multiply_page(const void* page, const void* next, const QuantizedRows& rows
   const std::int64_t bytes = tile_bytes(PackedFormat::q8_0, rows.k);
   for (int i = 0; i < kPage / kTileRows; i += 2, tiles += 2 * bytes, out += 2 * kTileRows) {
     if (kernels.tile_pair[kFormat]) {
-      kernels.tile_pair[kFormat](tiles, tiles + bytes, ahead, rows, 0, count, out, out_stride);
+      kernels.tile_pair[kFormat](tiles, tiles + bytes, {true, ahead, 2 * bytes}, rows, 0, count, out, out_stride);
       if (ahead) ahead += 2 * bytes;
       continue;
     }

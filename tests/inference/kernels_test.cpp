@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 using namespace kontor;
@@ -192,6 +193,45 @@ TEST_CASE("a row's product has the same bits whatever is computed together with 
           const auto some = multiply_with(*set, *matrix, x.data(), few, buffers, pool);
           CHECK(std::memcmp(some.data(), single.data(), some.size() * sizeof(float)) == 0);
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("a long prompt's products have the bits of single rows, whatever pieces threads take and however large tiles are") {
+  // Tiles of 72 to 300 KB: pieces of two tiles, of many, and across two matrices that share activations; odd ends.
+  constexpr std::int64_t kCount = 40;
+  for (const auto& [type, columns, rows, more] : {std::tuple{TensorType::q8_0, std::int64_t{8960}, std::int64_t{168}, std::int64_t{56}},
+                                                  std::tuple{TensorType::f16, std::int64_t{8960}, std::int64_t{104}, std::int64_t{72}},
+                                                  std::tuple{TensorType::q4_k, std::int64_t{768}, std::int64_t{1000}, std::int64_t{520}},
+                                                  std::tuple{TensorType::q6_k, std::int64_t{768}, std::int64_t{1000}, std::int64_t{24}}}) {
+    const std::vector<float> x = floats(columns * kCount, 16);
+    const RandomTensor random(type, columns, rows), other(type, columns, more);
+    for (const KernelSet* set : available_kernels()) {
+      if (set->name == "scalar") continue;  // It takes tiles one at a time, and its time.
+      ThreadPool one(1);
+      const auto matrix = Matrix::create(random.tensor, false, one), second = Matrix::create(other.tensor, false, one);
+      REQUIRE((matrix && second));
+      ConvertedRows buffers;
+      std::vector<float> single, single_second;
+      for (std::int64_t t = 0; t < kCount; ++t) {
+        const auto row = multiply_with(*set, *matrix, x.data() + t * columns, 1, buffers, one), row_second = multiply_with(*set, *second, x.data() + t * columns, 1, buffers, one);
+        single.insert(single.end(), row.begin(), row.end());
+        single_second.insert(single_second.end(), row_second.begin(), row_second.end());
+      }
+      for (const int threads : {1, 2, 3}) {
+        INFO(to_string(type) << " " << set->name << " " << threads << " threads");
+        ThreadPool pool(threads);
+        const ActivationForm form = usable(matrix->activations(), *set);
+        Activations activations{x.data(), {}, nullptr, kCount};
+        buffers.grow(kCount * columns, form);
+        buffers.lend(activations, columns, form);
+        convert_rows(activations, columns, form, *set, pool);
+        std::vector<float> out(single.size(), -1.0f), out_second(single_second.size(), -1.0f);
+        const Product products[] = {{&*matrix, out.data(), rows}, {&*second, out_second.data(), more}};
+        multiply(products, activations, *set, pool);
+        CHECK(std::memcmp(out.data(), single.data(), single.size() * sizeof(float)) == 0);
+        CHECK(std::memcmp(out_second.data(), single_second.data(), single_second.size() * sizeof(float)) == 0);
       }
     }
   }

@@ -72,6 +72,29 @@ TEST_CASE("escapes and both spellings of merges are read") {
   CHECK(tokenizer->encode("a\xf0\x9f\x98\x80", false) == std::vector<TokenId>{2});
 }
 
+TEST_CASE("word pieces, accents and scores are taken as the tokenizers library takes them") {
+  // Ids as version 0.23 of the library gives them.
+  const auto ids = [](const Json& json, const std::string& text) {
+    const auto tokenizer = create(json);
+    REQUIRE(tokenizer.has_value());
+    return tokenizer->encode(text, false);
+  };
+  using Ids = std::vector<TokenId>;
+  Json words = Json::parse(R"({"pre_tokenizer": {"type": "WhitespaceSplit"}, "model": {"type": "WordPiece", "unk_token": "[UNK]",
+    "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "#": 3, "###": 4, "the": 5}}})");
+  CHECK(ids(words, "ab #b") == Ids{1, 2, 3, 2});
+  CHECK(ids(words, "#### ##b ##bb ##c") == Ids{4, 4, 2, 2, 2, 0});  // A word may begin with a token's inner form.
+  words["normalizer"] = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
+  for (const char* cuts : {"BertPreTokenizer", "WhitespaceSplit"}) {
+    words["pre_tokenizer"] = {{"type", cuts}};
+    CHECK(ids(words, "a\vthe a\u0085b a\ttHe") == Ids{0, 1, 2, 1, 5});  // A vertical tab is a control, not a space.
+    CHECK(ids(words, "a\uE000b a\u200Db a\U000E0FFF") == Ids{1, 2, 1, 2, 0});  // Private use and formats go, unassigned ones stay.
+  }
+  Json pieces = Json::parse(R"({"normalizer": {"type": "StripAccents"},
+    "model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0], ["a", -1.0], ["b", -1.00000001], ["ab", -2.00000002]]}})");
+  CHECK(ids(pieces, "a\u09BFb\u0301b\u20DD") == Ids{1, 2, 2});  // Marks of every kind; scores are more than float32 holds.
+}
+
 TEST_CASE("a broken tokenizer.json is refused with its reason") {
   const auto broken = [](const std::string& pointer, const Json& value) {
     Json json = small();
