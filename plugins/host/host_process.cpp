@@ -156,13 +156,17 @@ bool HostProcess::await(Lock& lock, const Pending& pending, const std::stop_toke
 void HostProcess::read_some(Lock& lock, const Pending& reader, Time deadline) {
   reader_ = &reader;
   lock.unlock();
-  pollfd from[2] = {{socket_, POLLIN, 0}, {wake_, POLLIN, 0}};
-  const auto left = std::max<std::int64_t>(std::chrono::nanoseconds(deadline - SteadyClock::now()).count(), 0);
-  const timespec patience{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
-  ::ppoll(from, 2, &patience, nullptr);
-  if (std::uint64_t woken = 0; from[1].revents != 0) (void)!::read(wake_, &woken, sizeof woken);
+  bool readable = brief_.look_at(socket_);
+  if (!readable) {
+    pollfd from[2] = {{socket_, POLLIN, 0}, {wake_, POLLIN, 0}};
+    const auto left = std::max<std::int64_t>(std::chrono::nanoseconds(deadline - SteadyClock::now()).count(), 0);
+    const timespec patience{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    ::ppoll(from, 2, &patience, nullptr);
+    if (std::uint64_t woken = 0; from[1].revents != 0) (void)!::read(wake_, &woken, sizeof woken);
+    readable = from[0].revents != 0;
+  }
   Result<bool> received = false;
-  if (from[0].revents != 0) received = frames_.receive();
+  if (readable) received = frames_.receive();
   lock.lock();
   take_all();
   if (!received && !closed_) {
