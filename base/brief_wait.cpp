@@ -37,7 +37,7 @@ void BriefWait::pass(std::int64_t now) {
 
 bool BriefWait::goes_on() {
   pass(clock_.steady_ns());
-  return seen_ - began_ < kWindowNs;
+  return seen_ - began_ < window_ns_;
 }
 
 bool BriefWait::end(bool found) {

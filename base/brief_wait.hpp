@@ -16,11 +16,12 @@ unsigned allowed_cores();
 /// it. Never looks where there is only one core. Not thread-safe: one thread looks at a time.
 class BriefWait {
  public:
-  static constexpr std::int64_t kWindowNs = 50'000;        ///< Longest time of one wait.
+  static constexpr std::int64_t kWindowNs = 50'000;        ///< Longest time of one wait, unless its owner says another.
   static constexpr std::int64_t kGapNs = 300'000;          ///< Between two looks, when others had the core.
   static constexpr std::int64_t kRestMinNs = 500'000, kCrowdedRestNs = 20'000'000, kRestMaxNs = 1'000'000'000;
 
-  explicit BriefWait(const Clock& clock = system_clock(), unsigned cores = allowed_cores()) : clock_(clock), cores_(cores) {}
+  explicit BriefWait(std::int64_t window_ns = kWindowNs, const Clock& clock = system_clock(), unsigned cores = allowed_cores())
+      : window_ns_(window_ns), clock_(clock), cores_(cores) {}
 
   /// Whether it would look now, and not rest.
   bool looks() const { return cores_ > 1 && clock_.steady_ns() >= rests_until_; }
@@ -44,6 +45,7 @@ class BriefWait {
   bool end(bool found);
   void pass(std::int64_t now);
 
+  const std::int64_t window_ns_;
   const Clock& clock_;
   const unsigned cores_;
   std::int64_t rest_ = kRestMinNs, rests_until_ = INT64_MIN;

@@ -21,7 +21,7 @@ class NanoClock final : public Clock {
 
 struct Watched {
   NanoClock clock;
-  BriefWait wait{clock, 2};
+  BriefWait wait{BriefWait::kWindowNs, clock, 2};
   int looks = 0;
 
   /// What is waited for comes after `after_ns`; each look takes `each_ns`.
@@ -102,7 +102,7 @@ TEST_CASE("where others want the core, looking rests although it finds", "[base]
 
 TEST_CASE("with one core there is nothing to look for", "[base][brief_wait]") {
   NanoClock clock;
-  BriefWait wait(clock, 1);
+  BriefWait wait(BriefWait::kWindowNs, clock, 1);
   bool asked = false;
   CHECK_FALSE(wait.looks());
   CHECK_FALSE(wait.look([&] { return asked = true; }));
@@ -115,7 +115,7 @@ TEST_CASE("a descriptor is looked at, its end included", "[base][brief_wait]") {
   REQUIRE(::pipe(ends) == 0);
   {
     NanoClock clock;  // Stands still: the look lasts until something is there.
-    BriefWait wait(clock, 2);
+    BriefWait wait(BriefWait::kWindowNs, clock, 2);
     std::jthread writer([&] { (void)!::write(ends[1], "x", 1); });
     CHECK(wait.look_at(ends[0]));
     writer.join();

@@ -26,6 +26,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kReadBytes = 64u << 10;
 constexpr std::size_t kErrorLineBytesMax = 4096;
+constexpr std::int64_t kWindowNs = 100'000;  // What a server takes for a message of some KiB.
 constexpr int kPollMs = 50;  // How soon a writer notices that it is asked to stop.
 
 int milliseconds_until(SteadyClock::time_point deadline) {
@@ -470,7 +471,7 @@ class StdioTransport final : public Transport {
   LineReader lines_;
   std::string output_ = std::string(kReadBytes, '\0');
   int noise_ = 0, unasked_ = 0;
-  BriefWait brief_;
+  BriefWait brief_{kWindowNs};
 
   // Of the reader's thread.
   std::string error_line_, last_error_;

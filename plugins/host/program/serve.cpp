@@ -226,7 +226,7 @@ class Server {
     const auto bytes = encode(frame);
     if (!bytes) return;
     const std::lock_guard lock(sending_);
-    if (!send_bytes(kSocketDescriptor, *bytes)) std::_Exit(0);
+    if (send_bytes(kSocketDescriptor, *bytes) < bytes->size()) std::_Exit(0);
   }
 
   int events_ = -1, again_ = -1;  ///< Open until the process ends.
@@ -245,7 +245,7 @@ class Server {
 
 bool send_frame(const Frame& frame) {
   const auto bytes = encode(frame);
-  return bytes && send_bytes(kSocketDescriptor, *bytes);
+  return bytes && send_bytes(kSocketDescriptor, *bytes) == bytes->size();
 }
 
 int refuse(const Error& error) {
