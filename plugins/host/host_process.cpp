@@ -43,7 +43,7 @@ HostProcess::HostProcess(pid_t pid, int socket, int wake, std::string name, cons
 HostProcess::~HostProcess() {
   {
     Lock lock(mutex_);
-    if (!dead_) send_frame(lock, {FrameKind::quit, 0, {}}, milliseconds(options_.grace_ms));
+    if (!dead_) send_frame(lock, {FrameKind::quit, 0, {}}, {}, milliseconds(options_.grace_ms));
     if (!changed_.wait_for(lock, milliseconds(options_.grace_ms), [this] { return dead_; })) kill_group();
   }
   watcher_.join();
@@ -62,7 +62,7 @@ Result<std::string> HostProcess::load(std::vector<std::string> fields, const std
   if (dead_) return fail(Errc::io, why_dead_, "crashed");
   pending_.emplace(0, &pending);
   const auto deadline = SteadyClock::now() + milliseconds(options_.start_timeout_ms);
-  if (!send_frame(lock, {FrameKind::load, 0, std::move(fields)}, milliseconds(options_.start_timeout_ms))) kill_group();
+  if (!send_frame(lock, {FrameKind::load, 0, std::move(fields)}, stop, milliseconds(options_.start_timeout_ms))) kill_group();
   const bool done = await(lock, pending, stop, deadline);
   pending_.erase(0);
   if (!done) {
@@ -131,7 +131,7 @@ bool HostProcess::wait(Lock& lock, Pending& pending, const CallRequest& request,
       lock.unlock();
       const auto answer = hand_on(frame, request);
       lock.lock();
-      if (answer) send_frame(lock, *answer, kSendPatience);
+      if (answer) send_frame(lock, *answer, request.stop, kSendPatience);
       deadline += SteadyClock::now() - begin;  // People take their time.
     }
     if (pending.done) return true;
@@ -218,7 +218,7 @@ std::optional<Frame> HostProcess::hand_on(const Frame& frame, const CallRequest&
 
 /// Asks politely, then ends the process. Other calls in it end as crashed.
 void HostProcess::stop_call(Lock& lock, std::uint64_t id, Pending& pending) {
-  if (send_frame(lock, {FrameKind::cancel, id, {}}, milliseconds(options_.grace_ms))) {
+  if (send_frame(lock, {FrameKind::cancel, id, {}}, {}, milliseconds(options_.grace_ms))) {
     const auto deadline = SteadyClock::now() + milliseconds(options_.grace_ms);
     while (await(lock, pending, {}, deadline) && !pending.done) pending.talk.clear(), pending.progress.reset(), pending.partial.reset();
     if (pending.done) return;
@@ -242,9 +242,9 @@ std::size_t HostProcess::send(Lock& lock, std::string_view bytes, const std::sto
   return sent;
 }
 
-bool HostProcess::send_frame(Lock& lock, const Frame& frame, milliseconds patience) {
+bool HostProcess::send_frame(Lock& lock, const Frame& frame, const std::stop_token& stop, milliseconds patience) {
   const auto bytes = encode(frame);
-  return bytes && send(lock, *bytes, {}, SteadyClock::now() + patience) == bytes->size();
+  return bytes && send(lock, *bytes, stop, SteadyClock::now() + patience) == bytes->size();
 }
 
 /// Kills it. False when it is still there, which only the kernel can be the cause of.

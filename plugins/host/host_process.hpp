@@ -70,7 +70,7 @@ class HostProcess {
   bool take(Frame& frame);
   void stop_call(Lock& lock, std::uint64_t id, Pending& pending);
   std::size_t send(Lock& lock, std::string_view bytes, const std::stop_token& stop, Time deadline);
-  bool send_frame(Lock& lock, const Frame& frame, std::chrono::milliseconds patience);
+  bool send_frame(Lock& lock, const Frame& frame, const std::stop_token& stop, std::chrono::milliseconds patience);
   void kill_group();
   bool wait_for_end(Lock& lock);
   void give_up_reading(std::string why);
