@@ -56,7 +56,7 @@ ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
   return result;
 }
 
-ToolResult RunningCall::wait_without_baton(RunContext& run, std::int64_t timeout_ms, BriefWait& brief) {
+ToolResult RunningCall::wait_without_baton(RunContext& run, std::int64_t timeout_ms, tools::BriefWait& brief) {
   Pause others_may_work(run);
   const std::stop_callback on_stop(run.stop, [self = shared_from_this()] {
     self->stop_.request_stop();

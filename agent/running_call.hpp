@@ -43,7 +43,7 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   RunningCall(std::string tool, Json arguments);
 
  private:
-  tools::ToolResult wait_without_baton(RunContext& run, std::int64_t timeout_ms, BriefWait& brief);
+  tools::ToolResult wait_without_baton(RunContext& run, std::int64_t timeout_ms, tools::BriefWait& brief);
 
   const std::string tool_;
   const Json arguments_;

@@ -1,11 +1,11 @@
 #pragma once
 // One host process from its start to its end, and the calls in it.
 
-#include "base/brief_wait.hpp"
 #include "base/error.hpp"
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/process.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <sys/types.h>
 
@@ -87,7 +87,7 @@ class HostProcess {
   std::map<std::uint64_t, Pending*> pending_;
   std::atomic<std::uint64_t> next_call_{1};
   FrameReader frames_;               ///< Of who reads.
-  BriefWait brief_;                  ///< Of who reads.
+  tools::BriefWait brief_;           ///< Of who reads.
   const Pending* reader_ = nullptr;  ///< For which call somebody reads now.
   bool leaving_ = false;             ///< The process has ended: who reads is to stop.
   bool closed_ = false;              ///< There is nothing more to read.

@@ -1,7 +1,7 @@
 #include "tools/mcp/stdio_transport.hpp"
 
-#include "base/brief_wait.hpp"
 #include "base/stream_reader.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <poll.h>
 #include <signal.h>

@@ -1,12 +1,12 @@
 #include "plugins/host/program/serve.hpp"
 
-#include "base/brief_wait.hpp"
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/library.hpp"
 #include "plugins/host/network.hpp"
 #include "plugins/host/process.hpp"
 #include "plugins/host/program/sandbox.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -231,7 +231,7 @@ class Server {
 
   int events_ = -1, again_ = -1;  ///< Open until the process ends.
   std::atomic<bool> looking_{false};
-  BriefWait brief_;               ///< Of the thread that has set `looking_`.
+  tools::BriefWait brief_;        ///< Of the thread that has set `looking_`.
   std::mutex reading_;
   bool quit_ = false;
   FrameReader reader_;

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace kontor {
+namespace kontor::tools {
 
 /// Processors that the calling thread may use.
 unsigned allowed_cores();
@@ -54,4 +54,4 @@ class BriefWait {
   bool crowded_ = false;
 };
 
-}  // namespace kontor
+}  // namespace kontor::tools

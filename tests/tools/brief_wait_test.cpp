@@ -1,7 +1,7 @@
 // Looking pays or rests: the time is the test's own.
 
-#include "base/brief_wait.hpp"
 #include "tests/support/catch.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <unistd.h>
 
@@ -9,6 +9,7 @@
 #include <thread>
 
 using namespace kontor;
+using namespace kontor::tools;
 
 namespace {
 
@@ -39,7 +40,7 @@ struct Watched {
 
 }  // namespace
 
-TEST_CASE("what comes within the time is found, again and again", "[base][brief_wait]") {
+TEST_CASE("what comes within the time is found, again and again", "[tools][brief_wait]") {
   Watched watched;
   for (int i = 0; i < 1000; ++i) {
     REQUIRE(watched.comes(20'000));
@@ -48,7 +49,7 @@ TEST_CASE("what comes within the time is found, again and again", "[base][brief_
   }
 }
 
-TEST_CASE("who waits for long looks seldom", "[base][brief_wait]") {
+TEST_CASE("who waits for long looks seldom", "[tools][brief_wait]") {
   Watched watched;
   const std::int64_t began = watched.clock.now;
   int looked = 0, waits = 0;
@@ -67,7 +68,7 @@ TEST_CASE("who waits for long looks seldom", "[base][brief_wait]") {
   CHECK(spent <= 40 * BriefWait::kWindowNs);
 }
 
-TEST_CASE("once answers are quick again, it looks again within a second, and stays at it", "[base][brief_wait]") {
+TEST_CASE("once answers are quick again, it looks again within a second, and stays at it", "[tools][brief_wait]") {
   Watched watched;
   for (int i = 0; i < 10'000; ++i) watched.comes(1'000'000), watched.clock.now += 1'000'000;
   const std::int64_t began = watched.clock.now;
@@ -79,7 +80,7 @@ TEST_CASE("once answers are quick again, it looks again within a second, and sta
   }
 }
 
-TEST_CASE("where others want the core, looking rests although it finds", "[base][brief_wait]") {
+TEST_CASE("where others want the core, looking rests although it finds", "[tools][brief_wait]") {
   Watched watched;
   const std::int64_t began = watched.clock.now;
   // Two milliseconds go to somebody else once three were spent with looking.
@@ -100,7 +101,7 @@ TEST_CASE("where others want the core, looking rests although it finds", "[base]
   CHECK(found == 1000);
 }
 
-TEST_CASE("with one core there is nothing to look for", "[base][brief_wait]") {
+TEST_CASE("with one core there is nothing to look for", "[tools][brief_wait]") {
   NanoClock clock;
   BriefWait wait(BriefWait::kWindowNs, clock, 1);
   bool asked = false;
@@ -110,7 +111,7 @@ TEST_CASE("with one core there is nothing to look for", "[base][brief_wait]") {
   CHECK(allowed_cores() >= 1);
 }
 
-TEST_CASE("a descriptor is looked at, its end included", "[base][brief_wait]") {
+TEST_CASE("a descriptor is looked at, its end included", "[tools][brief_wait]") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   {

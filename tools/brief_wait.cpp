@@ -1,11 +1,11 @@
-#include "base/brief_wait.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <poll.h>
 
 #include <algorithm>
 #include <thread>
 
-namespace kontor {
+namespace kontor::tools {
 namespace {
 
 constexpr std::int64_t kCalmNs = 250'000'000;  // Of success, before a rest becomes shorter again.
@@ -58,4 +58,4 @@ bool BriefWait::end(bool found) {
   return found;
 }
 
-}  // namespace kontor
+}  // namespace kontor::tools
