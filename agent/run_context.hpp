@@ -16,6 +16,7 @@
 #include "base/clock.hpp"
 #include "inference/text_model.hpp"
 #include "memory/store.hpp"
+#include "tools/brief_wait.hpp"
 #include "tools/labels.hpp"
 #include "tools/policy.hpp"
 #include "tools/registry.hpp"
@@ -100,6 +101,7 @@ struct RunContext {
   /// the disk or a time (Pause).
   std::mutex baton;
   CallThreads calls;
+  std::map<std::string, tools::BriefWait> brief; ///< Of calls on other threads, by tool; who waits takes it out.
   DeadlineWatch limits;                          ///< Of calls on the run's own threads.
   std::set<std::string> slow_tools;              ///< Say that they answer at once, and did not.
   Budget budget;

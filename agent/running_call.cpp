@@ -1,6 +1,5 @@
 #include "agent/running_call.hpp"
 
-
 namespace kontor::agent {
 namespace {
 
@@ -26,10 +25,13 @@ std::shared_ptr<RunningCall> RunningCall::start(RunContext& run, const std::stri
   };
   run.calls.start([call, registry = run.registry, context] {
     ToolResult result = registry->call(call->tool_, call->arguments_, context);
-    std::lock_guard guard(call->mutex_);
-    call->result_ = std::move(result);
-    call->done_ = true;
-    call->changed_.notify_all();
+    {
+      std::lock_guard guard(call->mutex_);
+      call->result_ = std::move(result);
+      call->done_ = true;
+      call->changed_.notify_all();
+    }
+    call->left_ = true;
   });
   return call;
 }
@@ -47,6 +49,14 @@ void RunningCall::on_partial(std::function<void(std::string_view)> listener) {
 }
 
 ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
+  // While another call of the tool has it, this one learns for itself.
+  auto brief = run.brief.extract(run.brief.try_emplace(tool_).first);
+  ToolResult result = wait_without_baton(run, timeout_ms, brief.mapped());
+  run.brief.insert(std::move(brief));
+  return result;
+}
+
+ToolResult RunningCall::wait_without_baton(RunContext& run, std::int64_t timeout_ms, tools::BriefWait& brief) {
   Pause others_may_work(run);
   const std::stop_callback on_stop(run.stop, [self = shared_from_this()] {
     self->stop_.request_stop();
@@ -54,6 +64,7 @@ ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
     self->changed_.notify_all();
   });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  brief.look([this] { return left_.load(); });
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, deadline, [&] { return done_ || stop_.stop_requested(); });
   if (done_) return result_;

@@ -161,15 +161,23 @@ class Gate {
       return fail(Errc::not_found, "the journal ends here", kEndOfLog, call_.place);
     }
     auto running = spec.effect == Effect::none ? call_.running : nullptr;
-    const bool here = !running && spec.at_once && !run_.slow_tools.contains(call_.tool);
+    const bool here = !running && (spec.ends_on_stop || (spec.at_once && !run_.slow_tools.contains(call_.tool)));
     if (!running && !here) running = RunningCall::start(run_, call_.tool, with_secrets(run_, call_), context());
     // Of a run with secrets one could stand there, which is hidden in the whole result only.
-    if (running && call_.partial && run_.secrets.empty()) running->on_partial(call_.partial);
+    const auto partial = run_.secrets.empty() ? call_.partial : nullptr;
+    if (running && partial) running->on_partial(partial);
     std::int64_t limit = std::max<std::int64_t>(1, (spec.timeout_ms > 0 ? spec.timeout_ms : 30'000) - (running ? running->age_ms() : 0));
     // Rounded up: when the call has ended for its step's time, that time is over.
     if (call_.deadline_ns > 0) limit = std::min(limit, std::max<std::int64_t>(1, (call_.deadline_ns - run_.clock->steady_ns() + 999'999) / 1'000'000));
     if (const auto left = run_.budget.seconds_left(run_.ledger)) limit = std::min(limit, std::max<std::int64_t>(1, static_cast<std::int64_t>(*left * 1000)));
-    ToolResult result = here ? call_here(run_, call_.tool, with_secrets(run_, call_), context(), limit) : running->wait(run_, limit);
+    ToolResult result;
+    if (here) {
+      tools::CallContext own = context();
+      own.partial = partial;
+      result = call_here(run_, call_.tool, with_secrets(run_, call_), std::move(own), limit);
+    } else {
+      result = running->wait(run_, limit);
+    }
     executed_ = true;
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
     if (result.is_error && result.error_kind == "cancelled" && run_.stop.stop_requested()) {

@@ -36,6 +36,8 @@ struct ToolSpec {
   bool untrusted_output = false;          ///< Results come from outside (files, web, mail).
   bool at_once = false;                   ///< `call` only computes: it waits for nothing and ends within milliseconds, whatever
                                           ///< the arguments, so it needs no thread that can be left behind.
+  bool ends_on_stop = false;              ///< `call` may take long, but ends within three seconds of being asked to stop,
+                                          ///< whatever it waits for: it needs no thread that can be left behind either.
   bool labelled_output = false;           ///< Each result says itself what it was made from (ToolResult::labels).
   std::int64_t timeout_ms = 30'000;
 };

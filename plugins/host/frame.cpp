@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kHeadBytes = 4;          // The size in front.
 constexpr std::size_t kFixedBytes = 1 + 8 + 1;  // Kind, call, number of fields.
 constexpr std::size_t kFieldsMax = 16;
+constexpr int kSendPollMs = 20;
 constexpr std::size_t kKeptBytesMax = 64u << 10;  // Of frames that were taken already.
 
 void put_number(std::string& out, std::uint64_t value, int bytes) {
@@ -52,14 +53,21 @@ Result<std::string> encode(const Frame& frame) {
   return encode(frame.kind, frame.call, fields);
 }
 
-bool send_bytes(int socket, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(sent));
+std::size_t send_bytes(int socket, std::string_view bytes, const std::function<bool()>& over) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t sent = ::send(socket, bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0) {
+      done += static_cast<std::size_t>(sent);
+    } else if (sent < 0 && errno == EAGAIN) {
+      if (over && over()) break;
+      pollfd writable{socket, POLLOUT, 0};
+      ::poll(&writable, 1, kSendPollMs);
+    } else if (sent == 0 || errno != EINTR) {
+      break;
+    }
   }
-  return true;
+  return done;
 }
 
 void FrameParser::feed(std::string_view bytes) {

@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,8 +56,9 @@ constexpr int kLibraryDescriptor = 4;
 /// The bytes of a frame. Errors: limit when longer than kFrameBytesMax.
 Result<std::string> encode(FrameKind kind, std::uint64_t call, std::span<const std::string_view> fields);
 Result<std::string> encode(const Frame& frame);
-/// Writes all bytes of an encoded frame. False when the peer is gone.
-bool send_bytes(int socket, std::string_view bytes);
+/// Writes the bytes of an encoded frame. Returns how many: all, unless the peer is gone or, where it does not read, once
+/// `over` says so, which is asked every few milliseconds (empty: never).
+std::size_t send_bytes(int socket, std::string_view bytes, const std::function<bool()>& over = {});
 
 /// Frames out of bytes as they come; the bytes may be hostile.
 class FrameParser {

@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 
 constexpr std::int64_t kTimeoutMsMax = 24LL * 3600 * 1000;
 constexpr auto kEndingTime = milliseconds(200);  // From the end of the socket to that of the process.
+constexpr auto kKilledTime = milliseconds(500);  // From killing it; longer where the kernel itself is stuck.
+constexpr auto kSendPatience = milliseconds(10'000);  // A process that reads nothing any more is of no use.
 
 std::string describe_end(int status) {
   if (WIFSIGNALED(status)) {
@@ -41,7 +43,7 @@ HostProcess::HostProcess(pid_t pid, int socket, int wake, std::string name, cons
 HostProcess::~HostProcess() {
   {
     Lock lock(mutex_);
-    if (!dead_) send_frame({FrameKind::quit, 0, {}});
+    if (!dead_) send_frame(lock, {FrameKind::quit, 0, {}}, {}, milliseconds(options_.grace_ms));
     if (!changed_.wait_for(lock, milliseconds(options_.grace_ms), [this] { return dead_; })) kill_group();
   }
   watcher_.join();
@@ -54,16 +56,18 @@ bool HostProcess::dead() const {
   return dead_;
 }
 
-Result<std::string> HostProcess::load(std::vector<std::string> fields) {
+Result<std::string> HostProcess::load(std::vector<std::string> fields, const std::stop_token& stop) {
   Pending pending;
   Lock lock(mutex_);
   if (dead_) return fail(Errc::io, why_dead_, "crashed");
   pending_.emplace(0, &pending);
-  if (!send_frame({FrameKind::load, 0, std::move(fields)})) kill_group();
-  const bool done = await(lock, pending, {}, SteadyClock::now() + milliseconds(options_.start_timeout_ms));
+  const auto deadline = SteadyClock::now() + milliseconds(options_.start_timeout_ms);
+  if (!send_frame(lock, {FrameKind::load, 0, std::move(fields)}, stop, milliseconds(options_.start_timeout_ms))) kill_group();
+  const bool done = await(lock, pending, stop, deadline);
   pending_.erase(0);
   if (!done) {
     kill_group();
+    if (stop.stop_requested()) return fail(Errc::cancelled, "the call was cancelled while plugin " + name_ + " was being started", "cancelled");
     return fail(Errc::timeout, "plugin " + name_ + " was not ready after " + std::to_string(options_.start_timeout_ms) + " ms", "timeout");
   }
   if (pending.refusal) return *pending.refusal;
@@ -90,11 +94,18 @@ std::optional<Answer> HostProcess::call(const CallRequest& request, bool serial)
   if (dead_) return std::nullopt;
   Pending pending;
   pending_.emplace(id, &pending);
-  const bool sent = send_bytes(socket_, *bytes);
-  if (!sent) {
+  const auto patience = std::min(deadline, SteadyClock::now() + kSendPatience);
+  const std::size_t sent = send(lock, *bytes, request.stop, patience);
+  if (sent < bytes->size()) {
     pending_.erase(id);
-    kill_group();
-    changed_.wait(lock, [this] { return dead_; });
+    changed_.notify_all();
+    const auto now = SteadyClock::now();
+    const bool over = !dead_ && (request.stop.stop_requested() || now >= deadline);
+    if (over && sent == 0) return gave_up(request, timeout, "waiting for the plugin to read it");
+    if (over || now >= patience) kill_reason_ = "it was stopped because it did not read a call";
+    const bool ended = wait_for_end(lock);
+    if (over) return gave_up(request, timeout, "being handed over; its process was stopped");
+    if (!ended) return Answer::error("crashed", "plugin " + name_ + " does not read, and does not end");
     return std::nullopt;
   }
   const bool done = wait(lock, pending, request, deadline);
@@ -120,7 +131,7 @@ bool HostProcess::wait(Lock& lock, Pending& pending, const CallRequest& request,
       lock.unlock();
       const auto answer = hand_on(frame, request);
       lock.lock();
-      if (answer) send_frame(*answer);
+      if (answer) send_frame(lock, *answer, request.stop, kSendPatience);
       deadline += SteadyClock::now() - begin;  // People take their time.
     }
     if (pending.done) return true;
@@ -156,13 +167,17 @@ bool HostProcess::await(Lock& lock, const Pending& pending, const std::stop_toke
 void HostProcess::read_some(Lock& lock, const Pending& reader, Time deadline) {
   reader_ = &reader;
   lock.unlock();
-  pollfd from[2] = {{socket_, POLLIN, 0}, {wake_, POLLIN, 0}};
-  const auto left = std::max<std::int64_t>(std::chrono::nanoseconds(deadline - SteadyClock::now()).count(), 0);
-  const timespec patience{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
-  ::ppoll(from, 2, &patience, nullptr);
-  if (std::uint64_t woken = 0; from[1].revents != 0) (void)!::read(wake_, &woken, sizeof woken);
+  bool readable = brief_.look_at(socket_);
+  if (!readable) {
+    pollfd from[2] = {{socket_, POLLIN, 0}, {wake_, POLLIN, 0}};
+    const auto left = std::max<std::int64_t>(std::chrono::nanoseconds(deadline - SteadyClock::now()).count(), 0);
+    const timespec patience{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    ::ppoll(from, 2, &patience, nullptr);
+    if (std::uint64_t woken = 0; from[1].revents != 0) (void)!::read(wake_, &woken, sizeof woken);
+    readable = from[0].revents != 0;
+  }
   Result<bool> received = false;
-  if (from[0].revents != 0) received = frames_.receive();
+  if (readable) received = frames_.receive();
   lock.lock();
   take_all();
   if (!received && !closed_) {
@@ -203,22 +218,39 @@ std::optional<Frame> HostProcess::hand_on(const Frame& frame, const CallRequest&
 
 /// Asks politely, then ends the process. Other calls in it end as crashed.
 void HostProcess::stop_call(Lock& lock, std::uint64_t id, Pending& pending) {
-  if (send_frame({FrameKind::cancel, id, {}})) {
+  if (send_frame(lock, {FrameKind::cancel, id, {}}, {}, milliseconds(options_.grace_ms))) {
     const auto deadline = SteadyClock::now() + milliseconds(options_.grace_ms);
     while (await(lock, pending, {}, deadline) && !pending.done) pending.talk.clear(), pending.progress.reset(), pending.partial.reset();
     if (pending.done) return;
   }
   kill_reason_ = "it was stopped because a call did not end";
-  kill_group();
-  changed_.wait(lock, [this] { return dead_; });
+  wait_for_end(lock);
   // The answer that was made up for it says "crashed"; the caller knows better.
   if (pending.answer.error_kind == "crashed") pending.done = false;
 }
 
-/// One writer at a time, by the lock.
-bool HostProcess::send_frame(const Frame& frame) {
+/// One writer at a time. Returns how many bytes were taken: fewer than all when the process is gone or does not read.
+std::size_t HostProcess::send(Lock& lock, std::string_view bytes, const std::stop_token& stop, Time deadline) {
+  if (sending_) changed_.wait_until(lock, stop, deadline, [this] { return dead_ || !sending_; });
+  if (sending_ || dead_) return 0;
+  sending_ = true;
+  lock.unlock();
+  const std::size_t sent = send_bytes(socket_, bytes, [&] { return stop.stop_requested() || SteadyClock::now() >= deadline; });
+  lock.lock();
+  sending_ = false;
+  if (pending_.size() > 1) changed_.notify_all();
+  return sent;
+}
+
+bool HostProcess::send_frame(Lock& lock, const Frame& frame, const std::stop_token& stop, milliseconds patience) {
   const auto bytes = encode(frame);
-  return bytes && send_bytes(socket_, *bytes);
+  return bytes && send(lock, *bytes, stop, SteadyClock::now() + patience) == bytes->size();
+}
+
+/// Kills it. False when it is still there, which only the kernel can be the cause of.
+bool HostProcess::wait_for_end(Lock& lock) {
+  kill_group();
+  return changed_.wait_for(lock, kKilledTime, [this] { return dead_; });
 }
 
 /// The number is ours until the watcher has reaped it.

@@ -5,6 +5,7 @@
 #include "plugins/host/frame.hpp"
 #include "plugins/host/instance.hpp"
 #include "plugins/host/process.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <sys/types.h>
 
@@ -16,7 +17,9 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -35,10 +38,11 @@ class HostProcess {
 
   bool dead() const;
 
-  /// The first message of a process and the text of the answer to it. Errors as create_instance; timeout, io.
-  Result<std::string> load(std::vector<std::string> fields);
+  /// The first message of a process and the text of the answer to it. Errors as create_instance; cancelled, timeout, io.
+  Result<std::string> load(std::vector<std::string> fields, const std::stop_token& stop);
 
-  /// Empty when the process was already gone, so that nothing of the call can have happened.
+  /// Ends soon after it is asked to stop, whatever the process does. Empty when the process was already gone, so that
+  /// nothing of the call can have happened.
   std::optional<Answer> call(const CallRequest& request, bool serial);
 
  private:
@@ -65,8 +69,10 @@ class HostProcess {
   void take_all();
   bool take(Frame& frame);
   void stop_call(Lock& lock, std::uint64_t id, Pending& pending);
-  bool send_frame(const Frame& frame);
+  std::size_t send(Lock& lock, std::string_view bytes, const std::stop_token& stop, Time deadline);
+  bool send_frame(Lock& lock, const Frame& frame, const std::stop_token& stop, std::chrono::milliseconds patience);
   void kill_group();
+  bool wait_for_end(Lock& lock);
   void give_up_reading(std::string why);
 
   void wake() const;
@@ -81,9 +87,11 @@ class HostProcess {
   std::map<std::uint64_t, Pending*> pending_;
   std::atomic<std::uint64_t> next_call_{1};
   FrameReader frames_;               ///< Of who reads.
+  tools::BriefWait brief_;           ///< Of who reads.
   const Pending* reader_ = nullptr;  ///< For which call somebody reads now.
   bool leaving_ = false;             ///< The process has ended: who reads is to stop.
   bool closed_ = false;              ///< There is nothing more to read.
+  bool sending_ = false;             ///< Somebody writes, without the lock.
   bool dead_ = false, reaped_ = false;
   std::string kill_reason_, why_dead_;
   std::thread watcher_;

@@ -123,6 +123,7 @@ Result<LoadedPlugin> describe(const Declaration& declaration, const PluginOption
     // Calls of a serial plugin wait for each other.
     auto spec = make_spec(tool, group, options.isolation == Isolation::in_process && !declaration.serial);
     if (!spec) return spec.error();
+    spec->ends_on_stop = options.isolation == Isolation::process;
     loaded.specs.push_back(std::move(*spec));
   }
   if (auto tightened = tighten(loaded.specs, group, options.effects); !tightened) return tightened.error();

@@ -11,10 +11,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <stop_token>
 #include <utility>
 
 namespace kontor::plugins {
@@ -22,8 +24,6 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-
-constexpr int kSendTimeoutSeconds = 10;
 
 /// A host process and who connects it to its hosts; shared by the calls.
 struct Served {
@@ -45,9 +45,6 @@ Result<std::shared_ptr<HostProcess>> launch(int library_file, const std::string&
   if (ours.number < 0 || theirs.number < 0 || library.number < 0) return fail_errno("prepare descriptors for plugin", name);
   Descriptor log(setup.log_path.empty() ? -1 : ::open(setup.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600));
   if (!setup.log_path.empty() && log.number < 0) return fail_errno("open the plugin's log", setup.log_path);
-  // A process that reads nothing any more must not hold up its callers for ever.
-  const timeval patience{kSendTimeoutSeconds, 0};
-  ::setsockopt(ours.number, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   int network_pair[2] = {-1, -1};
   if (!rules.hosts.empty() && ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, network_pair) != 0) return fail_errno("make a socket for plugin", name);
   Descriptor our_network(network_pair[0]), their_network(network_pair[1]);
@@ -63,11 +60,11 @@ Result<std::shared_ptr<HostProcess>> launch(int library_file, const std::string&
   return std::shared_ptr<HostProcess>(std::move(served), process);
 }
 
-Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options) {
+Result<Started> start_one(const LibraryImage& image, const InstanceSetup& setup, const SandboxRules& rules, const ProcessOptions& options, const std::stop_token& stop = {}) {
   auto process = launch(image.descriptor(), image.path(), setup, rules, options);
   if (!process) return process.error();
   const auto answer = (*process)->load({setup.config, setup.data_dir, setup.base_dir, setup.log_path, std::to_string(options.memory_bytes), image.path(),
-                                        setup.declare_only ? "declare" : "create", write_rules(rules)});
+                                        setup.declare_only ? "declare" : "create", write_rules(rules)}, stop);
   if (!answer) return answer.error();
   auto declaration = parse_declaration(*answer);
   if (!declaration) return declaration.error();
@@ -100,16 +97,20 @@ class ProcessInstance final : public Instance {
   Answer call(const CallRequest& request) override {
     // A process found dead before the call was handed over costs one more turn, not the call.
     for (int attempt = 0; attempt < 2; ++attempt) {
-      const auto process = living();
-      if (!process) return Answer::error("crashed", process.error().message);
+      const auto process = living(request);
+      if (!process) return Answer::error(process.error().code == Errc::cancelled ? "cancelled" : "crashed", process.error().message);
       if (auto answer = (*process)->call(request, declaration_.serial)) return std::move(*answer);
     }
     return Answer::error("crashed", "plugin " + image_.path() + " ends as soon as it is started");
   }
 
  private:
-  Result<std::shared_ptr<HostProcess>> living() {
-    const std::lock_guard lock(mutex_);
+  /// The process, after a new start where that is due; one call starts it for all.
+  Result<std::shared_ptr<HostProcess>> living(const CallRequest& request) {
+    std::unique_lock lock(mutex_);
+    if (!started_.wait(lock, request.stop, [this] { return !starting_; })) {
+      return fail(Errc::cancelled, "the call was cancelled while plugin " + image_.path() + " was being started", "cancelled");
+    }
     if (process_ && !process_->dead()) return process_;
     const auto now = SteadyClock::now();
     while (!restarts_.empty() && now - restarts_.front() > milliseconds(options_.restart_window_ms)) restarts_.pop_front();
@@ -119,7 +120,12 @@ class ProcessInstance final : public Instance {
     }
     restarts_.push_back(now);
     process_.reset();
-    auto started = start_one(image_, setup_, rules_, options_);
+    starting_ = true;
+    lock.unlock();
+    auto started = start_one(image_, setup_, rules_, options_, request.stop);
+    lock.lock();
+    starting_ = false;
+    started_.notify_all();
     if (!started) return fail(started.error().code, "plugin could not be started again: " + started.error().message, started.error().kind);
     if (write_declaration(started->declaration) != write_declaration(declaration_)) {
       return fail(Errc::conflict, "plugin " + image_.path() + " declares other tools than before", "declaration");
@@ -134,6 +140,8 @@ class ProcessInstance final : public Instance {
   const ProcessOptions options_;
   const Declaration declaration_;
   std::mutex mutex_;
+  std::condition_variable_any started_;
+  bool starting_ = false;
   std::shared_ptr<HostProcess> process_;
   std::deque<SteadyClock::time_point> restarts_;
 };
@@ -166,7 +174,7 @@ Result<SandboxOffer> sandbox_offer(const ProcessOptions& given) {
   const Descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const auto process = launch(nothing.number, "(what the machine offers)", {}, {}, options);
   if (!process) return process.error();
-  const auto answer = (*process)->load({"{}", "", "", "", "0", "", "probe", ""});
+  const auto answer = (*process)->load({"{}", "", "", "", "0", "", "probe", ""}, {});
   if (!answer) return answer.error();
   auto offer = parse_offer(*answer);
   if (offer) known.emplace(options.program, *offer);

@@ -224,6 +224,35 @@ TEST_CASE("a server that died is started again, within limits", "[mcp]") {
   CHECK(error(server.call("echo", Json{{"text", "x"}})).find("not started again") != std::string::npos);
 }
 
+TEST_CASE("calls that wait for a server that does not come up again end when they are asked to", "[mcp]") {
+  const Folder folder;
+  auto once = config("legacy");
+  // Whoever has a person to ask may wait for that person.
+  CHECK(make_server_tools(once).value().front()->spec().ends_on_stop);
+  auto asked = once;
+  asked.hooks.answer = [](const std::string&, const Json&) { return Reply(Json::object()); };
+  CHECK_FALSE(make_server_tools(asked).value().front()->spec().ends_on_stop);
+  once.command = {"/bin/sh", "-c", "if [ -e " + folder.path + "/started ]; then exec sleep 60; fi; touch " + folder.path + "/started; exec " + kFixture + " legacy"};
+  Opened server(once);
+  CHECK(server.call("die").error_kind == "crashed");
+  std::stop_source stop;
+  CallContext context;
+  context.stop = stop.get_token();
+  const auto begin = std::chrono::steady_clock::now();
+  ToolResult results[2];
+  {
+    std::jthread one([&] { results[0] = server.call("echo", Json{{"text", "x"}}, context); });
+    std::jthread two([&] { results[1] = server.call("echo", Json{{"text", "x"}}, context); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    stop.request_stop();
+  }
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(4500));  // The old server's first question alone waits for 5 s.
+  for (const auto& result : results) {
+    INFO(error(result));
+    CHECK(result.error_kind == "cancelled");
+  }
+}
+
 TEST_CASE("lines that are no messages in front of the first one are let pass", "[mcp]") {
   Opened server(config("banner"));
   CHECK(text(server.call("echo", Json{{"text", "hello"}})) == "hello");

@@ -105,9 +105,53 @@ TEST_CASE("a hanging call ends at its time limit and takes its process with it")
   CHECK(plugin.pid() != before);
 }
 
-TEST_CASE("only a plugin inside the process answers at once for the host") {
+TEST_CASE("a process that reads nothing holds a large call up for its time and no longer, and no other call") {
+  Plugin plugin;
+  const int before = plugin.pid();
+  REQUIRE(::kill(-before, SIGSTOP) == 0);  // Its group: where there are namespaces, the plugin is in a child of it.
+  const auto start = SteadyClock::now();
+  tools::ToolResult small;
+  std::jthread beside([&] { small = plugin.hasty().call(Json{{"do", "hello"}}, {}); });
+  const auto large = plugin.hasty().call(Json{{"do", std::string(std::size_t{4} << 20, 'x')}}, {});
+  const auto took = SteadyClock::now() - start;
+  beside.join();
+  CHECK(large.error_kind == "timeout");
+  CHECK(took >= std::chrono::milliseconds(400));
+  CHECK(took < std::chrono::seconds(5));
+  // It came first, or was answered by the process that came after.
+  CHECK((!small.is_error || small.error_kind == "timeout" || small.error_kind == "crashed"));
+  CHECK(SteadyClock::now() - start < std::chrono::seconds(10));
+  CHECK(plugin.pid() != before);
+}
+
+TEST_CASE("a call that waits for a new process ends when it is asked to, whoever starts it") {
+  PluginOptions options = rude();
+  options.config = Json{{"slow_ms", 4000}};
+  Plugin plugin(options);
+  CHECK(plugin.act("crash").error_kind == "crashed");
+  const auto start = SteadyClock::now();
+  std::stop_source stop;
+  tools::CallContext context;
+  context.stop = stop.get_token();
+  tools::ToolResult results[2];
+  {
+    std::jthread one([&] { results[0] = plugin.patient().call(Json{{"do", "hello"}}, context); });
+    std::jthread two([&] { results[1] = plugin.patient().call(Json{{"do", "hello"}}, context); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    stop.request_stop();
+  }
+  CHECK(SteadyClock::now() - start < std::chrono::milliseconds(3000));
+  for (const auto& result : results) {
+    INFO(result.value.dump());
+    CHECK(result.error_kind == "cancelled");
+  }
+  CHECK_FALSE(plugin.act("hello").is_error);
+}
+
+TEST_CASE("only a plugin inside the process answers at once for the host, only one outside ends whatever it does") {
   for (const auto isolation : {Isolation::process, Isolation::in_process}) {
     Plugin plugin(rude(isolation));
+    CHECK(plugin.hasty().spec().ends_on_stop == (isolation == Isolation::process));
     CHECK(plugin.hasty().spec().at_once == (isolation == Isolation::in_process));
     CHECK_FALSE(plugin.patient().spec().at_once);
   }

@@ -64,7 +64,7 @@ Result<void> Client::agree() {
 
 Result<bool> Client::discover() {
   const bool only = !options_.revision.empty();
-  const auto patience = Patience::of_ms(only ? options_.start_timeout_ms : options_.probe_timeout_ms);
+  const auto patience = Patience::of_ms(only ? options_.start_timeout_ms : options_.probe_timeout_ms, options_.stop);
   for (int round = 0; round < kRoundsOfNegotiation; ++round) {
     auto answer = send("server/discover", Json::object(), {}, patience);
     if (!answer) {
@@ -100,7 +100,7 @@ Result<void> Client::initialize() {
   revision_ = wanted;
   const Json params{{"protocolVersion", wanted}, {"capabilities", hooks_.capabilities}, {"clientInfo", Json{{"name", "kontor"}, {"version", options_.version}}}};
   transport_->agreed("");
-  auto answer = transport_->exchange("initialize", params, {}, Patience::of_ms(options_.start_timeout_ms));
+  auto answer = transport_->exchange("initialize", params, {}, Patience::of_ms(options_.start_timeout_ms, options_.stop));
   if (!answer) return answer.error();
   if (answer->kind == Message::Kind::error) return rpc_error("initialize", answer->error);
   revision_ = text_at(answer->body, "protocolVersion");

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct ClientOptions {
   std::int64_t start_timeout_ms = 20'000;
   std::int64_t probe_timeout_ms = 5'000; ///< Old servers may leave the first question of the new revision unanswered.
   std::string version = "0";             ///< Of Kontor, for the server's information.
+  std::stop_token stop;                  ///< Gives `connect` up.
 };
 
 inline constexpr int kToolPagesMax = 100;
@@ -35,7 +37,7 @@ inline constexpr int kInputRoundsMax = 8;  ///< How often one call may come back
 /// Thread-safe after `connect`.
 class Client final : private Peer {
  public:
-  /// Errors: those of the transport; unsupported (kind revision) when there is no common revision; malformed.
+  /// Errors: those of the transport, cancelled; unsupported (kind revision) when there is no common revision; malformed.
   static Result<std::unique_ptr<Client>> connect(std::unique_ptr<Transport> transport, ClientHooks hooks, const ClientOptions& options);
   ~Client() override;
 

@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <deque>
 #include <filesystem>
 #include <mutex>
+#include <stop_token>
+#include <utility>
 
 namespace kontor::tools::mcp {
 namespace {
@@ -60,6 +63,8 @@ ToolResult error_result(const Error& error) {
 
 struct Server::State {
   std::mutex mutex;
+  std::condition_variable_any changed;
+  bool renewing = false;                 ///< By one call for all, without the lock.
   std::shared_ptr<Client> client;
   std::deque<SteadyClock::time_point> starts;
   std::mutex log_mutex;
@@ -81,7 +86,7 @@ void Server::note(const std::string& line) {
   ::close(file);
 }
 
-Result<std::shared_ptr<Client>> Server::connect() {
+Result<std::shared_ptr<Client>> Server::connect(const std::stop_token& stop) {
   std::unique_ptr<Transport> transport;
   if (!config_.url.empty()) {
     HttpSetup setup;
@@ -100,6 +105,7 @@ Result<std::shared_ptr<Client>> Server::connect() {
   ClientOptions options;
   options.revision = config_.revision;
   options.version = config_.version;
+  options.stop = stop;
   ClientHooks hooks = config_.hooks;
   if (!hooks.note) {
     // The client is part of this server and ends before it.
@@ -110,8 +116,8 @@ Result<std::shared_ptr<Client>> Server::connect() {
   return std::shared_ptr<Client>(std::move(*client));
 }
 
-Result<void> Server::list(Client& client) {
-  auto tools = client.list_tools(Patience::of_ms(kListTimeoutMs));
+Result<void> Server::list(Client& client, const std::stop_token& stop) {
+  auto tools = client.list_tools(Patience::of_ms(kListTimeoutMs, stop));
   if (!tools) return tools.error();
   definitions_.clear();
   left_out_.clear();
@@ -142,18 +148,35 @@ Result<std::shared_ptr<Server>> Server::open(const ServerConfig& config) {
     fs::create_directories(config.state_folder, code);
     if (code) return fail(Errc::io, "make folder " + config.state_folder + ": " + code.message());
   }
-  auto client = server->connect();
+  auto client = server->connect({});
   if (!client) return client.error();
-  if (auto listed = server->list(**client); !listed) return listed.error();
+  if (auto listed = server->list(**client, {}); !listed) return listed.error();
   server->server_info_ = (*client)->server_info();
   server->revision_ = (*client)->revision();
   server->state_->client = std::move(*client);
   return server;
 }
 
-Result<std::shared_ptr<Client>> Server::living() {
-  const std::lock_guard lock(state_->mutex);
-  auto& client = state_->client;
+Result<std::shared_ptr<Client>> Server::living(const std::stop_token& stop) {
+  std::unique_lock lock(state_->mutex);
+  if (!state_->changed.wait(lock, stop, [this] { return !state_->renewing; })) {
+    return fail(Errc::cancelled, "the call was cancelled while the server of " + config_.group + " was being started", "cancelled");
+  }
+  if (state_->client && state_->client->alive() && !state_->client->tools_changed()) return state_->client;
+  std::shared_ptr<Client> client = std::exchange(state_->client, nullptr);
+  state_->renewing = true;
+  lock.unlock();
+  const auto renewed = renew(client, stop);
+  lock.lock();
+  state_->renewing = false;
+  state_->client = client;
+  state_->changed.notify_all();
+  if (!renewed) return renewed.error();
+  return client;
+}
+
+/// A connection where there is none, and a look at its tools. By one thread at a time.
+Result<void> Server::renew(std::shared_ptr<Client>& client, const std::stop_token& stop) {
   if (!client || !client->alive()) {
     const auto now = SteadyClock::now();
     auto& starts = state_->starts;
@@ -163,28 +186,29 @@ Result<std::shared_ptr<Client>> Server::living() {
     }
     starts.push_back(now);
     client.reset();
-    auto again = connect();
+    auto again = connect(stop);
     if (!again) return fail(again.error().code, "the server of " + config_.group + " could not be started again: " + again.error().message, again.error().kind);
     client = std::move(*again);
-  } else if (!client->tools_changed()) {
-    return client;
   }
   // Whoever comes back, or says that something changed, has to be what it was.
   const Definitions before = definitions_;
-  auto listed = list(*client);
+  auto listed = list(*client, stop);
   const auto check = compare_pins(before, definitions_);
   definitions_ = before;
-  if (!listed) return listed.error();
+  if (!listed) {
+    client.reset();  // What was not looked at is not used.
+    return listed.error();
+  }
   if (!check.changed.empty() || !check.gone.empty()) {
     client.reset();
     return fail(Errc::denied, "the server of " + config_.group + " changed its tools while it was in use: " + joined(check.changed.empty() ? check.gone : check.changed), "pin_mismatch");
   }
-  return client;
+  return {};
 }
 
 Result<Json> Server::call_once(const Json& definition, const Json& arguments, const Patience& patience) {
   for (int attempt = 0;; ++attempt) {
-    auto client = living();
+    auto client = living(patience.stop);
     if (!client) return client.error();
     const std::shared_ptr<Client> held = *client;
     auto result = held->call_tool(text_at(definition, "name"), arguments, definition, patience);
@@ -245,6 +269,8 @@ ToolSpec spec_of(const Json& definition, const ServerConfig& config, bool review
   if (reviewed && says("readOnlyHint")) spec.effect = Effect::none;
   else if (reviewed && says("idempotentHint")) spec.effect = Effect::idempotent;
   spec.untrusted_output = true;
+  // An address is asked by others' rules, and so is a person.
+  spec.ends_on_stop = config.url.empty() && !config.hooks.answer;
   spec.timeout_ms = config.timeout_ms;
   return spec;
 }

@@ -12,6 +12,7 @@
 
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -49,14 +50,16 @@ class Server : public std::enable_shared_from_this<Server> {
   const Json& server_info() const { return server_info_; }
   const std::string& revision() const { return revision_; }
 
-  /// A call on the connection; a new one when the old one broke.
+  /// A call on the connection; a new one when the old one broke. Of a server that is a program, ends within three seconds of
+  /// being asked to stop.
   ToolResult call(const Json& definition, const Json& arguments, const CallContext& context, std::int64_t timeout_ms);
 
  private:
   explicit Server(ServerConfig config) : config_(std::move(config)) {}
-  Result<std::shared_ptr<Client>> connect();
-  Result<std::shared_ptr<Client>> living();
-  Result<void> list(Client& client);
+  Result<std::shared_ptr<Client>> connect(const std::stop_token& stop);
+  Result<std::shared_ptr<Client>> living(const std::stop_token& stop);
+  Result<void> renew(std::shared_ptr<Client>& client, const std::stop_token& stop);
+  Result<void> list(Client& client, const std::stop_token& stop);
   Result<Json> call_once(const Json& definition, const Json& arguments, const Patience& patience);
   void note(const std::string& line);
 

@@ -1,9 +1,11 @@
 #include "tools/mcp/stdio_transport.hpp"
 
 #include "base/stream_reader.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kReadBytes = 64u << 10;
 constexpr std::size_t kErrorLineBytesMax = 4096;
+constexpr std::int64_t kWindowNs = 100'000;  // What a server takes for a message of some KiB.
 constexpr int kPollMs = 50;  // How soon a writer notices that it is asked to stop.
 
 int milliseconds_until(SteadyClock::time_point deadline) {
@@ -45,6 +48,7 @@ class StdioTransport final : public Transport {
     if (reader_.joinable()) reader_.join();
     asked_changed_.notify_all();
     if (answerer_.joinable()) answerer_.join();
+    if (events_ >= 0) ::close(events_);
     if (wake_ >= 0) ::close(wake_);
   }
 
@@ -53,10 +57,12 @@ class StdioTransport final : public Transport {
     // A server that is gone is an error of a write, not the end of this process.
     if (struct sigaction now{}; ::sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
     wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (wake_ < 0) return fail_errno("make an event for", setup_.command.front());
+    events_ = ::epoll_create1(EPOLL_CLOEXEC);
+    if (wake_ < 0 || events_ < 0) return fail_errno("make an event for", setup_.command.front());
     auto child = Child::start(setup_);
     if (!child) return child.error();
     child_.emplace(std::move(*child));
+    if (!listen_to(child_->output()) || !listen_to(child_->errors()) || !listen_to(wake_)) return fail_errno("wait for", setup_.command.front());
     reader_ = std::thread([this] { read(); });
     answerer_ = std::thread([this] { answer_requests(); });
     return {};
@@ -79,6 +85,7 @@ class StdioTransport final : public Transport {
       pending_.erase(id);
       return written.error();
     }
+    look_for(pending, patience);
     std::unique_lock lock(mutex_);
     const bool answered = wait(lock, pending, patience);
     pending_.erase(id);
@@ -154,6 +161,19 @@ class StdioTransport final : public Transport {
     Json params;
   };
 
+  /// Reads itself what comes within microseconds: it would take two other threads to be woken for it. Nobody is, until it
+  /// is over.
+  void look_for(const Pending& pending, const Patience& patience) {
+    const std::unique_lock turn(reading_, std::try_to_lock);
+    if (!turn.owns_lock() || !brief_.looks() || !wake_for_output(false)) return;
+    const auto open = [&] {
+      const std::lock_guard lock(mutex_);
+      return !pending.done && pending.reports.empty() && !dead_ && !cut_off_;
+    };
+    while (open() && !patience.stop.stop_requested() && SteadyClock::now() < patience.deadline && brief_.look_at(child_->output()) && read_output()) {}
+    wake_for_output(true);  // Also for what has come meanwhile.
+  }
+
   /// True when it is over, one way or the other; false at the deadline and when asked to stop.
   bool wait(std::unique_lock<std::mutex>& lock, Pending& pending, const Patience& patience) {
     for (;;) {
@@ -219,35 +239,54 @@ class StdioTransport final : public Transport {
   // ---- the reader's thread
 
   void read() {
-    std::string buffer(kReadBytes, '\0');
     bool output_open = true, errors_open = true;
     while (output_open) {
-      pollfd from[3] = {{child_->output(), POLLIN, 0}, {errors_open ? child_->errors() : -1, POLLIN, 0}, {wake_, POLLIN, 0}};
-      if (::poll(from, 3, -1) < 0 && errno != EINTR) break;
-      if (from[2].revents != 0) break;
-      if (from[1].revents != 0) errors_open = read_errors(buffer);
-      if (from[0].revents != 0) output_open = read_output(buffer);
+      epoll_event heard[3];
+      const int count = ::epoll_wait(events_, heard, 3, -1);
+      if (count < 0 && errno != EINTR) break;
+      const auto hears = [&](int descriptor) {
+        return std::any_of(heard, heard + std::max(count, 0), [&](const epoll_event& event) { return event.data.fd == descriptor; });
+      };
+      if (hears(wake_)) break;
+      if (hears(child_->errors()) && !read_errors()) {
+        errors_open = false;
+        ::epoll_ctl(events_, EPOLL_CTL_DEL, child_->errors(), nullptr);
+      }
+      if (hears(child_->output())) {
+        const std::lock_guard turn(reading_);
+        output_open = read_output();
+      }
     }
-    while (errors_open && read_errors(buffer, true)) {}
+    while (errors_open && read_errors(true)) {}
     finish();
   }
 
-  bool read_output(std::string& buffer) {
-    const ssize_t count = ::read(child_->output(), buffer.data(), buffer.size());
+  bool listen_to(int descriptor, std::uint32_t what = EPOLLIN, int operation = EPOLL_CTL_ADD) const {
+    epoll_event event{what, {}};
+    event.data.fd = descriptor;
+    return ::epoll_ctl(events_, operation, descriptor, &event) == 0;
+  }
+
+  bool wake_for_output(bool wanted) const { return listen_to(child_->output(), wanted ? EPOLLIN : 0, EPOLL_CTL_MOD); }
+
+  /// Of whoever has `reading_`. False at the end.
+  bool read_output() {
+    const ssize_t count = ::read(child_->output(), output_.data(), output_.size());
     if (count < 0) return errno == EINTR || errno == EAGAIN;
     if (count == 0) return false;
-    const auto fed = lines_.feed(std::string_view(buffer.data(), static_cast<std::size_t>(count)), [this](std::string_view line) { return take(line); });
+    const auto fed = lines_.feed(std::string_view(output_.data(), static_cast<std::size_t>(count)), [this](std::string_view line) { return take(line); });
     if (!fed) cut_off(fed.error().message);
     const std::lock_guard lock(mutex_);
     return !cut_off_;
   }
 
   /// `rest`: only what is there already.
-  bool read_errors(std::string& buffer, bool rest = false) {
-    const ssize_t count = ::read(child_->errors(), buffer.data(), buffer.size());
+  bool read_errors(bool rest = false) {
+    char buffer[4096];
+    const ssize_t count = ::read(child_->errors(), buffer, sizeof buffer);
     if (count < 0) return !rest && (errno == EINTR || errno == EAGAIN);
     if (count == 0) return false;
-    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(count))) {
+    for (const char c : std::string_view(buffer, static_cast<std::size_t>(count))) {
       if (c != '\n') {
         if (error_line_.size() < kErrorLineBytesMax) error_line_ += c;
         continue;
@@ -413,7 +452,7 @@ class StdioTransport final : public Transport {
   const StdioLimits limits_;
   Peer* peer_ = nullptr;
   std::optional<Child> child_;
-  int wake_ = -1;
+  int wake_ = -1, events_ = -1;
 
   std::mutex write_mutex_;
   std::condition_variable_any write_ended_;
@@ -427,10 +466,15 @@ class StdioTransport final : public Transport {
   bool dead_ = false, leaving_ = false, cut_off_ = false;
   std::string why_dead_, why_cut_off_;
 
-  // Of the reader's thread.
+  std::mutex reading_;
+  // Of whoever has it: the reader's thread, or who waits for an answer.
   LineReader lines_;
-  std::string error_line_, last_error_;
+  std::string output_ = std::string(kReadBytes, '\0');
   int noise_ = 0, unasked_ = 0;
+  BriefWait brief_{kWindowNs};
+
+  // Of the reader's thread.
+  std::string error_line_, last_error_;
 
   std::thread reader_, answerer_;
 };

@@ -6,6 +6,7 @@
 #include "plugins/host/network.hpp"
 #include "plugins/host/process.hpp"
 #include "plugins/host/program/sandbox.hpp"
+#include "tools/brief_wait.hpp"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <condition_variable>
@@ -73,7 +75,7 @@ class Server {
     events_ = ::epoll_create1(EPOLL_CLOEXEC);
     again_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     // Edges: what arrives wakes one thread, and what arrives while that one is at work wakes another.
-    if (events_ < 0 || again_ < 0 || !listen_to(kSocketDescriptor, EPOLLIN | EPOLLRDHUP) || !listen_to(again_, EPOLLIN)) {
+    if (events_ < 0 || again_ < 0 || !listen_to(kSocketDescriptor, kSocketEvents) || !listen_to(again_, EPOLLIN)) {
       return fail_errno("wait for", "calls");
     }
     // One thread more than calls, so that somebody always reads `cancel` and notices the end of the connection.
@@ -85,9 +87,15 @@ class Server {
   }
 
  private:
-  bool listen_to(int descriptor, std::uint32_t what) const {
+  static constexpr std::uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP;
+
+  bool listen_to(int descriptor, std::uint32_t what, int operation = EPOLL_CTL_ADD) const {
     epoll_event event{what | EPOLLET, {}};
-    return ::epoll_ctl(events_, EPOLL_CTL_ADD, descriptor, &event) == 0;
+    return ::epoll_ctl(events_, operation, descriptor, &event) == 0;
+  }
+
+  void wake_for_socket(bool wanted) const {
+    if (!listen_to(kSocketDescriptor, wanted ? kSocketEvents : 0, EPOLL_CTL_MOD)) std::_Exit(1);
   }
 
   void wake_another() const {
@@ -99,7 +107,7 @@ class Server {
     for (;;) {
       epoll_event event{};
       if (::epoll_wait(events_, &event, 1, -1) < 0 && errno != EINTR) std::_Exit(1);
-      for (auto frame = next(true); frame; frame = next(false)) {
+      for (auto frame = next(true); frame; frame = soon()) {
         if (frame->kind == FrameKind::cancel) cancel(frame->call);
         else if (frame->kind == FrameKind::answered && frame->fields.size() == 2) answered(*frame);
         else if (is_call(frame->kind)) answer(*frame);
@@ -128,6 +136,21 @@ class Server {
       if (!received) std::_Exit(0);
       more = *received;
     }
+  }
+
+  /// The next message that is there or about to come: who calls one tool often calls another. One thread looks for it, and
+  /// until it has found one no other is woken for it.
+  std::optional<Frame> soon() {
+    if (auto frame = next(false)) return frame;
+    if (looking_.exchange(true)) return std::nullopt;
+    std::optional<Frame> frame;
+    if (brief_.looks()) {
+      wake_for_socket(false);
+      if (brief_.look_at(kSocketDescriptor)) frame = next(true);
+      wake_for_socket(true);  // Also for what has come meanwhile.
+    }
+    looking_ = false;
+    return frame;
   }
 
   static bool is_call(FrameKind kind) { return kind == FrameKind::call || kind == FrameKind::probe || kind == FrameKind::request; }
@@ -203,10 +226,12 @@ class Server {
     const auto bytes = encode(frame);
     if (!bytes) return;
     const std::lock_guard lock(sending_);
-    if (!send_bytes(kSocketDescriptor, *bytes)) std::_Exit(0);
+    if (send_bytes(kSocketDescriptor, *bytes) < bytes->size()) std::_Exit(0);
   }
 
   int events_ = -1, again_ = -1;  ///< Open until the process ends.
+  std::atomic<bool> looking_{false};
+  tools::BriefWait brief_;        ///< Of the thread that has set `looking_`.
   std::mutex reading_;
   bool quit_ = false;
   FrameReader reader_;
@@ -220,7 +245,7 @@ class Server {
 
 bool send_frame(const Frame& frame) {
   const auto bytes = encode(frame);
-  return bytes && send_bytes(kSocketDescriptor, *bytes);
+  return bytes && send_bytes(kSocketDescriptor, *bytes) == bytes->size();
 }
 
 int refuse(const Error& error) {
