@@ -1,10 +1,12 @@
 // `kontor plugin new|check|list`: for people who write and install plugins.
 
 #include "agent/cli/command.hpp"
+#include "agent/cli/terminal.hpp"
 #include "base/json.hpp"
 #include "plugins/host/loader.hpp"
 #include "plugins/host/project.hpp"
 #include "tools/registry.hpp"
+#include "tools/schema.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -125,7 +127,14 @@ int call(const CallOptions& given) {
     return kUsage;
   }
   print_json(result.text.empty() ? spaced_json(result.value) : result.text);
-  return result.is_error ? kFailed : kDone;
+  if (result.is_error) return kFailed;
+  // Expressions in agent files are checked against what the plugin declares, so its author wants to know.
+  const auto* tool = registry.find(plugin->name + "." + given.function);
+  const auto schema = tool && !tool->spec().result.is_null() ? tools::Schema::compile(tool->spec().result) : Result<tools::Schema>(fail(Errc::not_found, ""));
+  if (!schema) return kDone;
+  const auto wrong = schema->validate(result.value, 5);
+  for (const auto& violation : wrong) print_error("the result is not what the plugin declares: " + (violation.pointer.empty() ? "" : printable(violation.pointer, 200) + ": ") + printable(violation.message, 400));
+  return wrong.empty() ? kDone : kFailed;
 }
 
 /// Where installed plugins are looked for.

@@ -195,7 +195,7 @@ constexpr KeyRule kMcpServer[] = {
 };
 constexpr KeyRule kOpenApiOwn[] = {
     {"use", T::text, {}, {}, "openapi", true},
-    {"document", T::path, {}, {}, "OpenAPI 3.1 document, JSON or YAML.", true},
+    {"document", T::path, {}, {}, "OpenAPI document (3.0 or 3.1), JSON or YAML.", true},
     {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
     {"server", T::url, {}, {}, "Address that paths are appended to; the document's first server when left out."},
     {"only", T::plain_globs, {}, {}, "Operations that are let through."},

@@ -162,3 +162,13 @@ TEST_CASE("a map of servers is read as in an agent file, and its times are honou
   CHECK(run("\"a\": {}", {"tools", "list"}) == 2);
   CHECK(says("a server needs one of command and url"));
 }
+
+TEST_CASE("an author is told when a result is not what the plugin declares", "[cli]") {
+  const Folder files;
+  const auto call = [&](const char* name) { return files.run({"plugin", "call", std::string(KONTOR_BINARY_DIR) + "/tests/plugins/libkontor_fixture_" + name + ".so", "act", "{}"}, false); };
+  CHECK(call("newer") == 0);
+  CHECK(call("other_result") == 1);
+  CHECK(files.output().find("{\"ok\": true}") != std::string::npos);
+  CHECK(files.output().find("the result is not what the plugin declares: missing property 'status'") != std::string::npos);
+  CHECK(files.output().find("the result is not what the plugin declares: /ok: expected a string, got") != std::string::npos);
+}

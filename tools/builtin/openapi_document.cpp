@@ -48,7 +48,8 @@ class Reader {
   Result<ApiDocument> read() {
     if (!document_.is_object()) return bad("an OpenAPI document is an object", "");
     const std::string version = text_of(document_, "openapi");
-    if (!version.starts_with("3.1.")) return unsupported("'openapi' has to be 3.1.x" + (version.empty() ? std::string() : ", not " + version.substr(0, 20)) + "; converters for 2.0 and 3.0 exist", "/openapi");
+    schemas_of_3_0_ = version.starts_with("3.0.");
+    if (!schemas_of_3_0_ && !version.starts_with("3.1.")) return unsupported("'openapi' has to be 3.0.x or 3.1.x" + (version.empty() ? std::string() : ", not " + version.substr(0, 20)) + "; converters for 2.0 exist", "/openapi");
     if (const std::string dialect = text_of(document_, "jsonSchemaDialect"); !dialect.empty() && dialect != "https://spec.openapis.org/oas/3.1/dialect/base" && dialect != "https://json-schema.org/draft/2020-12/schema")
       return unsupported("schemas of the dialect " + dialect.substr(0, 100), "/jsonSchemaDialect");
     ApiDocument out;
@@ -94,6 +95,7 @@ class Reader {
   Result<void> path_item(const std::string& path, const Json& given, const std::string& where, ApiDocument& out) {
     if (!path.starts_with('/') || path.find_first_of("?# \\") != std::string::npos || path.size() > 2000) return bad("a path begins with '/' and has no '?', '#' or blanks", where);
     auto item = resolved(given, "pathItems", where);
+    if (!item && item.error().code == Errc::unsupported && !only_.empty()) return {};  // its operations have no names here
     if (!item) return item.error();
     for (const char* method : {"get", "put", "post", "delete", "patch"}) {
       const auto found = (*item)->find(method);
@@ -272,6 +274,28 @@ class Reader {
     return {};
   }
 
+  /// The keywords that OpenAPI 3.0 has in its own way, as JSON Schema 2020-12 writes them.
+  static void modernize(Json& schema) {
+    if (const auto reference = schema.find("$ref"); reference != schema.end()) {
+      schema = Json{{"$ref", *reference}};  // what stands beside it does not count
+      return;
+    }
+    const auto nullable = schema.find("nullable");
+    const bool null = nullable != schema.end() && *nullable == Json(true);
+    if (nullable != schema.end()) schema.erase(nullable);
+    if (const auto type = schema.find("type"); null && type != schema.end() && type->is_string()) {
+      *type = Json::array({*type, "null"});
+      if (const auto list = schema.find("enum"); list != schema.end() && list->is_array() && std::find(list->begin(), list->end(), Json(nullptr)) == list->end()) list->push_back(nullptr);
+    }
+    for (const auto& [bound, exclusive] : {std::pair("minimum", "exclusiveMinimum"), std::pair("maximum", "exclusiveMaximum")}) {
+      const auto flag = schema.find(exclusive);
+      if (flag == schema.end() || !flag->is_boolean()) continue;
+      const bool set = *flag == Json(true) && schema.contains(bound);
+      if (set) *flag = schema[bound];
+      schema.erase(set ? bound : exclusive);
+    }
+  }
+
   /// References to schemas of the document become references to $defs, and those schemas come along. `names`: the
   /// members are schemas under names of the document, not keywords.
   Result<void> localize(Json& value, const std::string& where, std::size_t depth, bool names = false) {
@@ -290,6 +314,7 @@ class Reader {
       return {};
     }
     for (const char* note : {"example", "examples", "externalDocs", "xml", "discriminator"}) value.erase(note);  // annotations, often long
+    if (schemas_of_3_0_) modernize(value);
     for (auto& [key, member] : value.items()) {
       if (key == "const" || key == "enum" || key == "default") continue;
       if (key != "$ref" || !member.is_string()) {
@@ -318,6 +343,7 @@ class Reader {
   std::set<std::string> names_;
   Json properties_, required_, definitions_;
   std::size_t visits_ = 0, all_bytes_ = 0;
+  bool schemas_of_3_0_ = false;
 };
 
 std::string escaped(std::string_view text) {

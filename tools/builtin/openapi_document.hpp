@@ -1,5 +1,5 @@
 #pragma once
-// OpenAPI 3.1 documents: operations as tools. Documents come from strangers; every part is bounded, and references lead
+// OpenAPI documents (3.0 and 3.1): operations as tools. Documents come from strangers; every part is bounded, and references lead
 // to the document's own components only.
 
 #include "tools/tool.hpp"
