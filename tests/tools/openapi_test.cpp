@@ -209,4 +209,22 @@ TEST_CASE("documents of OpenAPI 3.0 are read, with what they say in their own wa
   CHECK(told({{"id", 1}, {"pet", {{"nullable", 5}}}}) == "invalid_arguments");
 }
 
+TEST_CASE("forms are written field by field", "[builtin][openapi]") {
+  World world;
+  LocalServer server([](const std::string&) { return answer(R"({"ok": true})", "Content-Type: application/json\r\n"); });
+  const auto made = world.make(R"({"openapi": "3.0.0", "paths": {"/charges": {"post": {"operationId": "charge", "requestBody": {"required": true, "content": {
+    "multipart/form-data": {}, "application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}}}}}}}})",
+                               {{"server", server.url("")}, {"hosts", {"127.0.0.1:" + std::to_string(server.port)}}, {"private", true}, {"plain", true}});
+  if (!made) FAIL(made.error().describe());
+  for (const auto& tool : *made) REQUIRE(world.registry.add(tool).has_value());
+  REQUIRE(!world.call("shop.charge", {{"body", {{"amount", 5}, {"note", "a&b=c d\r\n"}, {"tags", {"x", "y"}}, {"none", nullptr}}}}).is_error);
+  CHECK(server.seen().back().ends_with("\r\n\r\namount=5&note=a%26b%3Dc%20d%0D%0A&tags=x&tags=y&none="));
+  CHECK(server.seen().back().find("Content-Type: application/x-www-form-urlencoded\r\n") != std::string::npos);
+  CHECK(world.call("shop.charge", {{"body", {{"note", "x"}}}}).error_kind == "invalid_arguments");
+  const auto nested = world.call("shop.charge", {{"body", {{"amount", 5}, {"card", {{"number", 1}}}}}});
+  CHECK(nested.value["error"].get<std::string>().find("argument 'body.card'") != std::string::npos);
+  CHECK(server.seen().size() == 1);
+  CHECK(refused(with_get({{"requestBody", {{"content", {{"application/x-www-form-urlencoded", {{"encoding", Json::object()}}}}}}}})) == "unsupported /paths/~1a/get/requestBody/content");
+}
+
 }  // namespace kontor::tools

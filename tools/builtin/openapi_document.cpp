@@ -41,6 +41,8 @@ bool is_json_type(std::string_view type) {
   return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
 }
 
+bool is_form_type(std::string_view type) { return type.substr(0, type.find(';')) == "application/x-www-form-urlencoded"; }
+
 class Reader {
  public:
   Reader(const Json& document, const std::vector<std::string>& only) : document_(document), only_(only) {}
@@ -240,17 +242,18 @@ class Reader {
     if (content == (*body)->end() || !content->is_object() || content->empty()) return bad("a body has its 'content'", where);
     const Json* media = nullptr;
     for (const auto& [type, value] : content->items()) {
-      const bool fits = is_json_type(type) || type.starts_with("text/plain");
+      const bool fits = is_json_type(type) || type.starts_with("text/plain") || is_form_type(type);
       if (!fits || (media && !is_json_type(type)) || type.size() > 100 || std::any_of(type.begin(), type.end(), [](unsigned char c) { return c < 0x20 || c > 0x7e; })) continue;
       media = &value;
       out.body_type = type;
       if (is_json_type(type)) break;
     }
     const bool required = (*body)->contains("required") && (**body)["required"] == Json(true);
-    if (!media) return unsupported("a body that is neither JSON nor plain text", where + "/content");
-    Json schema = true;
-    if (!is_json_type(out.body_type)) schema = Json{{"type", "string"}};
+    if (!media) return unsupported("a body that is neither JSON, a form of fields, nor plain text", where + "/content");
+    Json schema = is_form_type(out.body_type) ? Json{{"type", "object"}} : Json(true);
+    if (out.body_type.starts_with("text/")) schema = Json{{"type", "string"}};
     else if (media->is_object() && media->contains("schema")) schema = (*media)["schema"];
+    if (is_form_type(out.body_type) && media->is_object() && media->contains("encoding")) return unsupported("'encoding' of a form", where + "/content");
     out.body_key = free_key("body", "request");
     return add_property(out.body_key, std::move(schema), text_of(**body, "description"), required, where);
   }
@@ -432,6 +435,20 @@ Result<std::string> api_target(const ApiOperation& operation, const Json& argume
     if (!part->empty()) query += (query.empty() ? "?" : "&") + *part;
   }
   return out + query;
+}
+
+Result<std::string> api_body(const ApiOperation& operation, const Json& body) {
+  if (operation.body_type.starts_with("text/") && body.is_string()) return body.get<std::string>();
+  if (!is_form_type(operation.body_type)) return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!body.is_object()) return fail(Errc::usage, "argument '" + operation.body_key + "': an object of fields is expected", "argument");
+  std::string out;
+  const auto add = [&](const std::string& key, const Json& value) { out += (out.empty() ? "" : "&") + escaped(key) + "=" + escaped(plain(value)); };
+  for (const auto& [key, value] : body.items()) {
+    if (value.is_object() || (value.is_array() && !is_flat(value))) return fail(Errc::usage, "argument '" + operation.body_key + "." + key + "': lists of lists and objects cannot be written into a form", "argument");
+    if (!value.is_array()) add(key, value);
+    else for (const auto& member : value) add(key, member);
+  }
+  return out;
 }
 
 Result<std::string> api_header(const ApiParameter& parameter, const Json& value) {

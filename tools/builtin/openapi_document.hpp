@@ -42,6 +42,9 @@ Result<ApiDocument> read_api_document(const Json& document, const std::vector<st
 /// Path and query ("/pets/7?tag=a") for checked arguments. Errors: usage, naming the argument.
 Result<std::string> api_target(const ApiOperation& operation, const Json& arguments);
 
+/// The body of a request: JSON, plain text, or the fields of a form (a list is a field several times). Errors: usage.
+Result<std::string> api_body(const ApiOperation& operation, const Json& body);
+
 /// Text of one value as a header has it. Errors: usage.
 Result<std::string> api_header(const ApiParameter& parameter, const Json& value);
 
