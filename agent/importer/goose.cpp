@@ -288,7 +288,8 @@ class Reader {
     Fields fields(draft_, file_, item, "an extension");
     const std::string type = fields.text("type").value_or("builtin"), name = fields.text("name").value_or("");
     for (const char* key : {"display_name", "bundled", "description"}) fields.take(key);  // for a list of extensions
-    fields.leave_out("timeout", "each kind of tool has a time limit of its own");
+    const bool is_server = type == "stdio" || type == "streamable_http";
+    if (!is_server) fields.leave_out("timeout", "each kind of tool has a time limit of its own");
     const auto add = [&](const std::string& glob) {
       if (std::find(tools.begin(), tools.end(), Json(glob)) == tools.end()) tools.push_back(glob);
     };
@@ -302,7 +303,7 @@ class Reader {
     } else if ((type == "builtin" || type == "platform") && name == "memory") {
       fields.refuse("available_tools", "name the tools of 'memory' that the agent may call");
       add(draft_.group("memory", Json{{"use", "builtin.memory"}, {"namespace", draft_.name}}) + ".*");
-    } else if (type == "stdio" || type == "streamable_http") {
+    } else if (is_server) {
       if (const auto group = server(item, fields, name)) add(*group + ".*");
     } else {
       return draft_.unsupported(file_, item.offset(), "the extension '" + shown_text(name) + "' of type '" + shown_text(type) + "' has no counterpart here");
@@ -317,6 +318,8 @@ class Reader {
     for (const auto& argument : fields.texts("args")) entry.command.push_back(argument);
     if (const Yaml url = fields.take("uri"); url && url.is_scalar()) entry.url = url;
     entry.settings = fields.entries(entry.url ? "headers" : "envs");
+    if (const Yaml timeout = fields.take("timeout")) entry.timeout = timeout;
+    entry.timeout_in_seconds = true;
     for (const auto& variable : fields.texts("env_keys")) entry.passed.emplace_back(variable.text());
     for (const auto& tool : fields.texts("available_tools")) entry.only.emplace_back(tool.text());
     const auto templated = std::find_if(entry.command.begin(), entry.command.end(), [](const Yaml& word) { return word.text().find("{{") != std::string_view::npos; });

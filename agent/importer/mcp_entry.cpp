@@ -63,9 +63,13 @@ class Adder {
     const Json value = to_json(given);
     if (!value.is_number() || value.get<double>() <= 0) return draft_.unsupported(file_, given.offset(), place + " is not a number above zero");
     const auto time = foreign_timeout_ms(value.get<double>());
-    if (!time && value.get<double>() < 10'000) return draft_.unsupported(file_, given.offset(), place + " may be seconds or milliseconds; write it as `timeout_ms` of the group");
-    if (!time) draft_.left_out(file_, given.offset(), place + ": a call has 10 minutes at the most");
-    tool["timeout_ms"] = time.value_or(600'000);
+    if (entry_.timeout_in_seconds ? value.get<double>() <= 600 : time.has_value()) {
+      tool["timeout_ms"] = *time;
+      return;
+    }
+    if (!entry_.timeout_in_seconds && value.get<double>() < 10'000) return draft_.unsupported(file_, given.offset(), place + " may be seconds or milliseconds; write it as `timeout_ms` of the group");
+    draft_.left_out(file_, given.offset(), place + ": a call has 10 minutes at the most");
+    tool["timeout_ms"] = 600'000;
   }
 
   bool address(const Yaml& url, Json& tool) {

@@ -20,6 +20,7 @@ struct McpEntry {
   std::vector<std::string> only;
   std::vector<std::string> approved;        ///< Functions that do not ask.
   std::optional<Yaml> timeout;              ///< Longest time of a call, in seconds or milliseconds.
+  bool timeout_in_seconds = false;          ///< The format says so.
   /// Arguments are texts of this kind in the foreign file; "" when they cannot be carried over (reported). Null: as they are.
   std::function<std::string(const Yaml& text)> argument;
 };

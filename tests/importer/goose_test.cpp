@@ -273,3 +273,14 @@ TEST_CASE("the folder of a recipe is an input", "[import][goose]") {
   CHECK(result.spec->inputs[0].default_value == Json("."));
   CHECK(result.agent("T").instruction == "Read ${inputs.recipe_dir}/rules.md.");
 }
+
+TEST_CASE("the time of an extension is in seconds", "[import][goose]") {
+  const ImportedFolder result(ForeignFormat::goose, "title: T\ninstructions: Do it.\nextensions:\n  - {type: stdio, name: a, cmd: a, timeout: 300}\n  - {type: streamable_http, name: b, uri: \"https://b.example/mcp\", timeout: 3600}\n  - {type: builtin, name: developer, timeout: 20}\n");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  CHECK(result.tool("a").settings.at("timeout_ms") == 300'000);
+  CHECK(result.tool("b").settings.at("timeout_ms") == 600'000);
+  CHECK(result.finds("5:77 left-out: 'timeout' of 'b': a call has 10 minutes at the most"));
+  CHECK(result.finds("left-out: 'timeout' of an extension"));
+}
