@@ -7,10 +7,12 @@
 #include "agent/endpoint/endpoint.hpp"
 #include "agent/energy_meter.hpp"
 #include "base/json.hpp"
+#include "inference/backend.hpp"
 #include "inference/cpu/bandwidth.hpp"
 #include "inference/cpu/cores.hpp"
 #include "inference/cpu/kernels.hpp"
 #include "plugins/host/process.hpp"
+#include "tools/builtin/optional_parts.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -84,10 +86,11 @@ Finding bandwidth() {
 }
 
 Finding gpu() {
+  if (const int devices = inference::cuda_device_count(); devices > 0) return {"gpu", true, std::to_string(devices) + (devices == 1 ? " device of NVIDIA runs models" : " devices of NVIDIA run models") + " (--device cuda)", {}};
   const bool driver = access("/proc/driver/nvidia/version", R_OK) == 0;
   if (driver) {
-    return {"gpu", false, "an NVIDIA driver is loaded, but this build runs models on the CPU only",
-            "use --device cpu (the default here)"};
+    return {"gpu", false, "an NVIDIA driver is loaded, but this build cannot use it: models run on the CPU",
+            "build with the CUDA Toolkit 12 or 13 (nvcc in PATH), which the driver has to be new enough for"};
   }
   return {"gpu", false, "no NVIDIA driver", "models run on the CPU; nothing to do"};
 }
@@ -135,6 +138,16 @@ Finding huge_pages() {
           ok ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
+/// What tools load only when they need it.
+std::vector<Finding> libraries() {
+  std::vector<Finding> findings;
+  for (const auto& part : tools::optional_parts()) {
+    const std::string packages = "apt-get install " + part.package;
+    findings.push_back(part.found ? Finding{"library", true, part.name + ": " + part.purpose, {}} : Finding{"library", false, "no " + part.name + ", which " + part.purpose + " need", packages});
+  }
+  return findings;
+}
+
 Finding endpoint(ModelSpec model, const Spec& spec, const std::map<std::string, std::string>& secrets, const tools::Egress& egress) {
   if (auto given = give_key(model, spec, secrets); !given) return {"endpoint", false, given.error().message, "set the secret"};
   model.egress = egress.named("models." + model.name);
@@ -166,6 +179,7 @@ int report(const Options& options) {
     }
   }
   for (Finding (*const find)() : {cpu, memory, bandwidth, gpu, huge_pages, energy, gpu_energy}) findings.push_back(find());
+  for (auto& finding : libraries()) findings.push_back(std::move(finding));
   for (auto& finding : sandbox()) findings.push_back(std::move(finding));
   const bool json = options.json;
   if (json) {

@@ -29,8 +29,6 @@ std::vector<std::string> texts_of(const Json& object, const char* key) {
   return texts;
 }
 
-Error wrong(const std::string& place, const std::string& what) { return fail(Errc::malformed, place + " " + what, "mcp_servers"); }
-
 /// A field of a form as the person typed it; nothing when it does not fit.
 std::optional<Json> typed(const Json& schema, const std::string& text) {
   const std::string type = tools::mcp::text_at(schema, "type");
@@ -128,6 +126,7 @@ tools::mcp::ServerConfig mcp_config(const ToolRequest& request) {
   config.url = tools::mcp::text_at(request.settings, "url");
   config.pin_path = tools::mcp::text_at(request.settings, "pin");
   config.only = texts_of(request.settings, "only");
+  config.timeout_ms = request.settings.value("timeout_ms", config.timeout_ms);
   for (const auto& [name, value] : tools::mcp::object_at(request.settings, "config").items()) config.settings[name] = setting_text(value);
   config.folder = request.spec->folder;
   if (const std::string cwd = tools::mcp::text_at(request.settings, "cwd"); !cwd.empty()) config.folder = (std::filesystem::path(config.folder) / cwd).string();
@@ -135,38 +134,6 @@ tools::mcp::ServerConfig mcp_config(const ToolRequest& request) {
   config.egress = request.egress;
   config.version = KONTOR_VERSION;
   return config;
-}
-
-Result<std::vector<tools::mcp::ServerConfig>> mcp_configs(const Json& map, const std::string& folder, const std::string& state_folder) {
-  if (!map.is_object() || !map.contains("mcpServers") || !map.at("mcpServers").is_object()) return wrong("the file", "has no object 'mcpServers'");
-  std::vector<tools::mcp::ServerConfig> configs;
-  for (const auto& [name, entry] : map.at("mcpServers").items()) {
-    const std::string place = "mcpServers." + name;
-    if (!entry.is_object()) return wrong(place, "is not an object");
-    tools::mcp::ServerConfig config;
-    config.group = name;
-    config.version = KONTOR_VERSION;
-    config.folder = folder;
-    config.state_folder = state_folder.empty() ? std::string() : state_folder + "/" + name;
-    config.url = tools::mcp::text_at(entry, "url");
-    const std::string command = tools::mcp::text_at(entry, "command");
-    if (command.empty() == config.url.empty()) return wrong(place, "needs either 'command' or 'url'");
-    for (const auto& [key, value] : entry.items()) {
-      const bool list = key == "args", object = key == "env" || key == "headers";
-      if ((list && !value.is_array()) || (object && !value.is_object())) return wrong(place + "." + key, std::string("is not ") + (list ? "a list" : "an object"));
-      if (!list && !object && key != "command" && key != "url" && key != "type" && key != "disabled" && key != "cwd" && key != "description") return wrong(place + "." + key, "is not known");
-    }
-    if (entry.contains("disabled") && entry.at("disabled") == Json(true)) continue;
-    if (const std::string type = tools::mcp::text_at(entry, "type"); type == "sse") return wrong(place + ".type", "'sse' is the transport of 2024-11-05, which is not supported");
-    if (!command.empty()) {
-      config.command = texts_of(entry, "args");
-      config.command.insert(config.command.begin(), command);
-    }
-    if (const std::string cwd = tools::mcp::text_at(entry, "cwd"); !cwd.empty()) config.folder = cwd;
-    for (const auto& [variable, value] : tools::mcp::object_at(entry, config.url.empty() ? "env" : "headers").items()) config.settings[variable] = setting_text(value);
-    configs.push_back(std::move(config));
-  }
-  return configs;
 }
 
 void add_terminal_hooks(tools::mcp::ServerConfig& config) {

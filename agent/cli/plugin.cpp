@@ -1,10 +1,12 @@
 // `kontor plugin new|check|list`: for people who write and install plugins.
 
 #include "agent/cli/command.hpp"
+#include "agent/cli/terminal.hpp"
 #include "base/json.hpp"
 #include "plugins/host/loader.hpp"
 #include "plugins/host/project.hpp"
 #include "tools/registry.hpp"
+#include "tools/schema.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -125,7 +127,14 @@ int call(const CallOptions& given) {
     return kUsage;
   }
   print_json(result.text.empty() ? spaced_json(result.value) : result.text);
-  return result.is_error ? kFailed : kDone;
+  if (result.is_error) return kFailed;
+  // Expressions in agent files are checked against what the plugin declares, so its author wants to know.
+  const auto* tool = registry.find(plugin->name + "." + given.function);
+  const auto schema = tool && !tool->spec().result.is_null() ? tools::Schema::compile(tool->spec().result) : Result<tools::Schema>(fail(Errc::not_found, ""));
+  if (!schema) return kDone;
+  const auto wrong = schema->validate(result.value, 5);
+  for (const auto& violation : wrong) print_error("the result is not what the plugin declares: " + (violation.pointer.empty() ? "" : printable(violation.pointer, 200) + ": ") + printable(violation.message, 400));
+  return wrong.empty() ? kDone : kFailed;
 }
 
 /// Where installed plugins are looked for.
@@ -169,8 +178,8 @@ int list(const std::vector<std::string>& given, bool json) {
   return ok ? kDone : kFailed;
 }
 
-int create(const std::string& name, const std::string& folder, bool json) {
-  const auto files = plugins::write_project(name, folder.empty() ? name : folder);
+int create(const std::string& name, const std::string& folder, plugins::Language language, bool json) {
+  const auto files = plugins::write_project(name, folder.empty() ? name : folder, language);
   if (!files) {
     print_error(files.error().describe());
     return files.error().code == Errc::io ? kFailed : kUsage;
@@ -181,7 +190,7 @@ int create(const std::string& name, const std::string& folder, bool json) {
   }
   for (const auto& file : *files) std::printf("wrote %s\n", file.c_str());
   const std::string where = folder.empty() ? name : folder;
-  std::printf("next: kontor plugin build %s && kontor run %s/agent.yaml --task \"How many words has 'one two three'?\"\n", where.c_str(), where.c_str());
+  std::printf("next: kontor plugin build %s && kontor run %s/agent.yaml --task \"%s\"\n", where.c_str(), where.c_str(), language == plugins::Language::c ? "Say 'one two three'." : "How many words has 'one two three'?");
   return kDone;
 }
 
@@ -200,6 +209,10 @@ int run_program(std::vector<std::string> words) {
 /// CMake, told where this Kontor is installed.
 int build(const std::string& folder) {
   std::error_code ignored;
+  if (!fs::is_regular_file(fs::path(folder) / "CMakeLists.txt", ignored)) {
+    print_error("there is no plugin project in '" + folder + "' (no CMakeLists.txt); 'kontor plugin new NAME' writes one");
+    return kUsage;
+  }
   const auto prefix = fs::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
   std::vector<std::string> configure = {"cmake", "-S", folder, "-B", folder + "/build", "-DCMAKE_BUILD_TYPE=Release"};
   if (fs::exists(prefix / "include/kontor/plugins/abi/kontor_plugin.h", ignored)) configure.push_back("-DCMAKE_PREFIX_PATH=" + prefix.string());
@@ -239,8 +252,10 @@ const Verb verb{"plugin", "write, check and list plugins", [](CLI::App& app) -> 
     auto json = std::make_shared<bool>(false);
     leaf.add_option("NAME", *name, "name of the plugin: [a-z][a-z0-9_]*")->required();
     leaf.add_option("--dir", *folder, "folder to write to (default: NAME)");
+    auto in_c = std::make_shared<bool>(false);
+    leaf.add_flag("--c", *in_c, "in C over the ABI itself, not in C++ over the SDK");
     leaf.add_flag("--json", *json, "print one JSON document");
-    return [name, folder, json] { return create(*name, *folder, *json); };
+    return [name, folder, in_c, json] { return create(*name, *folder, *in_c ? plugins::Language::c : plugins::Language::cpp, *json); };
   });
   add_leaf(app, "build", "build a plugin project with CMake, in its folder build/", [](CLI::App& leaf) -> Action {
     auto folder = std::make_shared<std::string>();

@@ -55,7 +55,6 @@ Result<std::string> read_text(const std::string& path) {
 struct Group {
   std::string name, use;
   std::function<Result<std::shared_ptr<tools::Registry>>()> open;
-  std::optional<tools::mcp::ServerConfig> server;  ///< Of an mcpServers map.
 };
 
 Result<std::shared_ptr<tools::Registry>> registry_of(const std::vector<std::shared_ptr<tools::Tool>>& made) {
@@ -64,25 +63,6 @@ Result<std::shared_ptr<tools::Registry>> registry_of(const std::vector<std::shar
     if (auto added = registry->add(tool); !added) return added.error();
   }
   return registry;
-}
-
-Result<std::vector<Group>> groups_of_map(const Options& options, const std::string& text) {
-  auto map = parse_json(text);
-  if (!map) return fail(Errc::malformed, options.file + ": " + map.error().describe());
-  const auto folder = std::filesystem::absolute(options.file).parent_path();
-  const std::string state = options.runs + "/mcp/" + sha256_hex(std::filesystem::absolute(options.file).string()).substr(0, 16);
-  auto configs = mcp_configs(*map, folder.string(), state);
-  if (!configs) return configs.error();
-  std::vector<Group> groups;
-  for (auto& config : *configs) {
-    add_terminal_hooks(config);
-    groups.push_back({config.group, "mcp", [config]() -> Result<std::shared_ptr<tools::Registry>> {
-      auto made = tools::mcp::make_server_tools(config);
-      if (!made) return made.error();
-      return registry_of(*made);
-    }, config});
-  }
-  return groups;
 }
 
 /// What an entry of an agent file becomes, alone: groups do not depend on each other.
@@ -127,18 +107,35 @@ ToolMaker maker_with_terminal() {
   };
 }
 
+/// The checked agent file, or a JSON file with `mcpServers` read as an agent file that includes it. nullopt: it was said
+/// what is wrong with it.
+std::optional<Spec> read_groups(const std::string& path) {
+  if (!path.ends_with(".json")) return read_spec(path);
+  const auto file = std::filesystem::absolute(path);
+  std::error_code code;
+  if (!std::filesystem::is_regular_file(file, code)) {
+    print_error("'" + printable(path, 300) + "' is no file that can be read");
+    return std::nullopt;
+  }
+  // Its name is part of where first-use pins are kept, so that two maps do not share them.
+  const std::string name = "servers-" + sha256_hex(file.string()).substr(0, 16);
+  const Json text{{"kontor", 1}, {"name", name}, {"include", file.filename().string()}, {"workflow", Json::array({Json{{"wait", "1s"}}})}};
+  auto checked = check_text(text_of(text), path + " (included)", file.parent_path().string());
+  for (const auto& finding : checked.diagnostics) {
+    const bool here = finding.file.empty();
+    print_error(printable(here ? path : finding.file, 300) + ":" + std::to_string(finding.line) + ":" + std::to_string(finding.column) + ": " + finding.kind + ": " + printable(finding.message, 1000));
+  }
+  if (!checked.diagnostics.empty()) std::fprintf(stderr, "`kontor import mcp` carries over what it can of a map that other programs wrote\n");
+  return std::move(checked.spec);
+}
+
 /// Groups of an agent file, or of a JSON file with `mcpServers`. An error without a message was printed.
 Result<std::vector<Group>> groups_of(const Options& options) {
-  if (options.file.ends_with(".json")) {
-    const auto text = read_text(options.file);
-    if (!text) return text.error();
-    return groups_of_map(options, *text);
-  }
-  auto spec = read_spec(options.file);
+  auto spec = read_groups(options.file);
   if (!spec) return fail(Errc::usage, "");
   std::vector<Group> groups;
   for (const auto& entry : spec->tools) {
-    groups.push_back({entry.name, entry.use, [options, spec = *spec, entry] { return open_entry(options, spec, entry, maker_with_terminal()); }, std::nullopt});
+    groups.push_back({entry.name, entry.use, [options, spec = *spec, entry] { return open_entry(options, spec, entry, maker_with_terminal()); }});
   }
   return groups;
 }
@@ -315,29 +312,18 @@ Result<void> write_pin(const Options& options, const tools::mcp::ServerConfig& c
 
 int pin(const Options& options) {
   Result<void> done = fail(Errc::usage, "there is no MCP server '" + options.name + "' in " + options.file);
-  if (options.file.ends_with(".json")) {
-    const auto groups = groups_of(options);
-    if (!groups) {
-      print_error(printable(groups.error().describe(), 4000));
-      return kUsage;
-    }
-    for (const auto& group : *groups) {
-      if (group.name == options.name) done = write_pin(options, *group.server);
-    }
-  } else {
-    const auto spec = read_spec(options.file);
-    if (!spec) return kUsage;
-    for (const auto& entry : spec->tools) {
-      if (entry.name != options.name || entry.use != "mcp") continue;
-      done = {};
-      auto opened = open_entry(options, *spec, entry, [&](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
-        auto config = mcp_config(request);
-        add_terminal_hooks(config);
-        if (auto written = write_pin(options, config); !written) return written.error();
-        return std::vector<std::shared_ptr<tools::Tool>>();
-      });
-      if (!opened) done = opened.error();
-    }
+  const auto spec = read_groups(options.file);
+  if (!spec) return kUsage;
+  for (const auto& entry : spec->tools) {
+    if (entry.name != options.name || entry.use != "mcp") continue;
+    done = {};
+    auto opened = open_entry(options, *spec, entry, [&](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+      auto config = mcp_config(request);
+      add_terminal_hooks(config);
+      if (auto written = write_pin(options, config); !written) return written.error();
+      return std::vector<std::shared_ptr<tools::Tool>>();
+    });
+    if (!opened) done = opened.error();
   }
   if (done) return kDone;
   print_error(printable(done.error().describe(), 4000));

@@ -1,5 +1,6 @@
 // Agent files of cagent (docker agent): agents with toolsets, sub-agents and handoffs.
 
+#include "agent/importer/cagent_tools.hpp"
 #include "agent/importer/formats.hpp"
 #include "agent/importer/mcp_entry.hpp"
 #include "agent/importer/placeholders.hpp"
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 namespace kontor::agent {
 namespace {
@@ -34,7 +36,7 @@ class Reader {
     const auto agents = root.entries("agents");
     if (agents.empty()) return fail(Errc::usage, "there are no 'agents' in it", "foreign_file", file_.name + ":1:1");
     permissions(root);
-    root.refuse("rag", "documents are searched with builtin.memory after `kontor memory add`, or with builtin.text");
+    documents_ = root.entries("rag");
     root.finish();
     name_agents(agents);
     // Kontor starts the first agent, cagent the one called root.
@@ -127,6 +129,7 @@ class Reader {
     std::string instruction = with_inputs(fields, "instruction");
     Json tools = Json::array();
     toolsets(fields, tools, instruction);
+    documents(fields, tools, instruction);
     if (fields.flag("add_date").value_or(false)) {
       tools.push_back(draft_.group("time", Json{{"use", "builtin.time"}}) + ".now");
       draft_.left_out(file_, fields.offset_of("add_date"), "the date in the prompt of " + fields.place() + ": it asks the tool time.now instead");
@@ -152,7 +155,6 @@ class Reader {
     fields.leave_out("add_description_parameter", "calls are journaled with their arguments");
     fields.leave_out("code_mode_tools", "tools are called one by one");
     fields.refuse("add_prompt_files", "copy what the files say into `instruction`");
-    fields.refuse("rag", "documents are searched with builtin.memory after `kontor memory add`, or with builtin.text");
     fields.refuse("hooks", "write what has to be denied or asked as `policy:`");
     if (fields.flag("skills").value_or(false)) fields.refuse("skills", "copy what the skills say into `instruction`");
   }
@@ -197,6 +199,21 @@ class Reader {
     agent["output"] = Json{{"schema", path}};
   }
 
+  void documents(Fields& fields, Json& tools, std::string& instruction) {
+    for (const auto& item : fields.texts("rag")) {
+      const auto known = std::find_if(documents_.begin(), documents_.end(), [&](const auto& entry) { return entry.key.text() == item.text(); });
+      if (known == documents_.end()) draft_.unsupported(file_, item.offset(), "there are no documents '" + shown_text(item.text()) + "' in 'rag' of the file");
+      else gain(cagent_documents(draft_, file_, *known), tools, instruction);
+    }
+  }
+
+  static void gain(const CagentTools& gained, Json& tools, std::string& instruction) {
+    for (const auto& glob : gained.globs) {
+      if (std::find(tools.begin(), tools.end(), Json(glob)) == tools.end()) tools.push_back(glob);
+    }
+    if (!gained.instruction.empty()) add_instruction(gained.instruction, instruction);
+  }
+
   // ---- toolsets -----------------------------------------------------------------------------------------------------
   void toolsets(Fields& agent, Json& tools, std::string& instruction) {
     const Yaml list = agent.take("toolsets");
@@ -234,6 +251,17 @@ class Reader {
       draft_.to_set("tools." + group + ".hosts", "the hosts that may be read");
     } else if (type == "user_prompt") {
       add(draft_.group("person", Json{{"use", "builtin.ask_user"}}) + ".ask");
+    } else if (type == "api") {
+      if (const Yaml config = fields.take("api_config"); config && config.is_mapping()) gain(cagent_api(draft_, file_, config), tools, instruction);
+      else draft_.unsupported(file_, item.offset(), "the toolset 'api' has no api_config");
+    } else if (type == "script") {
+      gain(cagent_scripts(draft_, file_, fields.entries("shell")), tools, instruction);
+    } else if (type == "todo") {
+      fields.leave_out("shared", "belongs to 'todo'");
+      // A list that the model keeps for itself; an instruction that speaks of it speaks of tools that are not there.
+      if (mentions(instruction, "todo")) draft_.unsupported(file_, item.offset(), "the toolset 'todo', of which the instruction speaks: there is no such list; steps that have to be kept in order are a `workflow:`");
+      else draft_.left_out(file_, item.offset(), "the toolset 'todo': the list that a model keeps for itself; R1 models plan in their thinking, and steps that have to be kept in order are a `workflow:`");
+      return fields.finish();
     } else if (type == "think") {
       fields.leave_out("shared", "belongs to 'think'");
       draft_.left_out(file_, item.offset(), "the toolset 'think': R1 models think on their own");
@@ -246,11 +274,13 @@ class Reader {
     fields.finish();
   }
 
+  static bool mentions(std::string_view text, std::string_view word) {
+    const auto same = [](unsigned char a, unsigned char b) { return std::tolower(a) == b; };
+    return std::search(text.begin(), text.end(), word.begin(), word.end(), same) != text.end();
+  }
+
   static std::string advice_on(std::string_view type) {
     if (type == "openapi") return "; save the document as a file, and write a group with `use: openapi` and `document: FILE`";
-    if (type == "api") return "; describe the request in an OpenAPI document (`use: openapi`), or let the agent use builtin.http";
-    if (type == "script") return "; put the commands into a program, and name it in `commands:` of builtin.shell";
-    if (type == "todo") return "; steps that have to be kept in order are a `workflow:`";
     if (type == "background_agents") return "; `sub_agents` are called and waited for, `for_each` with `max_parallel` runs agents side by side";
     return {};
   }
@@ -358,6 +388,7 @@ class Reader {
   const ForeignFile& file_;
   Yaml root_;
   std::map<std::string, std::string> names_, models_;
+  std::vector<Yaml::Entry> documents_;  // `rag`
   std::vector<std::string> gateway_words_;
   std::string catalogue_;  // server of the toolset that is being read
   bool blocked_ = false;

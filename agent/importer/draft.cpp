@@ -112,6 +112,12 @@ void Draft::allow(const std::string& variable, const std::string& group) {
   if (std::find(allowed.begin(), allowed.end(), Json(group + ".*")) == allowed.end()) allowed.push_back(group + ".*");
 }
 
+void Draft::approve(const std::string& tool) {
+  if (std::find(approved_.begin(), approved_.end(), Json(tool)) != approved_.end()) return;
+  approved_.push_back(tool);
+  to_set("policy.allow", "these calls do not ask, as the file says; strike out what should");
+}
+
 std::string Draft::input(std::string_view name, Json entry) {
   const std::string id = proper_id(name, "input");
   if (!inputs.contains(id)) inputs[id] = std::move(entry);
@@ -143,7 +149,9 @@ Imported Draft::finish(const std::string& from) {
 
   Json document{{"kontor", 1}, {"name", name}};
   if (!description.empty()) document["description"] = description;
-  for (auto& [key, section] : {std::pair<const char*, Json*>("inputs", &inputs), {"secrets", &secrets_}, {"models", &models_}, {"tools", &tools_}, {"agents", &agents}, {"workflow", &workflow}}) {
+  Json policy = Json::object();
+  if (!approved_.empty()) policy["allow"] = std::move(approved_);
+  for (auto& [key, section] : {std::pair<const char*, Json*>("inputs", &inputs), {"secrets", &secrets_}, {"models", &models_}, {"tools", &tools_}, {"policy", &policy}, {"agents", &agents}, {"workflow", &workflow}}) {
     if (!section->empty()) document[key] = std::move(*section);
   }
   result.text = head + yaml_text(document);

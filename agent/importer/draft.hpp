@@ -54,6 +54,8 @@ class Draft {
   std::string secret(const std::string& variable);
   /// The tools of `group` may receive it.
   void allow(const std::string& variable, const std::string& group);
+  /// The tool does not ask any more. What the file says is a stranger's word, so a person is told to read it.
+  void approve(const std::string& tool);
   /// Declares an input unless there is one; its name.
   std::string input(std::string_view name, Json entry);
 
@@ -64,7 +66,7 @@ class Draft {
   void find(const ForeignFile& file, std::size_t offset, bool is_unsupported, std::string message);
   std::string secret_name(const std::string& variable);
 
-  Json secrets_ = Json::object(), models_ = Json::object(), tools_ = Json::object();
+  Json approved_ = Json::array(), secrets_ = Json::object(), models_ = Json::object(), tools_ = Json::object();
   std::map<std::string, std::string> variables_;    // of environment to secret
   std::map<std::string, std::string> models_made_;  // from what was asked for
   std::vector<std::pair<std::pair<std::string, std::size_t>, ImportFinding>> findings_;

@@ -57,7 +57,7 @@ class Reader {
     if (!prompt.empty() && called_) agent["instruction"] = agent["instruction"].get<std::string>() + "\n\n" + prompt;
     else if (!prompt.empty()) draft_.workflow.push_back(Json{{"id", "run"}, {"agent", name_}, {"with", {{"task", prompt}}}});
     for (const char* key : {"author", "activities", "context"}) fields.leave_out(key, "for the recipe's page and the chat window");
-    fields.refuse("retry", "write the check as `check:` and `retry:` of the workflow step");
+    retry(fields);
     const std::string model = agent["model"].get<std::string>();
     draft_.agents[name_] = std::move(agent);  // `kontor run --task` starts the first
     sub_recipes(fields, model);
@@ -66,6 +66,41 @@ class Reader {
   }
 
  private:
+  /// A recipe is tried again until its checks, which are commands, succeed. A step that did something once is not repeated
+  /// here, so only checks that cannot fail are carried over: by leaving them out.
+  void retry(Fields& recipe) {
+    const Yaml section = recipe.take("retry");
+    if (!section) return;
+    if (!section.is_mapping()) return draft_.unsupported(file_, section.offset(), "'retry' is not a mapping");
+    Fields fields(draft_, file_, section, "retry");
+    for (const char* key : {"max_retries", "timeout_seconds", "on_failure", "on_failure_timeout_seconds"}) fields.take(key);
+    bool left = true;
+    if (const Yaml checks = fields.take("checks"); checks && checks.is_sequence()) {
+      for (const auto& check : checks.items()) {
+        const Yaml command = check.is_mapping() ? check["command"] : Yaml();
+        if (command && command.is_scalar() && only_prints(command.text())) continue;
+        left = false;
+        draft_.unsupported(file_, check.offset(), "a check of 'retry': a command decides whether the recipe is tried again, and commands are not repeated here; let the agent run it and go on until it succeeds, or write what the answer has to be as `check:` and `retry:` of the step");
+      }
+    } else if (checks) {
+      left = false;
+      draft_.unsupported(file_, checks.offset(), "'checks' of retry is not a list");
+    }
+    fields.finish();
+    if (left) draft_.left_out(file_, recipe.offset_of("retry"), "'retry' of " + recipe.place() + ": its checks only print, so they never fail");
+  }
+
+  /// `echo` with one fixed text, or `true`.
+  static bool only_prints(std::string_view command) {
+    while (command.ends_with(' ') || command.ends_with('\n')) command.remove_suffix(1);
+    if (command == "true") return true;
+    if (!command.starts_with("echo ")) return false;
+    command.remove_prefix(5);
+    if (command.size() < 2 || (command.front() != '"' && command.front() != '\'') || command.back() != command.front()) return false;
+    const std::string_view inside = command.substr(1, command.size() - 2);
+    return inside.find_first_of(command.front() == '"' ? "\"$`\\" : "'") == std::string_view::npos;
+  }
+
   // ---- sub-recipes --------------------------------------------------------------------------------------------------
   void sub_recipes(Fields& recipe, const std::string& model) {
     const Yaml list = recipe.take("sub_recipes");
@@ -228,6 +263,11 @@ class Reader {
   }
 
   std::string with_inputs(const Yaml& value) {
+    // What goose itself says: the folder of the recipe, here that of the agent file.
+    if (value.text().find("recipe_dir") != std::string_view::npos && !declared_.contains("recipe_dir")) {
+      declared_.emplace("recipe_dir", JinjaInput{draft_.input("recipe_dir", Json{{"type", "string"}, {"default", "."}, {"description", "Folder of the files that belong to the recipe."}}), "string"});
+      draft_.to_set("inputs.recipe_dir", "the files that the recipe names lie beside the agent file, or give their folder");
+    }
     return jinja_text(value.text(), declared_, [&](std::size_t at, std::string_view what) {
       draft_.unsupported(file_, source_offset(value.document(), value.node(), at), "'" + shown_text(what) + "' in a text: {{ parameter }} and {% if %} with comparisons are carried over");
     });
@@ -248,7 +288,8 @@ class Reader {
     Fields fields(draft_, file_, item, "an extension");
     const std::string type = fields.text("type").value_or("builtin"), name = fields.text("name").value_or("");
     for (const char* key : {"display_name", "bundled", "description"}) fields.take(key);  // for a list of extensions
-    fields.leave_out("timeout", "each kind of tool has a time limit of its own");
+    const bool is_server = type == "stdio" || type == "streamable_http";
+    if (!is_server) fields.leave_out("timeout", "each kind of tool has a time limit of its own");
     const auto add = [&](const std::string& glob) {
       if (std::find(tools.begin(), tools.end(), Json(glob)) == tools.end()) tools.push_back(glob);
     };
@@ -262,7 +303,7 @@ class Reader {
     } else if ((type == "builtin" || type == "platform") && name == "memory") {
       fields.refuse("available_tools", "name the tools of 'memory' that the agent may call");
       add(draft_.group("memory", Json{{"use", "builtin.memory"}, {"namespace", draft_.name}}) + ".*");
-    } else if (type == "stdio" || type == "streamable_http") {
+    } else if (is_server) {
       if (const auto group = server(item, fields, name)) add(*group + ".*");
     } else {
       return draft_.unsupported(file_, item.offset(), "the extension '" + shown_text(name) + "' of type '" + shown_text(type) + "' has no counterpart here");
@@ -277,6 +318,8 @@ class Reader {
     for (const auto& argument : fields.texts("args")) entry.command.push_back(argument);
     if (const Yaml url = fields.take("uri"); url && url.is_scalar()) entry.url = url;
     entry.settings = fields.entries(entry.url ? "headers" : "envs");
+    if (const Yaml timeout = fields.take("timeout")) entry.timeout = timeout;
+    entry.timeout_in_seconds = true;
     for (const auto& variable : fields.texts("env_keys")) entry.passed.emplace_back(variable.text());
     for (const auto& tool : fields.texts("available_tools")) entry.only.emplace_back(tool.text());
     const auto templated = std::find_if(entry.command.begin(), entry.command.end(), [](const Yaml& word) { return word.text().find("{{") != std::string_view::npos; });

@@ -1,46 +1,16 @@
 #include "agent/importer/mcp_entry.hpp"
 
+#include "agent/importer/foreign_settings.hpp"
 #include "agent/importer/placeholders.hpp"
 #include "agent/spec/formats.hpp"
 #include "agent/spec/project.hpp"
 #include "agent/spec/text_tools.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <set>
 
 namespace kontor::agent {
 namespace {
-
-std::string upper_id(std::string_view text) {
-  std::string id = proper_id(text, "SECRET");
-  std::transform(id.begin(), id.end(), id.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return id;
-}
-
-/// Does a variable or header of this name hold something that nobody else should read?
-bool names_secret(std::string_view name) {
-  static constexpr std::array<std::string_view, 9> kWords{"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH", "COOKIE", "PAT"};
-  const std::string upper = "_" + upper_id(name) + "_";
-  return std::any_of(kWords.begin(), kWords.end(), [&](std::string_view word) {
-    // KEY in KEYBOARD_LAYOUT is no key.
-    for (std::size_t at = upper.find(word); at != std::string::npos; at = upper.find(word, at + 1)) {
-      const bool ends = upper[at + word.size()] == '_' || upper.compare(at + word.size(), 2, "S_") == 0 || word == "AUTH";
-      if (ends && (word != "PAT" || upper[at - 1] == '_')) return true;
-    }
-    return false;
-  });
-}
-
-/// "scheme://user:password@host"
-bool holds_password(std::string_view text) {
-  const auto scheme = text.find("://");
-  if (scheme == std::string_view::npos) return false;
-  const std::string_view authority = text.substr(scheme + 3, text.find_first_of("/?#", scheme + 3) - scheme - 3);
-  const auto at = authority.rfind('@');
-  return at != std::string_view::npos && authority.substr(0, at).find(':') != std::string_view::npos;
-}
 
 class Adder {
  public:
@@ -63,20 +33,20 @@ class Adder {
     for (const auto& name : entry_.only) {
       if (!tool.contains("only") || std::find(tool["only"].begin(), tool["only"].end(), Json(name)) == tool["only"].end()) tool["only"].push_back(name);
     }
-    for (const auto& setting : entry_.settings) this->setting(setting, tool["config"]);
-    for (const auto& variable : entry_.passed) tool["config"][variable] = secret(variable);
-    if (tool.contains("config") && tool["config"].is_null()) tool.erase("config");
+    Json config = foreign_settings(draft_, file_, entry_.name, entry_.url ? entry_.name + "_" : "", entry_.settings, secrets_);
+    for (const auto& variable : entry_.passed) {
+      secrets_.insert(variable);
+      config[variable] = draft_.secret(variable);
+    }
+    if (!config.empty()) tool["config"] = std::move(config);
+    if (entry_.timeout) timeout(*entry_.timeout, tool);
     const std::string group = draft_.group(entry_.name, std::move(tool));
     for (const auto& variable : secrets_) draft_.allow(variable, group);
+    for (const auto& function : entry_.approved) draft_.approve(group + "." + function);
     return group;
   }
 
  private:
-  std::string secret(const std::string& variable) {
-    secrets_.insert(variable);
-    return draft_.secret(variable);
-  }
-
   /// A folder below the agent file; any other is reported, and the server imported without it.
   void folder(const Yaml& cwd, Json& tool) {
     const std::string text(cwd.text());
@@ -86,6 +56,20 @@ class Adder {
     if (has_variables(text)) return report("holds a variable; servers start in the folder of the agent file, or in a fixed one below it");
     if (text[0] == '/' || text[0] == '~' || !is_inside(resolved_path("/x", text), "/x")) return report("lies elsewhere; servers start in the folder of the agent file, or below it");
     if (resolved_path("/x", text) != "/x") tool["cwd"] = text;
+  }
+
+  void timeout(const Yaml& given, Json& tool) {
+    const std::string place = "'timeout' of '" + shown_text(entry_.name) + "'";
+    const Json value = to_json(given);
+    if (!value.is_number() || value.get<double>() <= 0) return draft_.unsupported(file_, given.offset(), place + " is not a number above zero");
+    const auto time = foreign_timeout_ms(value.get<double>());
+    if (entry_.timeout_in_seconds ? value.get<double>() <= 600 : time.has_value()) {
+      tool["timeout_ms"] = *time;
+      return;
+    }
+    if (!entry_.timeout_in_seconds && value.get<double>() < 10'000) return draft_.unsupported(file_, given.offset(), place + " may be seconds or milliseconds; write it as `timeout_ms` of the group");
+    draft_.left_out(file_, given.offset(), place + ": a call has 10 minutes at the most");
+    tool["timeout_ms"] = 600'000;
   }
 
   bool address(const Yaml& url, Json& tool) {
@@ -115,25 +99,6 @@ class Adder {
     }
     list.push_back(text);
     return true;
-  }
-
-  void setting(const Yaml::Entry& setting, Json& config) {
-    const std::string key(setting.key.text());
-    if (!setting.value.is_scalar()) return draft_.unsupported(file_, setting.value.offset(), "'" + shown_text(key) + "' of '" + shown_text(entry_.name) + "' is not a text");
-    const std::string value(setting.value.text());
-    if (value.find("{{") != std::string::npos) return draft_.unsupported(file_, setting.value.offset(), "'" + shown_text(key) + "' of '" + shown_text(entry_.name) + "' holds a template");
-    if (has_variables(value)) {
-      config[key] = with_variables(value, [&](const std::string& variable, const std::string& fallback) {
-        if (!fallback.empty()) draft_.left_out(file_, setting.value.offset(), "the default of the variable " + variable + ": a secret has none, set the variable");
-        return secret(variable);
-      });
-    } else if (names_secret(key) || holds_password(value)) {
-      const std::string variable = entry_.url ? upper_id(entry_.name + "_" + key) : upper_id(key);
-      config[key] = secret(variable);
-      draft_.left_out(file_, setting.value.offset(), "the value of " + shown_text(key) + " is taken for a secret and not copied; set the environment variable " + variable);
-    } else {
-      config[key] = literal_text(value);
-    }
   }
 
   Draft& draft_;

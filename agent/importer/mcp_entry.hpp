@@ -18,6 +18,9 @@ struct McpEntry {
   std::vector<Yaml::Entry> settings;        ///< Environment of the program, or headers of requests.
   std::vector<std::string> passed;          ///< Variables of the environment that are handed on.
   std::vector<std::string> only;
+  std::vector<std::string> approved;        ///< Functions that do not ask.
+  std::optional<Yaml> timeout;              ///< Longest time of a call, in seconds or milliseconds.
+  bool timeout_in_seconds = false;          ///< The format says so.
   /// Arguments are texts of this kind in the foreign file; "" when they cannot be carried over (reported). Null: as they are.
   std::function<std::string(const Yaml& text)> argument;
 };

@@ -3,9 +3,17 @@
 #include "agent/importer/formats.hpp"
 #include "agent/importer/mcp_entry.hpp"
 #include "agent/spec/text_tools.hpp"
+#include "agent/spec/tool_table.hpp"
 
 namespace kontor::agent {
 namespace {
+
+/// "*" is all that the server has; other patterns are nothing that the programs know.
+void approve(Draft& draft, const ForeignFile& file, const Fields& fields, const Yaml& function, McpEntry& entry) {
+  const std::string name(function.text());
+  if (name == "*" || is_function_name(name)) entry.approved.push_back(name);
+  else draft.unsupported(file, function.offset(), "'" + shown_text(name) + "' is no name of a tool of " + fields.place());
+}
 
 void read_server(Draft& draft, const ForeignFile& file, const Yaml::Entry& server, Json& tools) {
   const std::string name(server.key.text());
@@ -38,8 +46,11 @@ void read_server(Draft& draft, const ForeignFile& file, const Yaml::Entry& serve
   }
   if (const Yaml cwd = fields.take("cwd")) entry.cwd = cwd;
   for (const char* key : {"description", "name", "title", "category", "icon"}) fields.leave_out(key, "text for people");
-  fields.leave_out("timeout", "each call has 60 seconds");
-  for (const char* key : {"autoApprove", "alwaysAllow", "autoapprove", "trust"}) fields.leave_out(key, "every call asks until a `policy: {allow: [...]}` of yours says otherwise");
+  if (const Yaml timeout = fields.take("timeout")) entry.timeout = timeout;
+  for (const char* key : {"autoApprove", "alwaysAllow", "autoapprove"}) {
+    for (const auto& function : fields.texts(key)) approve(draft, file, fields, function, entry);
+  }
+  if (fields.flag("trust").value_or(false)) entry.approved.emplace_back("*");
   const bool off = fields.flag("disabled").value_or(false) || !fields.flag("enabled").value_or(true);
   fields.finish();
   if (off) return draft.left_out(file, server.key.offset(), fields.place() + " is switched off");

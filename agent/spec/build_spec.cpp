@@ -126,8 +126,9 @@ ToolEntry server(const Named& entry) {
     const Yaml& value = setting.value;
     if (key == "env" || key == "headers") spec.settings["config"] = to_json(value);
     else if (key == "cwd" || key == "pin") spec.settings[std::string(key)] = path_of(entry, value);
-    else if (key == "url" || key == "only") spec.settings[std::string(key)] = to_json(value);
+    else if (key == "url" || key == "only" || key == "timeout_ms") spec.settings[std::string(key)] = to_json(value);
   }
+  if (const auto timeout = number_of(entry.value["timeout"])) spec.settings["timeout_ms"] = foreign_timeout_ms(*timeout).value_or(60'000);
   if (const Yaml command = entry.value["command"]) {
     Json words = Json::array({std::string(command.text())});
     for (const auto& word : texts_of(entry.value["args"])) words.push_back(word);
@@ -320,6 +321,11 @@ Spec build_spec(const Project& project) {
   for (const auto& entry : project.named("tools")) spec.tools.push_back(tool(entry));
   for (const auto& entry : project.servers()) spec.tools.push_back(server(entry));
   for (const auto& part : project.sections("policy")) policy(spec.policy, part.value);
+  for (const auto& entry : project.servers()) {
+    for (const char* key : {"autoApprove", "alwaysAllow"}) {
+      for (const auto& function : texts_of(entry.value[key])) spec.policy.allow.push_back(std::string(entry.key.text()) + "." + function);
+    }
+  }
   for (const auto& entry : project.named("agents")) spec.agents.push_back(agent(project, entry));
   for (const auto& part : project.sections("workflow")) spec.workflow = steps(part.value);
   for (const auto& entry : project.named("procedures")) spec.procedures.push_back(procedure(entry));

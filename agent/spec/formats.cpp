@@ -203,6 +203,12 @@ FormatProblem check_url(std::string_view text) {
   return {};
 }
 
+std::optional<std::int64_t> foreign_timeout_ms(double value) {
+  if (value > 0 && value <= 600) return std::max<std::int64_t>(1, static_cast<std::int64_t>(value * 1000));
+  if (value >= 10'000 && value <= 600'000) return static_cast<std::int64_t>(value);
+  return std::nullopt;
+}
+
 FormatProblem check_sha256(std::string_view text) {
   if (text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); })) return {};
   if (text.substr(0, 7) == "sha256:" && !check_sha256(text.substr(7))) return bad("a SHA-256 is 64 hexadecimal digits without a prefix", std::string(text.substr(7)));

@@ -45,6 +45,9 @@ FormatProblem check_sha256(std::string_view text);
 FormatProblem check_name(std::string_view text);
 /// Letters, digits, '_'.
 FormatProblem check_id(std::string_view text);
+/// The `timeout` of a server in a foreign map. Programs write seconds or milliseconds there, and the number tells which:
+/// up to 600 it is seconds, from 10,000 milliseconds. nullopt: between them, or above the longest time of a call (600,000 ms).
+std::optional<std::int64_t> foreign_timeout_ms(double value);
 /// Not empty, no control characters.
 FormatProblem check_path_text(std::string_view text);
 FormatProblem check_webhook_path(std::string_view text);

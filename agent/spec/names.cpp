@@ -101,11 +101,13 @@ class Names {
     if (group.use == "mcp" && !group.dynamic) {
       std::vector<std::string> names = group.filtered;
       for (const auto& function : group.functions) names.push_back(function.name.substr(group.name.size() + 1));
-      for (const auto& item : texts_in(group.entry.value["only"])) {
-        const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_glob(item.text(), name); });
-        if (any) continue;
-        const char* kind = is_glob(item.text()) ? "glob-no-match" : "unknown-tool";
-        add(file, item.offset(), kind, "'" + shown_text(item.text()) + "' is no function of the pin" + did_you_mean(nearest(item.text(), names)));
+      for (const char* key : {"only", "autoApprove", "alwaysAllow"}) {
+        for (const auto& item : texts_in(group.entry.value[key])) {
+          const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches_glob(item.text(), name); });
+          if (any) continue;
+          const char* kind = is_glob(item.text()) ? "glob-no-match" : "unknown-tool";
+          add(file, item.offset(), kind, "'" + shown_text(item.text()) + "' is no function of the pin" + did_you_mean(nearest(item.text(), names)));
+        }
       }
     }
     if (group.use == "builtin.memory") embedder(file, group.entry.value["embedder"]);

@@ -170,10 +170,11 @@ constexpr KeyRule kMcp[] = {
     {"cwd", T::path, {}, {}, "Folder where 'command' starts; that of the agent file when left out."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
+    {"timeout_ms", T::integer, {}, "60000", "Longest time of a call.", false, 1, 600'000},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
-/// An entry of the map that other programs keep their servers in; the last three keys are ours.
+/// An entry of the map that other programs keep their servers in; the last four keys are ours.
 constexpr KeyRule kMcpServer[] = {
     {"command", T::text, {}, {}, "Program of the server."},
     {"args", T::texts, {}, {}, "Arguments of the program."},
@@ -184,13 +185,17 @@ constexpr KeyRule kMcpServer[] = {
     {"type", T::words, "stdio|http|streamable-http|streamableHttp|streamable_http", {}, "Transport; what 'command' or 'url' says when left out."},
     {"disabled", T::boolean, {}, "false", "The server is left out."},
     {"description", T::text, {}, {}, "What it is, for people."},
+    {"timeout", T::number, {}, {}, "Longest time of a call: seconds up to 600, milliseconds from 10000.", false, 0, 600'000, true},
+    {"autoApprove", T::plain_globs, {}, {}, "Functions that do not ask, as rules of 'policy.allow'; what 'policy' denies or asks stays so."},
+    {"alwaysAllow", T::plain_globs, {}, {}, "Another name of 'autoApprove'."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
+    {"timeout_ms", T::integer, {}, "60000", "Longest time of a call.", false, 1, 600'000},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
 constexpr KeyRule kOpenApiOwn[] = {
     {"use", T::text, {}, {}, "openapi", true},
-    {"document", T::path, {}, {}, "OpenAPI 3.1 document, JSON or YAML.", true},
+    {"document", T::path, {}, {}, "OpenAPI document (3.0 or 3.1), JSON or YAML.", true},
     {"hosts", T::texts, {}, {}, "Hosts that may be reached: a.example, *.b.example, with :PORT where it is not the usual one.", true},
     {"server", T::url, {}, {}, "Address that paths are appended to; the document's first server when left out."},
     {"only", T::plain_globs, {}, {}, "Operations that are let through."},

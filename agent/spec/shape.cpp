@@ -547,6 +547,11 @@ class Shape {
       if (exclusive(value, {"command", "url"}, "a server is a program or an address") == 0 && !guessed("command") && !guessed("url")) missing(owner, "a server needs one of command and url");
       for (const char* key : {"args", "env", "cwd"}) needs(value, key, "command");
       needs(value, "headers", "url");
+      exclusive(value, {"timeout", "timeout_ms"}, "a call has one longest time");
+      if (const Yaml timeout = value["timeout"]; timeout && to_json(timeout).is_number()) {
+        const double given = to_json(timeout).get<double>();
+        if (given > 0 && given <= 600'000 && !foreign_timeout_ms(given)) add(timeout.offset(), "out-of-range", "'timeout' is in seconds up to 600 and in milliseconds from 10000; programs differ, so write `timeout_ms` for a time between");
+      }
       const Yaml type = value["type"];
       if (type && type.is_scalar() && (type.text() == "stdio") == static_cast<bool>(value["url"])) add(type.offset(), "conflict", "'type' is " + shown_text(type.text()) + ", which is not the transport of " + (value["url"] ? "an address" : "a program"));
       if (value["pin"] && value["pin"].type() == Type::string) check_pin_file(project_, file_, value["pin"]);

@@ -35,13 +35,6 @@ bool glob_can_begin_with(std::string_view glob, std::string_view prefix) {
   return false;
 }
 
-bool is_function_name(std::string_view text) {
-  if (text.empty()) return false;
-  return std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/';
-  });
-}
-
 void read_pin(const Project& project, ToolGroup& group) {
   const Yaml pin = group.entry.value["pin"];
   group.dynamic = true;
@@ -76,6 +69,13 @@ void read_pin(const Project& project, ToolGroup& group) {
 }
 
 }  // namespace
+
+bool is_function_name(std::string_view text) {
+  if (text.empty()) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/';
+  });
+}
 
 bool matches_glob(std::string_view glob, std::string_view name) {
   std::size_t g = 0, n = 0, star = std::string_view::npos, mark = 0;

@@ -39,6 +39,8 @@ class ToolTable {
 };
 
 inline bool is_glob(std::string_view text) { return text.find('*') != std::string_view::npos; }
+/// May a server or plugin call one of its functions so? Letters, digits, `_`, `-`, `.`, `/`.
+bool is_function_name(std::string_view text);
 /// "*" matches any run of characters.
 bool matches_glob(std::string_view glob, std::string_view name);
 

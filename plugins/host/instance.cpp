@@ -125,7 +125,7 @@ class LocalInstance final : public Instance {
       refusal_ = "it threw a C++ exception across the plugin boundary";
     }
     if (instance_ != nullptr) return read_requests();
-    return fail(Errc::usage, "plugin " + declaration_.name + " did not start: " + (refusal_.empty() ? "it gave no reason" : refusal_), "refused");
+    return fail(Errc::usage, "plugin " + declaration_.name + " did not start: " + (refusal_.empty() ? "its create function returned nothing and gave no reason (host->refuse says one)" : refusal_), "refused");
   }
 
   const Declaration& declaration() const override { return declaration_; }

@@ -3,6 +3,7 @@
 #include "base/hash.hpp"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -72,6 +74,14 @@ bool copy_bytes(int from, int to, std::size_t& total) {
   }
 }
 
+#if defined(__x86_64__)
+constexpr std::uint16_t kMachine = EM_X86_64;
+#elif defined(__aarch64__)
+constexpr std::uint16_t kMachine = EM_AARCH64;
+#else
+constexpr std::uint16_t kMachine = EM_NONE;  ///< The system's loader decides.
+#endif
+
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return text;
@@ -105,6 +115,10 @@ Result<LibraryImage> LibraryImage::read(const std::string& path, const std::stri
                 "; when the new file is the right one, pin its hash", "pin_mismatch");
   }
   if (bytes.substr(0, 4) != "\177ELF") return fail(Errc::malformed, "plugin " + path + " is not a shared library (ELF)", "not_elf");
+  Elf64_Ehdr header{};
+  std::memcpy(&header, bytes.data(), std::min(size, sizeof header));
+  if (kMachine != EM_NONE && size >= sizeof header && (header.e_machine != kMachine || header.e_ident[EI_CLASS] != ELFCLASS64))
+    return fail(Errc::malformed, "plugin " + path + " is built for another kind of machine (ELF machine " + std::to_string(header.e_machine) + ", this Kontor is " + std::to_string(kMachine) + "); build it for this one", "machine");
   return LibraryImage(memory.release(), std::move(hash), path);
 }
 
@@ -132,7 +146,8 @@ Result<const kontor_plugin*> open_entry(int descriptor, const std::string& name)
   if (library == nullptr) {
     std::string reason = ::dlerror();
     for (std::size_t at = 0; (at = reason.find(place, at)) != std::string::npos; at += name.size()) reason.replace(at, place.size(), name);
-    return fail(Errc::malformed, "cannot load plugin " + reason, "load");
+    const bool missing = reason.find("undefined symbol") != std::string::npos;
+    return fail(Errc::malformed, "cannot load plugin " + reason + (missing ? "; link the library that has it (target_link_libraries), C++ names are read by c++filt" : ""), "load");
   }
   const void* entry = ::dlsym(library, "kontor_plugin_entry");
   if (entry == nullptr) {

@@ -36,13 +36,13 @@ TEST_CASE("an imported agent is written with its schema and passes the check", "
 
 TEST_CASE("what is not supported stops an import unless the rest is wanted", "[cli][import]") {
   const ExampleCopy copy("kpi-report");
-  copy.write("theirs.yaml", "agents:\n  root: {model: a, instruction: b, rag: [x]}\n");
+  copy.write("theirs.yaml", "agents:\n  root: {model: a, instruction: b, hooks: {x: y}}\n");
   const std::string theirs = (copy.folder / "theirs.yaml").string(), ours = (copy.folder / "made.yaml").string();
   CHECK(copy.run({"import", "cagent", theirs, "-o", ours}, false) == 1);
-  CHECK(copy.output().find(theirs + ":2:36: unsupported: 'rag'") != std::string::npos);
+  CHECK(copy.output().find(theirs + ":2:36: unsupported: 'hooks'") != std::string::npos);
   CHECK_FALSE(fs::exists(ours));
   CHECK(copy.run({"import", "cagent", theirs, "-o", ours, "--partial"}, false) == 0);
-  CHECK(copy.read("made.yaml").find("#   line 2: 'rag'") != std::string::npos);
+  CHECK(copy.read("made.yaml").find("#   line 2: 'hooks'") != std::string::npos);
 
   CHECK(copy.run({"import", "cagent", theirs, "--json"}, false) == 1);
   const auto json = nlohmann::json::parse(copy.read("stdout"));

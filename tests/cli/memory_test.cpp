@@ -130,6 +130,12 @@ TEST_CASE("the doctor says where joules come from, and a run compares its tokens
   CHECK(copy.run({"doctor"}, false) == 0);
   CHECK(copy.output().find("- gpu energy  no joules of GPUs: /nowhere/libnvidia-ml.so.1 cannot be loaded") != std::string::npos);
   ::unsetenv("KONTOR_NVML");
+  // Each library that a tool loads when it needs it, with what it is for or the package that brings it.
+  for (const char* what : {"builtin.http", "workbooks (.xlsx)", "PDF files", "time zones"}) CHECK(copy.output().find(what) != std::string::npos);
+  ::setenv("ZONEINFO", "/nowhere", 1);
+  CHECK(copy.run({"doctor", "--json"}, false) == 0);
+  ::unsetenv("ZONEINFO");
+  CHECK(copy.output().find(R"("fix":"apt-get install tzdata")") != std::string::npos);
 
   copy.write("tape.jsonl", R"({"text": "<think>\nx</think>\n\ndone"})" "\n");
   copy.write("agent.yaml", "kontor: 1\nname: one\nmodels: {tape: {replay: tape.jsonl}}\nagents: {a: {model: tape, instruction: Say it.}}\n");

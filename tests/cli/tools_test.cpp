@@ -136,3 +136,39 @@ TEST_CASE("tools of every kind are called by hand", "[cli]") {
   CHECK(call("sms.eval", "{}") == 2);
   CHECK(says("did you mean 'sums'?"));
 }
+
+TEST_CASE("a map of servers is read as in an agent file, and its times are honoured", "[cli]") {
+  const Folder files;
+  const std::string server = std::string(KONTOR_BINARY_DIR) + "/tests/mcp_fixture_server";
+  const auto run = [&](const std::string& entry, std::vector<std::string> words) {
+    files.write("servers.json", "{\"mcpServers\": {\n" + entry + "\n}}");
+    words.push_back((files.folder / "servers.json").string());
+    return files.run(words);
+  };
+  const auto says = [&](const char* words) { return files.output().find(words) != std::string::npos; };
+  const std::string good = "\"fix\": {\"command\": \"" + server + "\", \"timeout\": 1, \"autoApprove\": [\"echo\"]}, \"off\": {\"command\": \"x\", \"disabled\": true}";
+  CHECK(run(good, {"tools", "list"}) == 0);
+  CHECK(says("fix.echo(text?)"));
+  CHECK(!says("off."));
+  CHECK(run(good, {"tools", "call", "fix.echo", R"({"text":"hi"})", "--file"}) == 0);
+  CHECK(says("hi"));
+  CHECK(run(good, {"tools", "call", "fix.sleep", "{}", "--json", "--file"}) == 1);
+  CHECK(says("\"kind\":\"timeout\""));
+  CHECK(run("\"a\": {\"command\": \"x\", \"gallery\": 1},\n\"two words\": {\"command\": \"x\"}", {"tools", "list"}) == 2);
+  CHECK(says("servers.json:2:23: unknown-key"));
+  CHECK(says("servers.json:3:1: bad-format"));
+  CHECK(says("kontor import mcp"));
+  CHECK(run("\"a\": 7", {"tools", "pin", "--out", (files.folder / "pin.json").string()}) == 2);
+  CHECK(run("\"a\": {}", {"tools", "list"}) == 2);
+  CHECK(says("a server needs one of command and url"));
+}
+
+TEST_CASE("an author is told when a result is not what the plugin declares", "[cli]") {
+  const Folder files;
+  const auto call = [&](const char* name) { return files.run({"plugin", "call", std::string(KONTOR_BINARY_DIR) + "/tests/plugins/libkontor_fixture_" + name + ".so", "act", "{}"}, false); };
+  CHECK(call("newer") == 0);
+  CHECK(call("other_result") == 1);
+  CHECK(files.output().find("{\"ok\": true}") != std::string::npos);
+  CHECK(files.output().find("the result is not what the plugin declares: missing property 'status'") != std::string::npos);
+  CHECK(files.output().find("the result is not what the plugin declares: /ok: expected a string, got") != std::string::npos);
+}

@@ -96,7 +96,7 @@ somewhere: else
   INFO(result.findings());
   REQUIRE(result.spec);
   CHECK_FALSE(result.imported.complete());
-  CHECK(result.finds("5:5 unsupported: 'rag'"));
+  CHECK(result.finds("5:11 unsupported: there are no documents 'manuals' in 'rag' of the file"));
   CHECK(result.finds("6:18 unsupported: 'example/pirate'"));
   CHECK(result.finds("8:9 unsupported: the toolset 'lsp'"));
   CHECK(result.finds("11:50 unsupported: 'sse'"));
@@ -155,12 +155,12 @@ TEST_CASE("every kind of toolset is carried over, or its place and what to do ar
 agents:
   root:
     model: openai/gpt-5
-    instruction: Help.
+    instruction: Help, and keep your ToDo list.
     toolsets:
       - {type: user_prompt}
       - {type: mcp, ref: gh}
       - {type: todo}
-      - {type: script, shell: {build: {cmd: make}}}
+      - {type: script, shell: {build: {cmd: make, env: {A: b}}, none: {}, odd: {cmd: x, args: {"a b": {}}}}}
       - {type: openapi, url: "https://a.example/openapi.json"}
       - {type: api, api_config: {name: x}}
       - {type: background_agents}
@@ -169,14 +169,110 @@ agents:
 )");
   INFO(result.findings());
   REQUIRE(result.spec);
-  CHECK(result.agent("root").tools == std::vector<std::string>{"person.ask", "gh.*"});
+  CHECK(result.agent("root").tools == std::vector<std::string>{"person.ask", "gh.*", "shell.run"});
   CHECK(result.tool("person").use == "builtin.ask_user");
-  CHECK(result.agent("root").instruction == "Help.\n\nRead issues first.");
-  CHECK(result.finds("10:9 unsupported: the toolset 'todo' has no counterpart here; steps"));
-  CHECK(result.finds("11:9 unsupported: the toolset 'script' has no counterpart here; put the commands into a program"));
+  CHECK(result.agent("root").instruction == "Help, and keep your ToDo list.\n\nRead issues first.\n\nTo use build, call shell.run with argv [\"sh\", \"scripts/build.sh\"].");
+  CHECK(result.finds("10:9 unsupported: the toolset 'todo', of which the instruction speaks"));
+  CHECK(result.finds("11:51 unsupported: 'env' of the script 'build': write the variables into the script"));
+  CHECK(result.finds("unsupported: the script 'none' has no command"));
+  CHECK(result.finds("unsupported: the argument 'a b' of the script 'odd' is no name of a variable"));
   CHECK(result.finds("12:9 unsupported: the toolset 'openapi' has no counterpart here; save the document"));
-  CHECK(result.finds("13:9 unsupported: the toolset 'api'"));
+  CHECK(result.finds("13:33 unsupported: the toolset 'api' of 'x' has no endpoint"));
   CHECK(result.finds("14:9 unsupported: the toolset 'background_agents'"));
   CHECK(result.finds("15:9 unsupported: the toolset 'a2a' has no counterpart here"));
   CHECK(result.finds("16:9 unsupported: the toolset ''"));
+}
+
+TEST_CASE("requests of cagent become OpenAPI documents that are called", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(agents:
+  root:
+    model: openai/gpt-5
+    toolsets:
+      - type: api
+        api_config:
+          name: get-weather
+          endpoint: "https://api.weather.example/v1/${city}/now?units=metric&days=${days}"
+          instruction: Weather of a city
+          args: {city: {type: string, description: City}, days: {type: integer}, unused: {}}
+          required: [city]
+          headers: {Authorization: "Bearer ${env.WEATHER_KEY}", X-Team: a, Content-Type: application/json}
+      - type: api
+        api_config: {name: add, method: POST, endpoint: "http://tasks.example:81/tasks", args: {title: {type: string}, note: {type: string}}, required: [title]}
+)");
+  INFO(result.findings());
+  INFO(result.imported.text);
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  CHECK(result.agent("root").tools == std::vector<std::string>{"get_weather.*", "add.*"});
+  CHECK(result.tool("get_weather").settings.at("hosts") == Json({"api.weather.example"}));
+  CHECK(result.tool("get_weather").settings.at("config") == Json{{"Authorization", "Bearer {{secret:weather_key}}"}, {"X-Team", "a"}});
+  CHECK(result.spec->secrets.at(0).allow_tools == std::vector<std::string>{"get_weather.*"});
+  CHECK(result.tool("add").settings.at("hosts") == Json({"tasks.example:81"}));
+  CHECK(result.tool("add").settings.at("plain") == Json(true));
+  REQUIRE(result.imported.files.size() == 2);
+  const Json get = *parse_json(result.imported.files[0].text), post = *parse_json(result.imported.files[1].text);
+  const Json& operation = get.at("paths").at("/v1/{city}/now").at("get");
+  CHECK(operation.at("operationId") == "get_weather");
+  REQUIRE(operation.at("parameters").size() == 3);
+  CHECK(operation.at("parameters")[0] == Json{{"name", "city"}, {"in", "path"}, {"required", true}, {"description", "City"}, {"schema", {{"type", "string"}}}});
+  CHECK(operation.at("parameters")[1].at("schema") == Json{{"type", "string"}, {"const", "metric"}});
+  CHECK(operation.at("parameters")[2].at("required") == false);
+  CHECK(post.at("paths").at("/tasks").at("post").at("requestBody").at("content").at("application/json").at("schema").at("required") == Json({"title"}));
+}
+
+TEST_CASE("requests that cannot be described are named with their place", "[import][cagent]") {
+  const auto finds = [](const std::string& config, const char* words) {
+    const ImportedFolder result(ForeignFormat::cagent, "agents:\n  root:\n    model: a/b\n    toolsets:\n      - {type: api, api_config: {name: x, args: {a: {}}, " + config + "}}\n");
+    INFO(result.findings());
+    CHECK(result.finds(words));
+    CHECK(!result.imported.complete());
+    CHECK(result.imported.files.empty());
+  };
+  finds("endpoint: \"ftp://a.example/\"", "'endpoint' has no fixed host");
+  finds("endpoint: \"https://${a}/x\"", "'endpoint' has no fixed host");
+  finds("endpoint: \"https://u:p@a.example/x\"", "unsupported: 'endpoint'");
+  finds("endpoint: \"https://a.example/x-${a}\"", "'endpoint' has a placeholder that is not a whole part of the path");
+  finds("endpoint: \"https://a.example/${a\"", "'endpoint' has a placeholder");
+  finds("endpoint: \"https://a.example/${env.KEY}\"", "'endpoint' has a placeholder");
+  finds("endpoint: \"https://a.example/${b}\"", "'endpoint' uses 'b', which is not in 'args'");
+  finds("endpoint: \"https://a.example/?q=in:${a}\"", "'endpoint' has a placeholder that is not a whole value of the query");
+  finds("endpoint: \"https://a.example/?q=a%20b\"", "'endpoint' has encoded characters in its query");
+  finds("endpoint: \"https://a.example/#${a}\"", "'endpoint' has a fragment");
+  finds("endpoint: \"https://a.example/{a}\"", "'endpoint' has braces in its path");
+  finds("method: POST, endpoint: \"https://a.example/${a}\"", "'endpoint' of a POST request has placeholders");
+  finds("method: PATCH, endpoint: \"https://a.example/\"", "the method 'PATCH' of 'x' is neither GET nor POST");
+  finds("endpoint: [1]", "the toolset 'api' of 'x' has no endpoint");
+  finds("endpoint: \"https://a.example/${a\", retries: 3", "'retries' of api_config is not known");
+}
+
+TEST_CASE("scripts and documents of cagent lie beside the agent file, and the prompt says how they are used", "[import][cagent]") {
+  const ImportedFolder result(ForeignFormat::cagent, R"(rag:
+  kb: {tool: {description: blorks}, docs: [./docs, guide.txt], strategies: [{type: bm25, docs: [./docs, more.md]}], results: {limit: 3}}
+  away: {docs: [/etc/passwd, ../up, "${env.HOME}/x"]}
+agents:
+  root:
+    model: openai/gpt-5
+    instruction: Help.
+    rag: [kb, away]
+    toolsets:
+      - type: todo
+      - type: script
+        shell:
+          shout: {cmd: "printf %s \"$word\" | tr a-z A-Z", description: "Shout\na word", args: {word: {description: The word}, often: {}}}
+)");
+  INFO(result.findings());
+  INFO(result.imported.text);
+  REQUIRE(result.spec);
+  CHECK(result.agent("root").tools == std::vector<std::string>{"shell.run", "files.list", "files.read", "text.search"});
+  CHECK(result.agent("root").instruction ==
+        "Help.\n\nTo use shout (Shout a word), call shell.run with argv [\"sh\", \"scripts/shout.sh\"], followed by one word each for word (The word), often.\n\n"
+        "Documents of kb (blorks): ./docs, guide.txt, more.md. Find what they say with files.list, text.search and files.read.");
+  REQUIRE(result.imported.files.size() == 1);
+  CHECK(result.imported.files[0].path == "scripts/shout.sh");
+  CHECK(result.imported.files[0].text == "#!/bin/sh\n# Shout a word\nword=${1-}\noften=${2-}\nexport word often\nprintf %s \"$word\" | tr a-z A-Z\n");
+  CHECK(result.finds("2:3 left-out: the index of 'kb'"));
+  CHECK(result.finds("10:9 left-out: the toolset 'todo'"));
+  CHECK(result.finds("3:17 unsupported: a document of 'away' lies elsewhere"));
+  CHECK(result.finds("3:3 unsupported: the documents 'away' have no files"));
+  CHECK(!result.tool("files").settings.contains("write"));
 }

@@ -132,7 +132,7 @@ instructions: |
   First.
     Then {{ unknown }}.
 sub_recipes: [{name: a, path: a.yaml}, {name: b}, 7]
-retry: {max_retries: 2, checks: [{type: shell, command: "true"}]}
+retry: {max_retries: 2, checks: [{type: shell, command: "make test"}]}
 extensions:
   - {type: builtin, name: computercontroller}
   - {type: sse, name: old, uri: "https://old.example/sse"}
@@ -146,7 +146,7 @@ mood: good
   CHECK(result.finds("5:25 unsupported: the sub-recipe 'a.yaml': only a recipe in a file has others beside it"));
   CHECK(result.finds("5:40 unsupported: the sub-recipe 'b' has no path"));
   CHECK(result.finds("5:51 unsupported: a sub-recipe is not a mapping"));
-  CHECK(result.finds("6:1 unsupported: 'retry'"));
+  CHECK(result.finds("6:34 unsupported: a check of 'retry': a command decides"));
   CHECK(result.finds("8:5 unsupported: the extension 'computercontroller'"));
   CHECK(result.finds("9:5 unsupported: the extension 'old'"));
   CHECK(result.finds("10:59 unsupported: an argument of 'files'"));
@@ -246,4 +246,41 @@ sub_recipes: [{name: deeper, path: writer.yaml}]
   CHECK(input("book_keeper_unit") == "string \"EUR\"");
   CHECK(input("book_keeper_period") == "none");
   fs::remove_all(folder);
+}
+
+TEST_CASE("a retry whose checks only print is no retry", "[import][goose]") {
+  const auto findings = [](const std::string& retry) {
+    const ImportedFolder result(ForeignFormat::goose, "title: T\ninstructions: Do it.\nretry: " + retry + "\n");
+    CHECK(result.spec);
+    return result.findings();
+  };
+  CHECK(findings("{max_retries: 2, checks: [{type: shell, command: \"echo 'looks good'\"}, {command: 'echo \"ok\"'}, {command: 'true'}], on_failure: \"echo 'no'\", timeout_seconds: 5}") == "3:1 left-out: 'retry' of the recipe: its checks only print, so they never fail\n");
+  CHECK(findings("{max_retries: 2}") == "3:1 left-out: 'retry' of the recipe: its checks only print, so they never fail\n");
+  for (const char* command : {"echo 'a' && test -f x", "'echo \"$(false)\"'", "'echo \"a\" | grep b \"\"'", "echoes 'a'", "false"}) {
+    INFO(command);
+    CHECK(findings(std::string("{max_retries: 1, checks: [{type: shell, command: ") + command + "}]}").find("unsupported: a check of 'retry'") != std::string::npos);
+  }
+  CHECK(findings("{checks: 7}").find("unsupported: 'checks' of retry is not a list") != std::string::npos);
+  CHECK(findings("again").find("unsupported: 'retry' is not a mapping") != std::string::npos);
+}
+
+TEST_CASE("the folder of a recipe is an input", "[import][goose]") {
+  const ImportedFolder result(ForeignFormat::goose, "title: T\ninstructions: Read {{ recipe_dir }}/rules.md.\n");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  REQUIRE(result.spec->inputs.size() == 1);
+  CHECK(result.spec->inputs[0].default_value == Json("."));
+  CHECK(result.agent("T").instruction == "Read ${inputs.recipe_dir}/rules.md.");
+}
+
+TEST_CASE("the time of an extension is in seconds", "[import][goose]") {
+  const ImportedFolder result(ForeignFormat::goose, "title: T\ninstructions: Do it.\nextensions:\n  - {type: stdio, name: a, cmd: a, timeout: 300}\n  - {type: streamable_http, name: b, uri: \"https://b.example/mcp\", timeout: 3600}\n  - {type: builtin, name: developer, timeout: 20}\n");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.imported.complete());
+  CHECK(result.tool("a").settings.at("timeout_ms") == 300'000);
+  CHECK(result.tool("b").settings.at("timeout_ms") == 600'000);
+  CHECK(result.finds("5:77 left-out: 'timeout' of 'b': a call has 10 minutes at the most"));
+  CHECK(result.finds("left-out: 'timeout' of an extension"));
 }

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 using namespace kontor;
 using kontor::agent::ForeignFormat;
 using kontor::test::ImportedFolder;
@@ -27,7 +29,8 @@ TEST_CASE("a map of servers becomes groups of tools, and no secret is copied", "
   REQUIRE(result.spec->secrets.size() == 4);
   CHECK(result.spec->secrets[0].from == "env:CRM_API_KEY");
   CHECK(result.spec->secrets[0].allow_tools == std::vector<std::string>{"crm.*"});
-  CHECK(result.finds("left-out: 'autoApprove' of the server 'crm'"));
+  CHECK(result.spec->policy.allow == std::vector<std::string>{"crm.get"});
+  CHECK(std::any_of(result.imported.to_set.begin(), result.imported.to_set.end(), [](const auto& line) { return line.starts_with("policy.allow: these calls do not ask"); }));
   CHECK(result.finds("6:3 left-out: the server 'off' is switched off"));
 }
 
@@ -61,4 +64,27 @@ TEST_CASE("servers that cannot be carried over are named with their place", "[im
   CHECK(ImportedFolder(ForeignFormat::mcp, "{\"servers\": {}}").error.code == Errc::usage);
   const ImportedFolder twice(ForeignFormat::mcp, "{\"mcpServers\": {\"a\": {\"command\": \"x\", \"command\": \"y\"}}}");
   CHECK(twice.finds("1:39 unsupported: 'command' stands twice"));
+}
+
+TEST_CASE("times and approvals of servers are carried over where they say what they mean", "[import][mcp]") {
+  const ImportedFolder result(ForeignFormat::mcp, R"({"mcpServers": {
+"a": {"command": "a", "timeout": 60, "alwaysAllow": ["x", "x"]},
+"b": {"command": "b", "timeout": 120000, "trust": true},
+"c": {"command": "c", "timeout": 3600},
+"d": {"command": "d", "timeout": 3600000, "autoApprove": ["two words", "y*", "*"]},
+"e": {"command": "e", "timeout": -1, "trust": false, "autoApprove": []},
+"f": {"command": "f", "timeout": "long"}
+}})");
+  INFO(result.findings());
+  REQUIRE(result.spec);
+  CHECK(result.tool("a").settings.at("timeout_ms") == 60'000);
+  CHECK(result.tool("b").settings.at("timeout_ms") == 120'000);
+  CHECK(result.finds("4:34 unsupported: 'timeout' of 'c' may be seconds or milliseconds; write it as `timeout_ms`"));
+  CHECK(result.tool("d").settings.at("timeout_ms") == 600'000);
+  CHECK(result.finds("5:34 left-out: 'timeout' of 'd': a call has 10 minutes at the most"));
+  CHECK(result.finds("unsupported: 'two words' is no name of a tool"));
+  CHECK(result.finds("unsupported: 'y*' is no name of a tool"));
+  CHECK(result.finds("6:34 unsupported: 'timeout' of 'e' is not a number above zero"));
+  CHECK(result.finds("7:34 unsupported: 'timeout' of 'f' is not a number above zero"));
+  CHECK(result.spec->policy.allow == std::vector<std::string>{"a.x", "b.*", "d.*"});
 }

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 using namespace kontor;
@@ -89,7 +90,7 @@ TEST_CASE("what is not a plugin is refused with its reason") {
       {"no_tools", "declaration", "no tools"},     {"bad_name", "declaration", "Not A Name"},
       {"twice", "declaration", "two tools"},       {"bad_schema", "schema", "act"},
       {"no_call", "declaration", "call function"}, {"refuses", "refused", "wrong phase"},
-      {"no_entry", "no_entry", "kontor_plugin_entry"},
+      {"no_entry", "no_entry", "kontor_plugin_entry"}, {"silent", "refused", "gave no reason (host->refuse says one)"},
   };
   for (const auto& wanted : cases) {
     for (const auto& options : {isolated(variant(wanted.name)), pinned(variant(wanted.name))}) {
@@ -118,6 +119,13 @@ TEST_CASE("a broken library is an error of the system's loader") {
   REQUIRE(plugin.has_error());
   CHECK(plugin.error().kind == "load");
   CHECK(plugin.error().message.find(path) != std::string::npos);
+  // A whole library of another machine, which the system's loader would call a file that is not there.
+  std::ifstream good(built("plugins/libecho_c.so"), std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(good)), std::istreambuf_iterator<char>());
+  REQUIRE(bytes.size() > 64);
+  bytes[18] = 8;  // MIPS
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  CHECK(load_plugin(isolated(path)).error().kind == "machine");
   std::filesystem::remove_all(folder);
 }
 

@@ -72,7 +72,7 @@ TEST_CASE("what a server cannot have is named with its place", "[check][mcp]") {
                                   "  stdio: {type: stdio, url: \"https://a.example/\"}\n"
                                   "  http: {type: http, command: x}\n"
                                   "  heads: {command: x, headers: {A: b}}\n"
-                                  "  more: {command: x, autoApprove: [a]}\n"
+                                  "  more: {command: x, gallery: [a]}\n"
                                   "  list: {command: [x, y]}\n" + kStep);
   INFO(found);
   CHECK(has(found, ":6:3 duplicate-key 'dup' is also defined in tools"));
@@ -95,6 +95,29 @@ TEST_CASE("what a server cannot have is named with its place", "[check][mcp]") {
   CHECK(has(folder.found(secret + "args: [\"{{secret:s}}\"]}}\n" + kStep), ":4:38 secret-exposure"));
   CHECK(has(folder.found(secret + "env: {A: \"{{secret:t}}\"}}}\n" + kStep), "unknown-secret"));
   CHECK(has(folder.found("mcpServers: {a: {command: x, env: {A: \"${inputs.none}\"}}}\n" + kStep), ":3:49 unresolved-reference"));
+}
+
+TEST_CASE("times and approvals of an mcpServers map are honoured, and policy stays above them", "[check][mcp]") {
+  const Folder folder;
+  const auto checked = folder.check("mcpServers:\n  a: {command: x, timeout: 90, autoApprove: [get, 'list_*']}\n  b: {command: x, timeout: 120000, alwaysAllow: [put]}\n  c: {command: x, timeout_ms: 700}\n  off: {command: x, disabled: true, autoApprove: [z]}\n"
+                                    "policy: {deny: [a.get], allow: [c.d]}\n" + kStep);
+  REQUIRE(checked.diagnostics.empty());
+  CHECK(checked.spec->tools[0].settings.at("timeout_ms") == 90'000);
+  CHECK(checked.spec->tools[1].settings.at("timeout_ms") == 120'000);
+  CHECK(checked.spec->tools[2].settings.at("timeout_ms") == 700);
+  CHECK(checked.spec->policy.allow == std::vector<std::string>{"c.d", "a.get", "a.list_*", "b.put"});
+  CHECK(checked.spec->policy.deny == std::vector<std::string>{"a.get"});
+  const auto found = [&](const std::string& keys) { return folder.found("mcpServers: {a: {command: x, " + keys + "}}\n" + kStep); };
+  CHECK(has(found("timeout: 3600"), ":3:39 out-of-range 'timeout' is in seconds up to 600 and in milliseconds from 10000"));
+  CHECK(has(found("timeout: 0"), "out-of-range"));
+  CHECK(has(found("timeout: 9000000"), "out-of-range"));
+  CHECK(has(found("timeout: 60s"), "wrong-type"));
+  CHECK(has(found("timeout: 60, timeout_ms: 60"), "conflict a call has one longest time"));
+  CHECK(has(found("timeout_ms: 0"), "out-of-range"));
+  CHECK(has(found("autoApprove: get"), "wrong-type"));
+  folder.write("pin.json", R"({"tools":[{"name":"get_a","inputSchema":{"type":"object"}}]})");
+  CHECK(found("pin: pin.json, autoApprove: [get_a]") == "");
+  CHECK(has(found("pin: pin.json, autoApprove: [get_b]"), "unknown-tool 'get_b' is no function of the pin (did you mean 'get_a'?)"));
 }
 
 TEST_CASE("a server of tools has a folder or an address", "[check][mcp]") {
@@ -141,8 +164,8 @@ TEST_CASE("an OpenAPI document is checked with its own lines, and its operations
   CHECK(has(folder.found(entry + "syntax.yaml}}\n" + kStep), "syntax.yaml:2:8 bad-schema in the OpenAPI document syntax.yaml: '[' is never closed"));
   folder.write("tag.yaml", "openapi: 3.1.0\npaths: !x {}\n");
   CHECK(has(folder.found(entry + "tag.yaml}}\n" + kStep), "tag.yaml:2:8 bad-schema"));
-  folder.write("old.yaml", "# old\nswagger: '2.0'\nopenapi: 3.0.2\n");
-  CHECK(has(folder.found(entry + "old.yaml}}\n" + kStep), "old.yaml:3:1 bad-schema in the OpenAPI document old.yaml: /openapi: 'openapi' has to be 3.1.x, not 3.0.2"));
+  folder.write("old.yaml", "# old\nswagger: '2.0'\nopenapi: 2.0.2\n");
+  CHECK(has(folder.found(entry + "old.yaml}}\n" + kStep), "old.yaml:3:1 bad-schema in the OpenAPI document old.yaml: /openapi: 'openapi' has to be 3.0.x or 3.1.x, not 2.0.2"));
   folder.write("list.yaml", "- a\n");
   CHECK(has(folder.found(entry + "list.yaml}}\n" + kStep), "list.yaml:1:1 bad-schema"));
   folder.write("empty.yaml", "");

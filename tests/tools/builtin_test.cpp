@@ -215,7 +215,7 @@ TEST_CASE("rows become CSV with columns as they first appear", "[files]") {
   world.ok("files.write", R"({"path":"note.md","text":"hello"})");
   REQUIRE(world.ok("files.read", R"({"path":"out/note.md"})")["text"] == "hello");
   REQUIRE(world.error("files.write", R"({"path":"a.txt","rows":[]})").starts_with("usage"));
-  REQUIRE(world.error("files.write", R"({"path":"a.txt"})") == "invalid_arguments: missing property 'text' or 'rows'");
+  REQUIRE(world.error("files.write", R"({"path":"a.txt"})") == "invalid_arguments: missing property 'text', 'rows' or 'value'");
   REQUIRE(world.error("files.write", R"({"path":"a.csv","text":"","rows":[]})").starts_with("invalid_arguments"));
   for (const auto& entry : std::filesystem::directory_iterator(world.path / "out")) REQUIRE(!entry.path().filename().string().starts_with(".kontor-"));
 }

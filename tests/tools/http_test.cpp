@@ -146,6 +146,32 @@ TEST_CASE("answers that are long, slow or not text end in an error, in time", "[
   CHECK(world.call("web.get", {{"url", server.url("/a")}}, stop.get_token()).error_kind == "cancelled");
 }
 
+TEST_CASE("what is wrong with a request or an answer is told with its reason", "[builtin]") {
+  LocalServer server([&](const std::string& request) {
+    if (request.starts_with("GET /latin")) return answer("\xe4", "Content-Type: text/plain; charset=iso-8859-1\r\nContent-Encoding: gz\x1b[31m\r\n");
+    if (request.starts_with("GET /head")) return answer("", "X-Long: " + std::string(300'000, 'x') + "\r\n");
+    if (request.starts_with("GET /loop")) return answer("", "Location: /loop\r\n", "302 Found");
+    if (request.starts_with("GET /file")) return answer("", "Location: file:///etc/passwd\r\n", "302 Found");
+    if (request.starts_with("GET /chunk")) return std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nhello\r\n0\r\n\r\n");
+    return answer("ok");
+  });
+  World world;
+  world.use("web", local(server));
+  const auto told = [&](const Json& arguments) { return world.call("web.get", arguments).value["error"].get<std::string>(); };
+  CHECK(told({{"url", server.url("/latin")}}) == "the answer (1 bytes, text/plain; charset=iso-8859-1, gz?[31m) is not UTF-8 text");
+  CHECK(told({{"url", server.url("/head")}}).find("head") != std::string::npos);
+  CHECK(told({{"url", server.url("/head")}}).find("memory") == std::string::npos);
+  CHECK(told({{"url", server.url("/loop")}}) == "more than 5 redirects");
+  CHECK(told({{"url", server.url("/file")}}).find("redirect") != std::string::npos);
+  CHECK(told({{"url", server.url("/chunk")}}).find("chunked") != std::string::npos);
+  CHECK(told({{"url", server.url("/a b")}}) == "argument 'url': it is not a web address such as https://host/path; a blank in it is written %20");
+  for (const Json& headers : {Json{{"X-A", "a\r\nX-B: c"}}, Json{{"a b", "c"}}, Json{{"a:", "c"}}}) {
+    const auto result = world.call("web.get", {{"url", server.url("/a")}, {"headers", headers}});
+    CHECK(result.error_kind == "invalid_arguments");
+    CHECK(result.value["error"].get<std::string>().starts_with("argument 'headers': '"));
+  }
+}
+
 TEST_CASE("TLS is verified: the authority, and the name", "[builtin]") {
   const auto folder = std::filesystem::temp_directory_path() / ("kontor-http-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);

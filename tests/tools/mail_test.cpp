@@ -221,6 +221,12 @@ TEST_CASE("nothing in an argument of mail becomes a header, a recipient or a com
   Json outside = letter();
   outside["attachments"] = {"../ca.pem"};
   CHECK(world.call("mail.send", outside).error_kind == "denied");
+  for (const char* elsewhere : {"a@evil.example", "x <two@other.example>"}) {
+    Json answers = letter();
+    answers["reply_to"] = elsewhere;
+    CHECK(world.call("mail.send", answers).error_kind == "denied");  // answers quote what was sent
+    CHECK(world.call("mail.send", answers).value["error"].get<std::string>().starts_with("argument 'reply_to': "));
+  }
   CHECK(server.lines().empty());  // not even a connection
   Json odd = letter();
   odd["subject"] = "=?UTF-8?Q?x?= \u00fc " + std::string(200, 'y');

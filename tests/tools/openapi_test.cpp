@@ -136,7 +136,7 @@ TEST_CASE("an OpenAPI document reaches only the hosts of the agent file", "[buil
 
 TEST_CASE("what an OpenAPI document may not say is an error with its place", "[builtin][openapi]") {
   CHECK(refused(with_get(Json::object())) == "");
-  CHECK(refused({{"openapi", "3.0.3"}, {"paths", Json::object()}}) == "unsupported /openapi");
+  for (const char* version : {"2.0", "3.2.0", "3.0", "3", ""}) CHECK(refused({{"openapi", version}, {"paths", Json::object()}}) == "unsupported /openapi");
   CHECK(refused({{"paths", 5}}) == "malformed /paths");
   CHECK(refused(with_get(Json::object(), "a")) == "malformed /paths/a");
   CHECK(refused(with_get(Json::object(), "/a?b")) == "malformed /paths/~1a?b");
@@ -175,6 +175,56 @@ TEST_CASE("what an OpenAPI document may not say is an error with its place", "[b
   Json deep = with_get({{"parameters", {{{"name", "x"}, {"in", "query"}, {"schema", {{"$ref", "#/components/schemas/s0"}}}}}}});
   for (int i = 0; i < 200; ++i) deep["components"]["schemas"]["s" + std::to_string(i)] = {{"not", {{"$ref", "#/components/schemas/s" + std::to_string(i + 1)}}}};
   CHECK(refused(deep).starts_with("limit"));
+}
+
+TEST_CASE("documents of OpenAPI 3.0 are read, with what they say in their own way", "[builtin][openapi]") {
+  World world;
+  LocalServer server([](const std::string&) { return answer(R"({"ok": true})", "Content-Type: application/json\r\n"); });
+  const char* document = R"({"openapi": "3.0.3", "paths": {
+    "/pets/{id}": {"get": {"operationId": "getPet", "parameters": [
+      {"name": "id", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 0, "exclusiveMinimum": true, "maximum": 9, "exclusiveMaximum": false}},
+      {"name": "kind", "in": "query", "schema": {"type": "string", "nullable": true, "enum": ["cat", "dog"]}},
+      {"name": "pet", "in": "query", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Pet", "description": "beside", "minProperties": 5}}}}]}},
+    "/far": {"$ref": "far.yaml#/x"}},
+    "components": {"schemas": {"Pet": {"type": "object", "nullable": true, "properties": {"nullable": {"type": "string"}, "next": {"$ref": "#/components/schemas/Pet"}}}}}})";
+  const Json settings{{"server", server.url("/v1")}, {"hosts", {"127.0.0.1:" + std::to_string(server.port)}}, {"private", true}, {"plain", true}};
+  const auto whole = world.make(document, settings);
+  REQUIRE(!whole.has_value());
+  CHECK(whole.error().describe().find("/paths/~1far") != std::string::npos);
+  Json chosen = settings;
+  chosen["only"] = {"getPet"};  // without names, operations of elsewhere are not meant
+  const auto made = world.make(document, chosen);
+  if (!made) FAIL(made.error().describe());
+  for (const auto& tool : *made) REQUIRE(world.registry.add(tool).has_value());
+  const auto told = [&](const Json& arguments) { return world.call("shop.getPet", arguments).error_kind; };
+  CHECK(told({{"id", 0}}) == "invalid_arguments");
+  CHECK(told({{"id", 9}}) == "");
+  CHECK(told({{"id", 10}}) == "invalid_arguments");
+  CHECK(told({{"id", 1}, {"kind", "cow"}}) == "invalid_arguments");
+  CHECK(told({{"id", 1}, {"kind", "cat"}}) == "");
+  CHECK(first_line(server.seen().back()) == "GET /v1/pets/1?kind=cat HTTP/1.1");
+  CHECK(told({{"id", 1}, {"kind", nullptr}}) == "");
+  CHECK(told({{"id", 1}, {"pet", nullptr}}) == "");
+  CHECK(told({{"id", 1}, {"pet", {{"nullable", "x"}, {"next", nullptr}}}}) == "");  // one property: what stands beside $ref does not count
+  CHECK(told({{"id", 1}, {"pet", {{"nullable", 5}}}}) == "invalid_arguments");
+}
+
+TEST_CASE("forms are written field by field", "[builtin][openapi]") {
+  World world;
+  LocalServer server([](const std::string&) { return answer(R"({"ok": true})", "Content-Type: application/json\r\n"); });
+  const auto made = world.make(R"({"openapi": "3.0.0", "paths": {"/charges": {"post": {"operationId": "charge", "requestBody": {"required": true, "content": {
+    "multipart/form-data": {}, "application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}}}}}}}})",
+                               {{"server", server.url("")}, {"hosts", {"127.0.0.1:" + std::to_string(server.port)}}, {"private", true}, {"plain", true}});
+  if (!made) FAIL(made.error().describe());
+  for (const auto& tool : *made) REQUIRE(world.registry.add(tool).has_value());
+  REQUIRE(!world.call("shop.charge", {{"body", {{"amount", 5}, {"note", "a&b=c d\r\n"}, {"tags", {"x", "y"}}, {"none", nullptr}}}}).is_error);
+  CHECK(server.seen().back().ends_with("\r\n\r\namount=5&note=a%26b%3Dc%20d%0D%0A&tags=x&tags=y&none="));
+  CHECK(server.seen().back().find("Content-Type: application/x-www-form-urlencoded\r\n") != std::string::npos);
+  CHECK(world.call("shop.charge", {{"body", {{"note", "x"}}}}).error_kind == "invalid_arguments");
+  const auto nested = world.call("shop.charge", {{"body", {{"amount", 5}, {"card", {{"number", 1}}}}}});
+  CHECK(nested.value["error"].get<std::string>().find("argument 'body.card'") != std::string::npos);
+  CHECK(server.seen().size() == 1);
+  CHECK(refused(with_get({{"requestBody", {{"content", {{"application/x-www-form-urlencoded", {{"encoding", Json::object()}}}}}}}})) == "unsupported /paths/~1a/get/requestBody/content");
 }
 
 }  // namespace kontor::tools

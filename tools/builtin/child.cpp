@@ -1,6 +1,7 @@
 #include "tools/builtin/child.hpp"
 
 #include "tools/builtin/child_confine.hpp"
+#include "tools/builtin/public_places.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -55,6 +56,7 @@ struct Plan {
   const ChildSetup& setup;
   std::vector<std::string> variables;
   std::vector<char*> argv, envp;
+  std::vector<std::string> configuration;
   std::vector<const char*> readable, writable;
 
   explicit Plan(const ChildSetup& wanted) : setup(wanted) {
@@ -65,6 +67,9 @@ struct Plan {
     for (auto& variable : variables) envp.push_back(variable.data());
     envp.push_back(nullptr);
     for (const auto& path : setup.readable) readable.push_back(path.c_str());
+    // Root could read the secrets there; for others the kernel refuses them anyway.
+    configuration = geteuid() == 0 ? public_places("/etc") : std::vector<std::string>{"/etc"};
+    for (const auto& path : configuration) readable.push_back(path.c_str());
     readable.push_back(nullptr);
     for (const auto& path : setup.writable) writable.push_back(path.c_str());
     writable.push_back(nullptr);

@@ -26,7 +26,7 @@ struct [[gnu::packed]] PathRule {
   std::int32_t parent;
 };
 
-constexpr const char* kSystem[] = {"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"};
+constexpr const char* kSystem[] = {"/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"};
 
 void allow(int rules, const char* path, std::uint64_t rights) {
   const int place = open(path, O_PATH | O_CLOEXEC);

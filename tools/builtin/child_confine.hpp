@@ -6,7 +6,7 @@ namespace kontor::tools {
 
 /// Restricts the calling process for good: no new privileges, files only as listed, no sockets but Unix ones when
 /// `network` is false. `readable` and `writable` are absolute paths that end in a null pointer; paths that do not exist
-/// are skipped. Called in the child, so that /proc/self is its own. Returns 0, or the errno of what failed: ENOSYS or
+/// are skipped. What programs need of the system is readable without being listed, /etc excepted. Called in the child, so that /proc/self is its own. Returns 0, or the errno of what failed: ENOSYS or
 /// EOPNOTSUPP where the kernel has no Landlock.
 int confine_self(const char* const* readable, const char* const* writable, bool network);
 

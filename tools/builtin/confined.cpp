@@ -1,11 +1,15 @@
 #include "tools/builtin/confined.hpp"
 
+#include "tools/nearest.hpp"
+
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
@@ -13,6 +17,8 @@ namespace kontor::tools {
 namespace {
 
 constexpr std::size_t kPathBytesMax = 4096;
+constexpr std::size_t kNameBytesMax = 255;
+constexpr std::size_t kSuggestedOfMax = 2000;  ///< Names of a folder that are looked through for a near one.
 
 Error refuse(std::string_view path, const std::string& why) {
   return fail(Errc::denied, "'" + std::string(path.substr(0, 200)) + "' " + why, "path_escape");
@@ -20,7 +26,8 @@ Error refuse(std::string_view path, const std::string& why) {
 
 Error open_error(const std::string& path) {
   if (errno == EXDEV) return refuse(path, "leads out of the folder that the tool may use");
-  if (errno == ELOOP) return refuse(path, "is a symbolic link that is not followed");
+  if (errno == ELOOP) return fail(Errc::denied, "'" + path.substr(0, 200) + "' is a symbolic link that leads in a circle or is not followed here", "link");
+  if (errno == ENOTDIR) return fail(Errc::not_found, "'" + path.substr(0, 200) + "': what stands for a folder in this path is none", "no_folder");
   if (errno == ENOENT) return fail(Errc::not_found, "there is no file '" + path.substr(0, 200) + "'", "no_file");
   return fail_errno("open", path);
 }
@@ -105,6 +112,7 @@ Result<std::string> normal_path(std::string_view path) {
     const auto part = path.substr(begin, end - begin);
     begin = end + 1;
     if (part.empty() || part == ".") continue;
+    if (part.size() > kNameBytesMax) return fail(Errc::malformed, "a name of more than " + std::to_string(kNameBytesMax) + " bytes in the path '" + std::string(path.substr(0, 60)) + "...'", "path");
     if (part != "..") {
       parts.push_back(part);
     } else if (parts.empty()) {
@@ -151,10 +159,38 @@ Result<std::vector<Place>> places_of(const std::vector<Root>& roots, std::string
   return places;
 }
 
+namespace {
+
+/// The name in the folder of `relative` that was probably meant, "" where none is near. What is hidden is not told.
+std::string near_file(int root, const std::string& relative, const std::vector<std::string>& hidden) {
+  const auto slash = relative.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : relative.substr(0, slash), name = slash == std::string::npos ? relative : relative.substr(slash + 1);
+  auto opened = open_beneath(root, folder, O_RDONLY | O_DIRECTORY);
+  if (!opened) return {};
+  DIR* stream = fdopendir(dup(opened->fd()));
+  if (stream == nullptr) return {};
+  std::vector<std::string> names;
+  while (const dirent* entry = readdir(stream)) {
+    const std::string other = entry->d_name;
+    if (names.size() < kSuggestedOfMax && other[0] != '.' && !invalid_utf8(other)) names.push_back(other);
+  }
+  closedir(stream);
+  const std::string near = nearest(name, names);
+  // Endings are often the same, so what stands before them decides.
+  const auto stem = [](const std::string& text) { return std::string_view(text).substr(0, text.rfind('.')); };
+  const std::size_t most = std::max<std::size_t>(1, stem(name).size() / 3);
+  if (near.empty() || edit_distance(stem(name), stem(near), most) > most) return {};
+  const std::string path = slash == std::string::npos ? near : folder + "/" + near;
+  const auto file = open_beneath(root, path, O_PATH);
+  return file && !is_hidden(file->fd(), hidden) ? near : std::string();
+}
+
+}  // namespace
+
 Result<OpenFile> open_for_reading(const std::vector<Root>& roots, const std::vector<std::string>& hidden, std::string_view path) {
   const auto places = places_of(roots, path);
   if (!places) return places.error();
-  Error missing = fail(Errc::not_found, "there is no file '" + std::string(path.substr(0, 200)) + "'", "no_file");
+  std::string near;
   for (const auto& place : *places) {
     const auto slash = place.root->path.rfind('/');
     const std::string folder = place.root->is_file ? place.root->path.substr(0, slash + 1) : place.root->path;
@@ -167,14 +203,19 @@ Result<OpenFile> open_for_reading(const std::vector<Root>& roots, const std::vec
     // O_NONBLOCK: a pipe in the folder must not hold the tool up.
     auto file = open_beneath(root.fd(), relative, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) {
-      if (file.error().code == Errc::not_found) continue;
+      if (file.error().kind == "no_folder") return file.error();
+      if (file.error().code == Errc::not_found) {
+        if (near.empty()) near = near_file(root.fd(), relative, hidden);
+        continue;
+      }
+      if (file.error().kind == "link") return refuse(path, "is a symbolic link that leads in a circle or is not followed here");
       if (file.error().code == Errc::denied) return refuse(path, "leads out of the folder that the tool may use");
       return file.error();
     }
     if (is_hidden(file->fd(), hidden)) return refuse(path, "holds a secret; tools never read it");
     return file;
   }
-  return missing;
+  return fail(Errc::not_found, "there is no file '" + std::string(path.substr(0, 200)) + "'" + (near.empty() ? "" : " (did you mean '" + near + "'?)"), "no_file");
 }
 
 Result<std::string> read_all(int fd, std::string_view name, std::size_t most) {

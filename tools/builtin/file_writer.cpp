@@ -184,7 +184,7 @@ ToolResult FileWriter::write(const Json& arguments, const CallContext& context) 
   const bool has_rows = arguments.contains("rows"), has_text = arguments.contains("text"), has_value = arguments.contains("value");
   if (has_rows + has_text + has_value != 1) {
     const bool none = !has_rows && !has_text && !has_value;
-    return ToolResult::error("invalid_arguments", none ? "missing property 'text' or 'rows'" : "give one of text, rows and value, not several");
+    return ToolResult::error("invalid_arguments", none ? "missing property 'text', 'rows' or 'value'" : "give one of text, rows and value, not several");
   }
   const std::vector<Root> roots{root_};
   const auto places = places_of(roots, path);

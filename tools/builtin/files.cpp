@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 
 namespace kontor::tools {
 namespace {
@@ -32,7 +34,7 @@ ToolSpec list_spec(const std::string& group) {
   spec.description = "Lists the files of a folder, sorted by name, with size in bytes and SHA-256 of the content.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "path":{"type":"string","description":"Folder, relative to the root of the files"},
-    "pattern":{"type":"string","description":"Only names that match; * stands for any characters, for example *.txt"}},
+    "pattern":{"type":"string","minLength":1,"description":"Only names that match; * stands for any characters, for example *.txt"}},
     "required":["path"],"additionalProperties":false})");
   spec.result = schema(R"({"type":"object","properties":{"files":{"type":"array","items":{"type":"object","properties":{
     "path":{"type":"string"},"name":{"type":"string"},"sha256":{"type":"string"},"size":{"type":"integer"}},
@@ -96,19 +98,29 @@ Result<std::vector<std::string>> names_in(int folder) {
   return names;
 }
 
-/// Digest of an open file. Small ones are read; large ones in pieces through their descriptor.
-Result<std::string> digest(int fd, const std::string& name, std::int64_t size) {
-  if (size > static_cast<std::int64_t>(kReadMax)) return sha256_file("/proc/self/fd/" + std::to_string(fd));
-  auto text = read_all(fd, name, kReadMax);
-  if (!text) return text.error();
-  return sha256_hex(*text);
+/// Digest of an open file, while there is time for it.
+Result<std::string> digest(int fd, const std::string& name, const CallContext& context, std::chrono::steady_clock::time_point deadline) {
+  Sha256 sha256;
+  std::vector<char> piece(1 << 20);
+  for (;;) {
+    if (context.stop.stop_requested()) return fail(Errc::cancelled, "stopped while listing", "cancelled");
+    if (std::chrono::steady_clock::now() > deadline) return fail(Errc::timeout, "the time was over before '" + name + "' was read for its SHA-256; choose files by `pattern`", "timeout");
+    const ssize_t got = read(fd, piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno("read", name);
+    if (got == 0) return sha256.hex();
+    sha256.add(std::string_view(piece.data(), static_cast<std::size_t>(got)));
+  }
 }
 
 ToolResult list_files(const Folders& folders, const Json& arguments, const CallContext& context) {
   const std::string path = arguments["path"].get<std::string>();
   const std::string pattern = arguments.contains("pattern") ? arguments["pattern"].get<std::string>() : "*";
+  if (pattern.find('/') != std::string::npos) return ToolResult::error("invalid_arguments", "argument 'pattern': it is compared with the names in one folder, which have no '/'; give the folder as 'path'");
   auto folder = open_for_reading(folders.read, folders.hidden, path);
+  if (!folder && folder.error().kind == "no_file") return ToolResult::error("not_found", "there is no folder" + folder.error().message.substr(std::string_view("there is no file").size()));
   if (!folder) return error_result(folder.error());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(list_spec("").timeout_ms);
   struct stat info{};
   if (fstat(folder->fd(), &info) != 0 || !S_ISDIR(info.st_mode)) return ToolResult::error("not_a_folder", "'" + path + "' is not a folder");
   const auto names = names_in(folder->fd());
@@ -119,13 +131,12 @@ ToolResult list_files(const Folders& folders, const Json& arguments, const CallC
 
   Json files = Json::array();
   for (const auto& name : *names) {
-    if (context.stop.stop_requested()) return ToolResult::error("cancelled", "stopped while listing");
     // Hidden files, as people mean them; names that are not UTF-8 cannot be written in JSON.
     if ((name[0] == '.' && !pattern.starts_with('.')) || !glob_match(pattern, name) || invalid_utf8(name)) continue;
     auto file = open_for_reading(folders.read, folders.hidden, prefix + name);
     struct stat entry{};
     if (!file || fstat(file->fd(), &entry) != 0 || !S_ISREG(entry.st_mode)) continue;
-    const auto sha256 = digest(file->fd(), name, entry.st_size);
+    const auto sha256 = digest(file->fd(), name, context, deadline);
     if (!sha256) return error_result(sha256.error());
     files.push_back({{"path", prefix + name}, {"name", name}, {"sha256", *sha256}, {"size", entry.st_size}});
   }
@@ -139,6 +150,9 @@ ToolResult read_file(const Folders& folders, const Json& arguments, const CallCo
   const std::size_t most = arguments.contains("max_bytes") ? static_cast<std::size_t>(arguments["max_bytes"].get<double>()) : kReadDefault;
   auto file = open_for_reading(folders.read, folders.hidden, path);
   if (!file) return error_result(file.error());
+  struct stat info{};
+  if (fstat(file->fd(), &info) == 0 && S_ISREG(info.st_mode) && static_cast<std::uint64_t>(info.st_size) > most)
+    return ToolResult::error("limit", "'" + path + "' has " + std::to_string(info.st_size) + " bytes, more than " + std::to_string(most) + " (`max_bytes`, at most " + std::to_string(kReadMax) + ")");
   auto text = read_all(file->fd(), path, most);
   if (!text) return error_result(text.error());
   if (const auto bad = invalid_utf8(*text)) {

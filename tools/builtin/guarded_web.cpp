@@ -57,13 +57,20 @@ Json headers_of(const WebAnswer& answer) {
 
 Error wrong(const std::string& group, const std::string& what) { return fail(Errc::usage, "tools." + group + "." + what, "tool_settings"); }
 
+/// What a server says of its answer, as a stranger's word: short and printable.
+std::string noted(const std::string& words) {
+  std::string out = words.empty() ? "" : ", ";
+  for (const char c : words.substr(0, 60)) out += c >= 0x20 && c < 0x7f ? c : '?';
+  return out;
+}
+
 }  // namespace
 
 bool same_header(std::string_view a, std::string_view b) { return lower(std::string(a)) == lower(std::string(b)); }
 
 ToolResult web_result(const WebAddress& url, WebAnswer answer) {
   const std::string type = answer.header("content-type");
-  if (invalid_utf8(answer.body)) return ToolResult::error("encoding", "the answer (" + std::to_string(answer.body.size()) + " bytes) is not UTF-8 text");
+  if (invalid_utf8(answer.body)) return ToolResult::error("encoding", "the answer (" + std::to_string(answer.body.size()) + " bytes" + noted(type) + noted(answer.header("content-encoding")) + ") is not UTF-8 text");
   Json result{{"status", answer.status}, {"url", url.text()}, {"headers", headers_of(answer)}};
   if (lower(type).find("json") != std::string::npos)
     if (auto json = parse_json(answer.body)) result["json"] = std::move(*json);

@@ -24,6 +24,7 @@ Result<void> fill(WebRequest& wanted, const Json& arguments, const CallContext& 
     for (const auto& [name, value] : arguments["headers"].items()) {
       const std::string key = lower(name);
       if (key == "host" || key == "content-length" || key == "transfer-encoding" || key == "connection" || key == "expect") return fail(Errc::usage, "argument 'headers': '" + key + "' is set by the tool");
+      if (!is_header(name, value.get_ref<const std::string&>())) return fail(Errc::usage, "argument 'headers': '" + name.substr(0, 40) + "' has a line break or is no name of a header");
       wanted.headers.emplace_back(name, value.get<std::string>());
     }
   if (wanted.method == "GET") return {};

@@ -72,6 +72,17 @@ std::vector<Edit> edits_of(const Lines& a, const Lines& b, std::size_t most) {
   return edits;
 }
 
+/// With their ends, so that a last line without one differs from the same line with one.
+Lines whole_lines_of(std::string_view text) {
+  Lines lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    lines.push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return lines;
+}
+
 }  // namespace
 
 Lines lines_of(std::string_view text) {
@@ -85,7 +96,7 @@ Lines lines_of(std::string_view text) {
 }
 
 LineDiff diff_lines(std::string_view before, std::string_view after, std::size_t context, std::size_t most_edits) {
-  const Lines a = lines_of(before), b = lines_of(after);
+  const Lines a = whole_lines_of(before), b = whole_lines_of(after);
   const std::vector<Edit> edits = edits_of(a, b, most_edits);
   LineDiff out;
   for (std::size_t i = 0; i < edits.size();) {
@@ -109,8 +120,9 @@ LineDiff diff_lines(std::string_view before, std::string_view after, std::size_t
       out.added += edit.kind == '+';
       out.removed += edit.kind == '-';
       body += edit.kind;
-      body += edit.kind == '+' ? b[edit.new_line] : a[edit.old_line];
-      body += '\n';
+      const std::string_view line = edit.kind == '+' ? b[edit.new_line] : a[edit.old_line];
+      body += line;
+      if (!line.ends_with('\n')) body += "\n\\ No newline at end of file\n";
     }
     const auto range = [](std::size_t line, std::size_t count) { return std::to_string(count == 0 ? line : line + 1) + (count == 1 ? "" : "," + std::to_string(count)); };
     out.unified += "@@ -" + range(edits[begin].old_line, old_count) + " +" + range(edits[begin].new_line, new_count) + " @@\n" + body;

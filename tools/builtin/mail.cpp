@@ -129,6 +129,11 @@ ToolResult send(const Post& post, const Json& arguments, const CallContext& cont
       if (std::find(mail.recipients.begin(), mail.recipients.end(), box.address) == mail.recipients.end()) mail.recipients.push_back(box.address);
     }
   }
+  // Answers quote what was sent, so they may go where the message itself may, or to the sender's own house.
+  for (const auto& box : message->reply_to) {
+    if (!allows(post, box) && box.domain() != post.from.domain())
+      return ToolResult::error("denied", "argument 'reply_to': " + box.address + " is neither of the sender's domain nor among the allowed recipients (setting `recipients` of tools." + post.group + "); nothing was sent");
+  }
   auto text = message->encoded();
   if (!text) return error_result(text.error());
   mail.message = std::move(*text);

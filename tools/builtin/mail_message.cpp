@@ -227,7 +227,7 @@ std::string Mailbox::domain() const {
 }
 
 Result<std::string> MailMessage::encoded() const {
-  if (has_controls(subject) || invalid_utf8(subject)) return fail(Errc::usage, "the subject is one line of UTF-8 text without control characters", "mail_subject");
+  if (has_controls(subject) || invalid_utf8(subject)) return fail(Errc::usage, "argument 'subject': it is one line of UTF-8 text without control characters", "mail_subject");
   std::string out = "Date: " + date_text(unix_ms) + "\r\n" + addresses("From", {from}) + addresses("To", to);
   if (!cc.empty()) out += addresses("Cc", cc);
   if (!reply_to.empty()) out += addresses("Reply-To", reply_to);

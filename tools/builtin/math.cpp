@@ -121,7 +121,7 @@ class Calculator {
         values_.size() == operators_.back().values) {
       stop(token.column, operators_.back().function + " needs at least one number");
     }
-    stop(token.column, "expected a number, found " + shown(token));
+    stop(token.column, "expected a number, found " + shown(token) + hint(token));
     return false;
   }
 
@@ -145,8 +145,21 @@ class Calculator {
         return true;
       }
     }
-    stop(token.column, "expected an operator, found " + shown(token));
+    stop(token.column, "expected an operator, found " + shown(token) + hint(token));
     return false;
+  }
+
+  /// For what people and models write in other notations.
+  std::string hint(const Token& token) const {
+    const std::string_view text = token.text;
+    if (text.starts_with('^') || (text == "*" && !operators_.empty() && operators_.back().symbol == '*')) return " (powers are written pow(a, n))";
+    if (text.starts_with("×") || text.starts_with("·")) return " (a product is written a * b)";
+    if (text.starts_with("÷") || text.starts_with(":")) return " (a quotient is written a / b)";
+    if (text.starts_with("−") || text.starts_with("–")) return " (minus is written -)";
+    if (text.starts_with(',') || text.starts_with('.')) return " (decimals are written with a point, thousands without a mark)";
+    if (text.starts_with('_') || (!text.empty() && text[0] >= '0' && text[0] <= '9')) return " (thousands are written without a mark)";
+    if (token.kind == Kind::end && !operators_.empty() && operators_.back().symbol == '%') return " (% is the remainder of a division; 19 percent of a is a * 0.19)";
+    return {};
   }
 
   static std::string shown(const Token& token) { return token.kind == Kind::end ? "the end" : "'" + std::string(token.text.substr(0, 40)) + "'"; }

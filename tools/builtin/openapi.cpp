@@ -49,7 +49,9 @@ ToolResult call_operation(const Web& web, const std::string& base, const ApiOper
   }
   if (!operation.body_key.empty() && arguments.contains(operation.body_key)) {
     const Json& body = arguments.at(operation.body_key);
-    wanted.body = operation.body_type.starts_with("text/") && body.is_string() ? body.get<std::string>() : body.dump(-1, ' ', false, Json::error_handler_t::replace);
+    auto text = api_body(operation, body);
+    if (!text) return ToolResult::error("invalid_arguments", text.error().message);
+    wanted.body = std::move(*text);
     wanted.headers.emplace_back("Content-Type", operation.body_type);
   }
   if (operation.method != "GET" && !context.idempotency_key.empty()) wanted.headers.emplace_back("Idempotency-Key", context.idempotency_key);

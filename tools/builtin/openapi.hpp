@@ -1,5 +1,5 @@
 #pragma once
-// `use: openapi`: the operations of an OpenAPI 3.1 document as tools, called through guarded requests.
+// `use: openapi`: the operations of an OpenAPI document as tools, called through guarded requests.
 
 #include "tools/builtin/builtin.hpp"
 

@@ -41,6 +41,8 @@ bool is_json_type(std::string_view type) {
   return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
 }
 
+bool is_form_type(std::string_view type) { return type.substr(0, type.find(';')) == "application/x-www-form-urlencoded"; }
+
 class Reader {
  public:
   Reader(const Json& document, const std::vector<std::string>& only) : document_(document), only_(only) {}
@@ -48,7 +50,8 @@ class Reader {
   Result<ApiDocument> read() {
     if (!document_.is_object()) return bad("an OpenAPI document is an object", "");
     const std::string version = text_of(document_, "openapi");
-    if (!version.starts_with("3.1.")) return unsupported("'openapi' has to be 3.1.x" + (version.empty() ? std::string() : ", not " + version.substr(0, 20)) + "; converters for 2.0 and 3.0 exist", "/openapi");
+    schemas_of_3_0_ = version.starts_with("3.0.");
+    if (!schemas_of_3_0_ && !version.starts_with("3.1.")) return unsupported("'openapi' has to be 3.0.x or 3.1.x" + (version.empty() ? std::string() : ", not " + version.substr(0, 20)) + "; converters for 2.0 exist", "/openapi");
     if (const std::string dialect = text_of(document_, "jsonSchemaDialect"); !dialect.empty() && dialect != "https://spec.openapis.org/oas/3.1/dialect/base" && dialect != "https://json-schema.org/draft/2020-12/schema")
       return unsupported("schemas of the dialect " + dialect.substr(0, 100), "/jsonSchemaDialect");
     ApiDocument out;
@@ -94,6 +97,7 @@ class Reader {
   Result<void> path_item(const std::string& path, const Json& given, const std::string& where, ApiDocument& out) {
     if (!path.starts_with('/') || path.find_first_of("?# \\") != std::string::npos || path.size() > 2000) return bad("a path begins with '/' and has no '?', '#' or blanks", where);
     auto item = resolved(given, "pathItems", where);
+    if (!item && item.error().code == Errc::unsupported && !only_.empty()) return {};  // its operations have no names here
     if (!item) return item.error();
     for (const char* method : {"get", "put", "post", "delete", "patch"}) {
       const auto found = (*item)->find(method);
@@ -238,17 +242,18 @@ class Reader {
     if (content == (*body)->end() || !content->is_object() || content->empty()) return bad("a body has its 'content'", where);
     const Json* media = nullptr;
     for (const auto& [type, value] : content->items()) {
-      const bool fits = is_json_type(type) || type.starts_with("text/plain");
+      const bool fits = is_json_type(type) || type.starts_with("text/plain") || is_form_type(type);
       if (!fits || (media && !is_json_type(type)) || type.size() > 100 || std::any_of(type.begin(), type.end(), [](unsigned char c) { return c < 0x20 || c > 0x7e; })) continue;
       media = &value;
       out.body_type = type;
       if (is_json_type(type)) break;
     }
     const bool required = (*body)->contains("required") && (**body)["required"] == Json(true);
-    if (!media) return unsupported("a body that is neither JSON nor plain text", where + "/content");
-    Json schema = true;
-    if (!is_json_type(out.body_type)) schema = Json{{"type", "string"}};
+    if (!media) return unsupported("a body that is neither JSON, a form of fields, nor plain text", where + "/content");
+    Json schema = is_form_type(out.body_type) ? Json{{"type", "object"}} : Json(true);
+    if (out.body_type.starts_with("text/")) schema = Json{{"type", "string"}};
     else if (media->is_object() && media->contains("schema")) schema = (*media)["schema"];
+    if (is_form_type(out.body_type) && media->is_object() && media->contains("encoding")) return unsupported("'encoding' of a form", where + "/content");
     out.body_key = free_key("body", "request");
     return add_property(out.body_key, std::move(schema), text_of(**body, "description"), required, where);
   }
@@ -272,6 +277,28 @@ class Reader {
     return {};
   }
 
+  /// The keywords that OpenAPI 3.0 has in its own way, as JSON Schema 2020-12 writes them.
+  static void modernize(Json& schema) {
+    if (const auto reference = schema.find("$ref"); reference != schema.end()) {
+      schema = Json{{"$ref", *reference}};  // what stands beside it does not count
+      return;
+    }
+    const auto nullable = schema.find("nullable");
+    const bool null = nullable != schema.end() && *nullable == Json(true);
+    if (nullable != schema.end()) schema.erase(nullable);
+    if (const auto type = schema.find("type"); null && type != schema.end() && type->is_string()) {
+      *type = Json::array({*type, "null"});
+      if (const auto list = schema.find("enum"); list != schema.end() && list->is_array() && std::find(list->begin(), list->end(), Json(nullptr)) == list->end()) list->push_back(nullptr);
+    }
+    for (const auto& [bound, exclusive] : {std::pair("minimum", "exclusiveMinimum"), std::pair("maximum", "exclusiveMaximum")}) {
+      const auto flag = schema.find(exclusive);
+      if (flag == schema.end() || !flag->is_boolean()) continue;
+      const bool set = *flag == Json(true) && schema.contains(bound);
+      if (set) *flag = schema[bound];
+      schema.erase(set ? bound : exclusive);
+    }
+  }
+
   /// References to schemas of the document become references to $defs, and those schemas come along. `names`: the
   /// members are schemas under names of the document, not keywords.
   Result<void> localize(Json& value, const std::string& where, std::size_t depth, bool names = false) {
@@ -290,6 +317,7 @@ class Reader {
       return {};
     }
     for (const char* note : {"example", "examples", "externalDocs", "xml", "discriminator"}) value.erase(note);  // annotations, often long
+    if (schemas_of_3_0_) modernize(value);
     for (auto& [key, member] : value.items()) {
       if (key == "const" || key == "enum" || key == "default") continue;
       if (key != "$ref" || !member.is_string()) {
@@ -318,6 +346,7 @@ class Reader {
   std::set<std::string> names_;
   Json properties_, required_, definitions_;
   std::size_t visits_ = 0, all_bytes_ = 0;
+  bool schemas_of_3_0_ = false;
 };
 
 std::string escaped(std::string_view text) {
@@ -406,6 +435,20 @@ Result<std::string> api_target(const ApiOperation& operation, const Json& argume
     if (!part->empty()) query += (query.empty() ? "?" : "&") + *part;
   }
   return out + query;
+}
+
+Result<std::string> api_body(const ApiOperation& operation, const Json& body) {
+  if (operation.body_type.starts_with("text/") && body.is_string()) return body.get<std::string>();
+  if (!is_form_type(operation.body_type)) return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!body.is_object()) return fail(Errc::usage, "argument '" + operation.body_key + "': an object of fields is expected", "argument");
+  std::string out;
+  const auto add = [&](const std::string& key, const Json& value) { out += (out.empty() ? "" : "&") + escaped(key) + "=" + escaped(plain(value)); };
+  for (const auto& [key, value] : body.items()) {
+    if (value.is_object() || (value.is_array() && !is_flat(value))) return fail(Errc::usage, "argument '" + operation.body_key + "." + key + "': lists of lists and objects cannot be written into a form", "argument");
+    if (!value.is_array()) add(key, value);
+    else for (const auto& member : value) add(key, member);
+  }
+  return out;
 }
 
 Result<std::string> api_header(const ApiParameter& parameter, const Json& value) {

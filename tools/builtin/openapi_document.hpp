@@ -1,5 +1,5 @@
 #pragma once
-// OpenAPI 3.1 documents: operations as tools. Documents come from strangers; every part is bounded, and references lead
+// OpenAPI documents (3.0 and 3.1): operations as tools. Documents come from strangers; every part is bounded, and references lead
 // to the document's own components only.
 
 #include "tools/tool.hpp"
@@ -41,6 +41,9 @@ Result<ApiDocument> read_api_document(const Json& document, const std::vector<st
 
 /// Path and query ("/pets/7?tag=a") for checked arguments. Errors: usage, naming the argument.
 Result<std::string> api_target(const ApiOperation& operation, const Json& arguments);
+
+/// The body of a request: JSON, plain text, or the fields of a form (a list is a field several times). Errors: usage.
+Result<std::string> api_body(const ApiOperation& operation, const Json& body);
 
 /// Text of one value as a header has it. Errors: usage.
 Result<std::string> api_header(const ApiParameter& parameter, const Json& value);

@@ -82,6 +82,7 @@ ToolResult run(const Shell& shell, const Json& arguments, const CallContext& con
     const auto root = std::filesystem::canonical(shell.folder.path, unreadable);
     if (unreadable || std::mismatch(root.begin(), root.end(), real.begin(), real.end()).first != root.end())
       return ToolResult::error("denied", "argument 'folder': '" + *inside + "' is not a folder below the tool's folder");
+    if (!std::filesystem::is_directory(real, unreadable)) return ToolResult::error("not_found", "argument 'folder': '" + *inside + "' is not a folder");
     setup.folder = real.string();
   }
   setup.environment = shell.environment;

@@ -89,13 +89,16 @@ Result<std::string> read_text(const Sources& sources, const std::string& path) {
   return text;
 }
 
-/// A line cut at a character boundary.
-std::string shown(std::string_view line) {
-  if (line.ends_with('\r')) line.remove_suffix(1);
+/// A line, or the part of a long one around byte `at`, cut at character boundaries.
+std::string shown(std::string_view line, std::size_t at = 0) {
   if (line.size() <= kLineShown) return std::string(line);
-  std::size_t end = kLineShown;
-  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;
-  return std::string(line.substr(0, end)) + " ...";
+  const auto boundary = [&](std::size_t byte) {
+    while (byte > 0 && byte < line.size() && (static_cast<unsigned char>(line[byte]) & 0xc0) == 0x80) --byte;
+    return byte;
+  };
+  const std::size_t begin = at < kLineShown / 2 ? 0 : boundary(std::min(at - kLineShown / 4, line.size() - kLineShown));
+  const std::size_t end = boundary(begin + kLineShown);
+  return (begin > 0 ? "... " : "") + std::string(line.substr(begin, end - begin)) + (end < line.size() ? " ..." : "");
 }
 
 std::size_t column_of(std::string_view line, std::size_t byte) {
@@ -116,6 +119,7 @@ ToolResult search(const Sources& sources, const Json& arguments, const CallConte
   const auto flag = [&](const char* name) { return arguments.contains(name) && arguments[name].get<bool>(); };
   const auto number = [&](const char* name, std::size_t fallback) { return arguments.contains(name) ? static_cast<std::size_t>(arguments[name].get<double>()) : fallback; };
   std::string pattern = arguments["pattern"].get<std::string>();
+  if (pattern.find('\n') != std::string::npos) return ToolResult::error("invalid_arguments", "argument 'pattern': lines are searched one by one, so a line break in it would never be found");
   if (flag("regex")) {
     // Read as ECMA-262 first, so that what RE2 alone understands is refused like everywhere else.
     if (auto checked = compile_pattern(pattern); !checked) return ToolResult::error("invalid_arguments", "argument 'pattern': " + checked.error().message);
@@ -129,7 +133,10 @@ ToolResult search(const Sources& sources, const Json& arguments, const CallConte
   const re2::RE2 expression(pattern, options);
   if (!expression.ok()) return ToolResult::error("invalid_arguments", "argument 'pattern': " + expression.error());
 
-  const std::vector<std::string_view> lines = lines_of(text);
+  std::vector<std::string_view> lines = lines_of(text);
+  for (auto& line : lines) {
+    if (line.ends_with('\r')) line.remove_suffix(1);
+  }
   const std::size_t limit = number("limit", 50), around = number("context", 0);
   Json matches = Json::array();
   std::size_t count = 0;
@@ -138,7 +145,8 @@ ToolResult search(const Sources& sources, const Json& arguments, const CallConte
     re2::StringPiece found;
     if (!expression.Match(re2::StringPiece(lines[i].data(), lines[i].size()), 0, lines[i].size(), re2::RE2::UNANCHORED, &found, 1)) continue;
     if (++count > limit) continue;
-    Json match{{"line", i + 1}, {"column", column_of(lines[i], static_cast<std::size_t>(found.data() - lines[i].data()))}, {"text", shown(lines[i])}};
+    const auto byte = static_cast<std::size_t>(found.data() - lines[i].data());
+    Json match{{"line", i + 1}, {"column", column_of(lines[i], byte)}, {"text", shown(lines[i], byte)}};
     if (around > 0) {
       Json before = Json::array(), after = Json::array();
       for (std::size_t k = i - std::min(i, around); k < i; ++k) before.push_back(shown(lines[k]));
@@ -185,7 +193,16 @@ ToolResult extract(const Sources& sources, const Json& arguments, const CallCont
     auto text = read_text(sources, path);
     if (!text) return error_result(text.error());
     Json pages = pages_of(*text, 1);
-    return ToolResult::ok(Json{{"path", path}, {"pages", std::move(pages)}, {"text", std::move(*text)}});
+    const auto count = static_cast<std::int64_t>(pages.size());
+    if (first == 1 && (last == 0 || last >= count)) return ToolResult::ok(Json{{"path", path}, {"pages", std::move(pages)}, {"text", std::move(*text)}});
+    if (first > count) return ToolResult::error("invalid_arguments", "argument 'first_page': '" + path + "' has " + std::to_string(count) + (count == 1 ? " page" : " pages"));
+    Json chosen = Json::array();
+    std::string all;
+    for (std::int64_t page = first; page <= (last == 0 ? count : std::min(last, count)); ++page) {
+      chosen.push_back(pages[static_cast<std::size_t>(page - 1)]);
+      all += (all.empty() ? "" : "\f") + chosen.back()["text"].get<std::string>();
+    }
+    return ToolResult::ok(Json{{"path", path}, {"pages", std::move(chosen)}, {"text", std::move(all)}});
   }
   if (static_cast<std::size_t>(info.st_size) > kPdfMax) return ToolResult::error("limit", "'" + path + "' has more than 256 MiB");
   if (sources.pdftotext.empty()) return ToolResult::error("unsupported", "PDF files need the program pdftotext, which is not installed (Debian: apt-get install poppler-utils)");

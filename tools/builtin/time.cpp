@@ -5,6 +5,8 @@
 #include "tools/builtin/zone.hpp"
 #include "tools/schema_format.hpp"
 
+#include <re2/re2.h>
+
 #include <array>
 #include <cstdio>
 
@@ -62,14 +64,18 @@ int digits(std::string_view text, std::size_t at, std::size_t count) {
 Result<Moment> moment_of(std::string text, const Zone& zone) {
   const Error bad = fail(Errc::malformed, "'" + text.substr(0, 60) + "' is not a time such as 2026-11-24T09:30:00+01:00, 2026-11-24 09:30 or 2026-11-24", "time");
   if (text.size() > 60) return bad;
+  const std::string given = text;
   bool local = false;
   if (text.size() == 10) text += "T00:00:00";
   if (text.size() > 10 && text[10] == ' ') text[10] = 'T';
   if (text.size() == 16) text += ":00";
   if (!format_matches(Format::date_time, text)) {
+    // 2026-02-30 looks like a date and is none.
+    static const re2::RE2 form(R"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?)");
+    const bool looks = re2::RE2::FullMatch(text, form);
     text += "Z";
     local = true;
-    if (!format_matches(Format::date_time, text)) return bad;
+    if (!format_matches(Format::date_time, text)) return looks ? fail(Errc::malformed, "'" + given.substr(0, 60) + "' is not in the calendar: months are 01 to 12, days end with the month, hours 00 to 23", "time") : bad;
   }
   CivilTime t{digits(text, 0, 4), digits(text, 5, 2), digits(text, 8, 2), digits(text, 11, 2), digits(text, 14, 2), digits(text, 17, 2)};
   Moment moment;

@@ -84,6 +84,7 @@ Error described(CURLcode code, const char* detail, const WebRequest& request) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE: return fail(Errc::io, "TLS with " + origin + ": " + what, "tls");
+    case CURLE_OUT_OF_MEMORY: return fail(Errc::limit, origin + ": a line of the answer's head is too long", "limit");  // libcurl's word for it
     default: return fail(Errc::io, origin + ": " + what, "io");
   }
 }
@@ -119,7 +120,7 @@ Result<WebAddress> WebAddress::parse(const std::string& text) {
   if (!curl_api().ready) return no_curl();
   UrlHandle handle;
   if (text.find('\0') != std::string::npos || text.find("://") == std::string::npos || curl_api().url_set(handle.url, CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
-    return fail(Errc::usage, "it is not a web address such as https://host/path", "url");
+    return fail(Errc::usage, std::string("it is not a web address such as https://host/path") + (text.find(' ') == std::string::npos ? "" : "; a blank in it is written %20"), "url");
   curl_api().url_set(handle.url, CURLUPART_FRAGMENT, nullptr, 0);
   return read(handle.url);
 }
@@ -143,6 +144,11 @@ std::string WebAnswer::header(std::string_view name) const {
   return found == headers.end() ? std::string() : found->second;
 }
 
+bool is_header(std::string_view name, std::string_view value) {
+  const auto odd = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  return !name.empty() && name.find_first_of(": ;") == std::string_view::npos && std::none_of(name.begin(), name.end(), odd) && std::none_of(value.begin(), value.end(), odd);
+}
+
 Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
   if (!curl_api().ready) return no_curl();
   if (auto started = start_curl(); !started) return started.error();
@@ -151,9 +157,7 @@ Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop) {
   if (exchange.stop.stop_requested()) return fail(Errc::cancelled, "stopped before the request", "cancelled");
   char detail[CURL_ERROR_SIZE] = {};
   for (const auto& [name, value] : request.headers) {
-    const auto odd = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
-    if (name.empty() || name.find_first_of(": ;") != std::string::npos || std::any_of(name.begin(), name.end(), odd) || std::any_of(value.begin(), value.end(), odd))
-      return fail(Errc::usage, "header '" + name.substr(0, 40) + "' has a line break or a strange name", "header");
+    if (!is_header(name, value)) return fail(Errc::usage, "header '" + name.substr(0, 40) + "' has a line break or a strange name", "header");
     handle.headers = curl_api().slist_append(handle.headers, (value.empty() ? name + ";" : name + ": " + value).c_str());
   }
   handle.headers = curl_api().slist_append(handle.headers, "Expect:");

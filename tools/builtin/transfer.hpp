@@ -57,6 +57,9 @@ struct WebAnswer {
   std::string header(std::string_view name) const;
 };
 
+/// Can it stand in a request? No line breaks, no control characters, a name without ':', ';' and blanks.
+bool is_header(std::string_view name, std::string_view value);
+
 /// Redirects are answers like others; proxies of the environment are not used. Errors: denied, timeout, cancelled,
 /// limit, io (kind tls: the certificate or handshake).
 Result<WebAnswer> transfer(const WebRequest& request, std::stop_token stop);

@@ -70,7 +70,7 @@ Error described(CURLcode code, const char* detail, const Exchange& exchange) {
     case CURLE_USE_SSL_FAILED: return fail(Errc::io, server + " offers no TLS (STARTTLS); nothing was sent", "tls");
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CACERT_BADFILE: return fail(Errc::io, "TLS with " + server + ": " + what, "tls");
+    case CURLE_SSL_CACERT_BADFILE: return fail(Errc::io, "TLS with " + server + ": " + what + (what.find("wrong version number") == std::string::npos ? "" : "; the server speaks none on this port, or expects `tls: starttls`") + "; nothing was sent", "tls");
     default: return fail(Errc::io, server + ": " + what + " (nothing was sent)", "io");
   }
 }

@@ -1,5 +1,7 @@
 #include "tools/builtin/zone.hpp"
 
+#include "tools/nearest.hpp"
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +12,22 @@ namespace kontor::tools {
 namespace {
 
 constexpr std::size_t kFileMax = 1u << 20;
+constexpr std::size_t kNamesMax = 5000;  ///< Zones that are looked through for a near name.
+
+/// The zone that was probably meant: a near name, or the one of a city that stands alone. "" where there is none.
+std::string near_zone(const std::filesystem::path& folder, std::string_view name) {
+  std::vector<std::string> names;
+  std::string city;
+  std::error_code failed;
+  for (auto entry = std::filesystem::recursive_directory_iterator(folder, failed); !failed && entry != std::filesystem::recursive_directory_iterator() && names.size() < kNamesMax; entry.increment(failed)) {
+    const std::string stem = entry->path().filename().string();
+    if (stem == "posix" || stem == "right") entry.disable_recursion_pending();
+    if (!entry->is_regular_file(failed) || stem.find('.') != std::string::npos) continue;
+    names.push_back(entry->path().lexically_relative(folder).string());
+    if (city.empty() && edit_distance(stem, name, 0) == 0) city = names.back();
+  }
+  return city.empty() ? nearest(name, names) : city;
+}
 
 /// Reads big-endian numbers; past the end it yields zeros and says so.
 class Bytes {
@@ -163,7 +181,10 @@ Result<Zone> Zone::load(std::string_view name) {
     return fail(Errc::not_found, "no time zone database at " + folder.string() + "; install tzdata, or write UTC or an offset such as +02:00", "no_zoneinfo");
   }
   const auto path = folder / name;
-  if (!std::filesystem::is_regular_file(path, failed) || std::filesystem::file_size(path, failed) > kFileMax) return unknown;
+  if (!std::filesystem::is_regular_file(path, failed) || std::filesystem::file_size(path, failed) > kFileMax) {
+    const std::string near = near_zone(folder, name);
+    return near.empty() ? unknown : fail(Errc::not_found, "there is no time zone '" + std::string(name) + "' (did you mean '" + near + "'?)", "unknown_zone");
+  }
   std::ifstream file(path, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!bytes.starts_with("TZif")) return unknown;
