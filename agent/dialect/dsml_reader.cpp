@@ -118,7 +118,7 @@ class DsmlReader final : public CallReader {
     if (!skip_space(source)) return Step::more;
     const Match match = source.match(pos_, kDsmlParamOpen | kDsmlInvokeClose | kOutputEnd);
     if (match.fit == Fit::partial) return Step::more;
-    if (match.fit == Fit::none) return stop(source, at_end(source) ? "truncated_call" : "malformed_call", name_);
+    if (match.fit == Fit::none) return stop(source, ends(source, kDsmlParamOpen | kDsmlInvokeClose) ? "truncated_call" : "malformed_call", name_);
     if (match.kind & kOutputEnd) return stop(source, "truncated_call", name_);
     pos_ += match.length;
     if (match.kind == kDsmlParamOpen) {
@@ -182,7 +182,7 @@ class DsmlReader final : public CallReader {
     if (!skip_space(source)) return Step::more;
     const Match match = source.match(pos_, kDsmlParamClose | kOutputEnd);
     if (match.fit == Fit::partial) return Step::more;
-    if (match.fit == Fit::none) return stop(source, at_end(source) ? "truncated_call" : "malformed_json", name_);
+    if (match.fit == Fit::none) return stop(source, ends(source, kDsmlParamClose) ? "truncated_call" : "malformed_json", name_);
     if (match.kind & kOutputEnd) return stop(source, "truncated_call", name_);
     pos_ += match.length;
     if (arguments_.objection && !objection_) objection_ = arguments_.objection;
@@ -199,9 +199,12 @@ class DsmlReader final : public CallReader {
     if (match.fit == Fit::full && match.kind == kDsmlInvokeOpen) return enter_invoke(pos_, match.length), Step::go;
     if (match.fit == Fit::full) return pos_ += match.length, Step::closed;
     if (!log_.lenient()) return stop(source, "malformed_call");
+    if (source.ends_inside(pos_, kDsmlInvokeOpen | kDsmlCallsClose)) pos_ = source.size();
     log_.warn("missing_end");
     return Step::closed;
   }
+
+  bool ends(const Source& source, std::uint32_t mask) const { return at_end(source) || source.ends_inside(pos_, mask); }
 
   void put(Json value) {
     if (!keys_.insert(key_).second) {

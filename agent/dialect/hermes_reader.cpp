@@ -159,7 +159,7 @@ class HermesReader final : public CallReader {
     const Match match = source.match(pos_, kToolCallClose | kToolCallOpen | kOutputEnd);
     if (match.fit == Fit::partial) return Step::more;
     if (match.fit == Fit::none) {
-      if (!is_cut_tag(source)) return stop(source, "malformed_json", mixed_ ? std::string_view(name_) : std::string_view());
+      if (!source.ends_inside(pos_, kToolCallClose | kToolCallOpen)) return stop(source, "malformed_json", mixed_ ? std::string_view(name_) : std::string_view());
       pos_ = source.size();
       return missing_end(source);
     }
@@ -172,12 +172,6 @@ class HermesReader final : public CallReader {
     if (!log_.lenient()) return stop(source, "malformed_call");
     log_.warn("missing_call_end");
     return keep(source) ? Step::closed : Step::stop;
-  }
-
-  bool is_cut_tag(const Source& source) const {
-    constexpr std::string_view kClose = "</tool_call>";
-    const std::string_view rest = source.slice(pos_, source.size());
-    return source.final && !source.token_policy && rest.size() < kClose.size() && kClose.substr(0, rest.size()) == rest;
   }
 
   /// One call, or the calls of an array.

@@ -45,6 +45,14 @@ void append_utf8(std::string& out, unsigned code) {
   }
 }
 
+/// Could more text make it a literal?
+bool begins_word(std::string_view text, bool lenient) {
+  for (const std::string_view word : {"true", "false", "null"}) {
+    if (word.starts_with(text)) return true;
+  }
+  return lenient && (std::string_view("True").starts_with(text) || std::string_view("False").starts_with(text) || std::string_view("None").starts_with(text));
+}
+
 /// -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?; `real` tells whether there is a fraction or an exponent.
 bool is_json_number(std::string_view text, bool& real) {
   std::size_t i = 0;
@@ -91,6 +99,7 @@ JsonScanner::Status JsonScanner::resume(std::string_view text, bool final) {
         const std::string_view lexeme = text.substr(token_);
         if (state_ == State::number ? end_number(lexeme) : end_word(lexeme)) continue;
       }
+      if (state_ == State::word && !begins_word(text.substr(token_), lenient_)) return fail("malformed_json");
       return fail("truncated_call");
     }
     const char c = text[pos_];

@@ -127,6 +127,16 @@ Match Source::match(std::size_t pos, std::uint32_t mask) const {
   return {partial && !final ? Fit::partial : Fit::none, 0, 0};
 }
 
+bool Source::ends_inside(std::size_t pos, std::uint32_t mask) const {
+  constexpr std::size_t kLongest = 64;
+  if (!final || token_policy || pos >= text.size() || text.size() - pos > kLongest) return false;
+  Source open;
+  open.text = text.substr(pos);
+  if (open.text.back() == kInvalidByte && open.text.size() > 1) open.text.pop_back();
+  open.lenient = lenient;
+  return open.match(0, mask).fit == Fit::partial;
+}
+
 std::size_t Source::skip_space(std::size_t pos) const {
   while (pos < text.size() && is_space(text[pos])) ++pos;
   return pos;

@@ -59,6 +59,8 @@ struct Source {
 
   /// Is one of the markers of `mask` at `pos`? partial: more bytes could complete one (never once `final` is set).
   Match match(std::size_t pos, std::uint32_t mask) const;
+  /// Does the whole output break off at `pos` inside one of the markers of `mask`, or inside a character of it?
+  bool ends_inside(std::size_t pos, std::uint32_t mask) const;
   /// First position from `pos` on that is not white space (the size when there is none yet).
   std::size_t skip_space(std::size_t pos) const;
   std::size_t size() const { return text.size(); }

@@ -135,7 +135,7 @@ class NativeReader final : public CallReader {
         return state_ = State::before, Step::go;
       }
       if (match.fit == Fit::full) return stop(source, "truncated_call");
-      if (source.final && scan_ + 1 >= source.size()) return stop(source, "truncated_call");
+      if (source.ends_inside(scan_, kSep)) return stop(source, "truncated_call");
       if (word != "function") return stop(source, "malformed_call");
       log_.warn("missing_separator");
       pos_ = scan_ = scan_ + 1;
@@ -234,7 +234,7 @@ class NativeReader final : public CallReader {
     const Match match = source.match(pos_, kCallEnd | kCallsEnd | kCallBegin | kCallsBegin | kOutputEnd);
     if (match.fit == Fit::partial) return Step::more;
     if (match.fit == Fit::none) {
-      if (cut_marker(source, kCallEnd | kCallsEnd | kCallBegin)) return pos_ = source.size(), cut(source);
+      if (source.ends_inside(pos_, kCallEnd | kCallsEnd | kCallBegin)) return pos_ = source.size(), cut(source);
       const Fit header = header_at(source, pos_);
       if (header == Fit::partial) return Step::more;
       if (header == Fit::none) return stop(source, "malformed_json", name_);
@@ -261,7 +261,7 @@ class NativeReader final : public CallReader {
     if (match.fit == Fit::partial) return Step::more;
     if (match.fit == Fit::full && match.kind == kCallBegin) return enter_call(pos_ + match.length), Step::go;
     if (match.fit == Fit::full && match.kind == kCallsEnd) return pos_ += match.length, Step::closed;
-    if (match.fit == Fit::none && cut_marker(source, kCallsEnd | kCallBegin)) pos_ = source.size();
+    if (match.fit == Fit::none && source.ends_inside(pos_, kCallsEnd | kCallBegin)) pos_ = source.size();
     if (match.fit == Fit::none && !at_end(source)) {
       const Fit header = header_at(source, pos_);
       if (header == Fit::partial) return Step::more;
@@ -280,16 +280,6 @@ class NativeReader final : public CallReader {
     log_.warn("missing_end");
     return keep(source) ? Step::closed : Step::stop;
   }
-
-  /// The output breaks off inside one of the markers.
-  static bool cut_marker(const Source& source, std::size_t pos, std::uint32_t mask) {
-    if (!source.final || source.token_policy || pos >= source.size() || source.size() - pos > 64) return false;
-    Source open;
-    open.text = std::string(source.slice(pos, source.size()));
-    open.lenient = source.lenient;
-    return open.match(0, mask).fit == Fit::partial;
-  }
-  bool cut_marker(const Source& source, std::uint32_t mask) const { return cut_marker(source, pos_, mask); }
 
   bool keep(const Source& source) { return log_.finish(name_, take_arguments(source)); }
 

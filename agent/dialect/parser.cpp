@@ -49,6 +49,7 @@ struct Parser::State {
   bool part_start();
   bool content();
   bool content_marker(const Match& match);
+  bool is_quoted(const Match& match);
   bool eos_in_code();
   bool block();
   bool trial();
@@ -89,6 +90,7 @@ struct Parser::State {
   std::size_t flushed = 0;       ///< Text up to here is in a channel.
   std::size_t scan = 0;          ///< Text up to here holds no marker.
   std::size_t marker = 0;        ///< Where the marker under consideration begins.
+  std::size_t quote_end = 0;     ///< Behind a call's marker that was literal; 0 where the last one was none.
   std::size_t ahead = 0;
   std::size_t close_scan = 0;    ///< </think> was looked for up to here while a trial runs.
   std::size_t no_trial_before = 0;
@@ -231,7 +233,8 @@ bool Parser::State::trial() {
     return true;
   }
   const bool complete = verdict == Verdict::closed && trial_log->errors().empty() && !trial_log->calls().empty() &&
-                        !trial_log->has_warning("missing_end") && !trial_log->has_warning("missing_call_end") &&
+                        !trial_log->has_warning("missing_begin") && !trial_log->has_warning("missing_end") &&
+                        !trial_log->has_warning("missing_call_end") &&
                         !closes_before(reader->pos());
   if (complete) {
     ahead = reader->pos();
@@ -299,10 +302,18 @@ bool Parser::State::content() {
   }
 }
 
+/// Is the marker literal? So is what continues a quoted block: its markers may have white space between them.
+bool Parser::State::is_quoted(const Match& match) {
+  if (source.token_policy) return false;
+  if (fences.in_code(source.text, marker)) return !(match.kind == kEos && fences.behind_closing_fence());
+  return (match.kind & openers) && quote_end != 0 && source.skip_space(quote_end) == marker;
+}
+
 /// False: the marker is literal, the search goes on behind it.
 bool Parser::State::content_marker(const Match& match) {
   const std::size_t behind = marker + match.length;
-  const bool code = !source.token_policy && fences.in_code(source.text, marker);
+  const bool code = is_quoted(match);
+  quote_end = code && (match.kind & openers) ? behind : 0;
   scan = behind;
   if (match.kind == kThinkOpen) return saw_think = true, false;
   if (match.kind == kThinkClose) {

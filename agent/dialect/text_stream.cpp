@@ -146,7 +146,9 @@ void FenceTracker::take(char c) {
 
 bool FenceTracker::in_code(std::string_view text, std::size_t pos) {
   for (; pos_ < pos; ++pos_) take(text[pos_]);
-  if (after_backtick_ || open_) return true;
+  if (after_backtick_) return true;
+  // What begins at `pos` is no text: blanks behind the signs of a closing fence end it as the end of the line would.
+  if (open_) return !(line_ == Line::rest && line_sign_ == sign_ && line_signs_ >= length_ && rest_blank_);
   return line_signs_ >= 3 && !(line_sign_ == '`' && rest_backtick_);  // the opening line of a fence
 }
 

@@ -47,6 +47,8 @@ class FenceTracker {
   void reset(std::size_t begin) { *this = FenceTracker(); pos_ = begin; }
   /// Whether text at `pos` (not before the last one asked for) is code: behind an open fence or a backtick.
   bool in_code(std::string_view text, std::size_t pos);
+  /// Whether the place last asked for stands right behind the signs that end a fence.
+  bool behind_closing_fence() const { return open_ && line_ == Line::signs && line_sign_ == sign_ && line_signs_ >= length_; }
 
  private:
   void take(char c);

@@ -54,7 +54,7 @@ class Adder {
     if (entry_.url) return report("has no meaning for a server with an address");
     if (!cwd.is_scalar() || check_path_text(text)) return report("is not a folder");
     if (has_variables(text)) return report("holds a variable; servers start in the folder of the agent file, or in a fixed one below it");
-    if (text[0] == '/' || text[0] == '~' || !is_inside(resolved_path("/x", text), "/x")) return report("lies elsewhere; servers start in the folder of the agent file, or below it");
+    if (text[0] == '~' || leaves_its_folder(text)) return report("lies elsewhere; servers start in the folder of the agent file, or below it");
     if (resolved_path("/x", text) != "/x") tool["cwd"] = text;
   }
 

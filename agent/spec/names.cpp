@@ -74,7 +74,7 @@ class Names {
   void secret(const SourceFile& file, const Yaml& value, std::string_view name, std::size_t shift) {
     if (project_.find("secrets", name)) return;
     const std::string near = nearest(name, project_.names("secrets"));
-    add(file, source_offset(value.document(), value.node(), shift), "unknown-secret", "there is no secret of that name" + did_you_mean(near));
+    add(file, shift == 0 ? value.offset() : source_offset(value.document(), value.node(), shift), "unknown-secret", "there is no secret of that name" + did_you_mean(near));
   }
 
   // ---- tools ------------------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ class Names {
     bool inside = writes ? is_inside(path, write_folder) : is_inside(path, read_folder) || is_inside(path, write_folder);
     if (!inside && !absolute) {
       // Names the beginning of a folder that an expression may complete, or is below the folder without naming it.
-      const bool climbs = !is_inside(resolved_path("/x", text), "/x");
+      const bool climbs = leaves_its_folder(text);
       const bool in_the_other = writes && read_folder != folder && is_inside(path, read_folder);
       inside = !climbs && !in_the_other;
     }

@@ -126,6 +126,11 @@ bool is_inside(const std::string& path, const std::string& folder) {
   return path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 && path[folder.size()] == '/';
 }
 
+bool leaves_its_folder(std::string_view path) {
+  const fs::path normal = fs::path(std::string(path)).lexically_normal();
+  return normal.is_absolute() || (!normal.empty() && *normal.begin() == "..");
+}
+
 std::string nearest_existing(const std::string& folder, std::string_view path) {
   constexpr std::size_t kMostNames = 2'000;
   std::string result;

@@ -66,6 +66,8 @@ Json to_json(const Yaml& value);
 std::string resolved_path(const std::string& folder, std::string_view path);
 /// `path` is `folder` or below it; both resolved.
 bool is_inside(const std::string& path, const std::string& folder);
+/// An absolute path, or one whose ".." lead out of the folder that it is relative to.
+bool leaves_its_folder(std::string_view path);
 /// A relative path with each part that does not exist replaced by the nearest one that does, or "".
 std::string nearest_existing(const std::string& folder, std::string_view path);
 

@@ -520,7 +520,8 @@ class Shape {
       const std::size_t sources = exclusive(value, {"path", "endpoint", "replay"}, "a model has one source");
       const bool near = guessed("path") || guessed("endpoint") || guessed("replay");
       if (sources == 0 && !near) missing(owner, "a model needs one of path, endpoint and replay");
-      if (value["endpoint"] && !value["model"] && !guessed("model")) missing(owner, "'model' is missing: the model's name at the endpoint");
+      // Of two sources, the wrong one needs nothing.
+      if (sources == 1 && value["endpoint"] && !value["model"] && !guessed("model")) missing(owner, "'model' is missing: the model's name at the endpoint");
       if (sources == 1 && !near) {
         needs(value, "model", "endpoint");
         needs(value, "api_key", "endpoint");
@@ -560,7 +561,7 @@ class Shape {
     } else if (rule.name == "trigger") {
       const std::size_t kinds = exclusive(value, {"schedule", "webhook", "watch"}, "a trigger has one cause");
       if (kinds == 0 && !guessed("schedule") && !guessed("webhook") && !guessed("watch")) missing(owner, "a trigger needs one of schedule, webhook and watch");
-      if (value["webhook"] && !value["secret"] && !guessed("secret")) missing(owner, "a webhook needs a 'secret', so that not everybody can start runs");
+      if (kinds == 1 && value["webhook"] && !value["secret"] && !guessed("secret")) missing(owner, "a webhook needs a 'secret', so that not everybody can start runs");
       if (kinds == 1) {
         needs(value, "tz", "schedule");
         needs(value, "missed", "schedule");

@@ -101,6 +101,69 @@ TEST_CASE("an end marker quoted in code is text unless nothing follows it", "[di
   REQUIRE(warned(nested, "marker_in_code"));
 }
 
+TEST_CASE("a block quoted in code is text with all its markers", "[dialect][parser]") {
+  const auto literal = [](const std::string& content) {
+    const auto result = parse(content);
+    INFO(content);
+    CHECK(result.calls.empty());
+    CHECK(result.errors.empty());
+    CHECK(result.content == content);
+    CHECK(warned(result, "marker_in_code"));
+  };
+  // The second marker stands behind the first one, not behind the backtick.
+  literal("See `" + kBlock + "` for the form.");
+  literal("`<｜tool▁calls▁begin｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>run{}" + kEnd + "`");
+  literal("``" + kBlock + "``");
+  ParserOptions dsml;
+  dsml.format = "deepseek-v3.2";
+  const auto quoted = [&](const std::string& between) {
+    return parse("`<｜DSML｜function_calls>" + between + "<｜DSML｜invoke name=\"run\">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>`", dsml);
+  };
+  CHECK(quoted("\n").calls.empty());
+  CHECK(quoted("").calls.empty());
+  // Other text ends the quotation.
+  CHECK(parse("`<｜tool▁calls▁begin｜>` opens it. " + kBlock).calls.size() == 1);
+  // Another's turn is none, even right behind a quoted marker.
+  CHECK(parse("`<｜tool▁calls▁begin｜><｜User｜>more").content == "`<｜tool▁calls▁begin｜>");
+}
+
+TEST_CASE("a fence ends where a marker follows its signs", "[dialect][parser]") {
+  const auto call = parse("```\nx\n``` " + kBlock);
+  CHECK(call.calls.size() == 1);
+  CHECK(call.content == "```\nx\n```");
+  CHECK(parse("```\nx\n```" + kBlock).calls.empty());   // right behind a backtick
+  CHECK(parse("````\nx\n``` " + kBlock).calls.empty());  // too few signs
+  CHECK(parse("```\nx\n``` y " + kBlock).calls.empty());
+  CHECK(parse("``` " + kBlock).calls.empty());           // an opening fence
+  const auto end = parse("```\nx\n```<｜end▁of▁sentence｜>more");
+  CHECK(end.content == "```\nx\n```");
+  CHECK(warned(end, "text_after_eos"));
+}
+
+TEST_CASE("an output that breaks off in a call is truncated, not malformed", "[dialect][parser]") {
+  const std::string head = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>";
+  for (std::size_t cut = 1; cut < kBlock.size() - head.size(); ++cut) {
+    const std::string text = kBlock.substr(0, head.size() + cut);
+    const auto result = parse(text);
+    INFO(text);
+    if (result.errors.empty()) CHECK(result.calls.size() == 1);
+    else CHECK(only_error(result) == "truncated_call");
+  }
+  ParserOptions dsml;
+  dsml.format = "deepseek-v3.2";
+  const std::string block = "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"a\" string=\"true\">x</｜DSML｜parameter>\n"
+                            "<｜DSML｜parameter name=\"b\" string=\"false\">[1]</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>";
+  for (std::size_t cut = block.find("invoke"); cut < block.size(); ++cut) {
+    const auto result = parse(block.substr(0, cut), dsml);
+    INFO(block.substr(0, cut));
+    const bool in_text = warned(result, "invalid_utf8");  // the break is inside a character of the verbatim text
+    if (result.errors.empty()) CHECK((result.calls.size() == 1 || warned(result, "stray_marker")));
+    else if (!in_text) CHECK(only_error(result) == "truncated_call");
+  }
+  for (const std::string value : {"tru", "nul", "Fal", "N", "1.", "-", "\"x", "[1,"}) CHECK(only_error(parse(head + "function<｜tool▁sep｜>t\n{\"a\": " + value)) == "truncated_call");
+  for (const std::string value : {"Paris", "trux", "nil", "NaN", "Infinity"}) CHECK(only_error(parse(head + "function<｜tool▁sep｜>t\n{\"a\": " + value)) == "malformed_json");
+}
+
 TEST_CASE("reasoning parts, and a block that ends unclosed reasoning", "[dialect][parser]") {
   const ParseResult parts = parse("<think>a</think>" + kBlock + "\n<think>b</think>answer");
   REQUIRE(parts.reasoning == "a\nb");
@@ -118,6 +181,8 @@ TEST_CASE("reasoning parts, and a block that ends unclosed reasoning", "[dialect
   REQUIRE(taken.calls.size() == 1);
   REQUIRE(taken.reasoning == "I try " + kBlock + " no.");
   REQUIRE(warned(taken, "implicit_think_close"));
+  const std::string lone = kBlock.substr(kBlock.find("<｜tool▁call▁begin｜>"));  // no complete block
+  REQUIRE(only_error(parse("I try " + lone, open)) == "unterminated_think");
   open.mode = ParseMode::strict;
   REQUIRE(only_error(parse("I try " + kBlock, open)) == "unterminated_think");
 }
