@@ -39,6 +39,12 @@ void add_leaf(CLI::App& parent, const std::string& name, const std::string& summ
 /// Reads the arguments and runs the chosen verb. Unknown verbs and options: exit code 2 and a suggestion.
 int run(int argc, char** argv);
 
+/// What to write in front of the commands we print: the program as it was called, when that was by a path.
+const std::string& program_name();
+
+/// The text as one word of a shell, for commands we print.
+std::string shell_word(const std::string& text);
+
 /// "--json" output goes to stdout through here: one document and a newline.
 void print_json(const std::string& text);
 

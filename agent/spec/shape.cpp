@@ -160,7 +160,7 @@ class Shape {
       case ValueType::api_key: if (text(name, value, owner)) api_key(value); return;
       case ValueType::on_expire: if (text(name, value, owner)) on_expire(value); return;
       case ValueType::model_path:
-      case ValueType::path: if (text(name, value, owner)) path(value, rule.type == ValueType::model_path); return;
+      case ValueType::path: if (text(name, value, owner, "the path of a file or folder")) path(value, rule.type == ValueType::model_path); return;
       case ValueType::texts:
       case ValueType::names:
       case ValueType::globs:
@@ -195,9 +195,9 @@ class Shape {
   }
 
   // ---- scalars ----------------------------------------------------------------------------------------------------
-  bool text(std::string_view key, const Yaml& value, std::size_t owner) {
+  bool text(std::string_view key, const Yaml& value, std::size_t owner, const std::string& what = "a text") {
     if (value.type() == Type::string) return true;
-    const std::string hint = value.is_scalar() && value.type() != Type::null ? "a text (in quotes when it looks like a number or true/false)" : "a text";
+    const std::string hint = what + (value.is_scalar() && value.type() != Type::null ? " (in quotes when it looks like a number or true/false)" : "");
     return wrong_type(key, value, owner, hint);
   }
   void version(const Yaml& value, std::size_t owner) {

@@ -123,6 +123,8 @@ TEST_CASE("the pocket model writes every turn again token by token, and what it 
   const std::string model = std::string(KONTOR_SOURCE_DIR) + "/examples/models/pocket-invoice.gguf";
   const int ended = example.run({"run", example.folder.string(), "--model", model, "--approve", "park"});
   INFO(example.output());
+  // What the model can do is said before it writes anything.
+  CHECK(example.output().find("  its file says: Runs the invoice triage example, and nothing else.") != std::string::npos);
   const auto kept = [&] {
     std::size_t files = 0;
     if (fs::exists(example.folder / "runs/kv")) for (const auto& file : fs::directory_iterator(example.folder / "runs/kv")) files += file.is_regular_file();
