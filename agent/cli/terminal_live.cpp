@@ -189,12 +189,12 @@ class LiveView final : public RunView {
     const std::string kind = text_of(event.data, "kind");
     if (kind != "tool" && kind != "agent") return;
     const double seconds = number_of(event.data, "seconds");
-    std::string text = "  " + green("✓") + " " + event.step;
-    if (kind == "agent" && event.data.contains("result")) text += "  " + printable(cell_of(event.data.at("result")), room(event.step.size() + 24));
-    text += dim("  " + (seconds < 1 ? fixed(seconds * 1000, 0) + " ms" : fixed(seconds, 1) + " s"));
-    if (kind == "agent" && !turn_note_.empty()) text += dim("  " + turn_note_);
+    std::string note = "  " + (seconds < 1 ? fixed(seconds * 1000, 0) + " ms" : fixed(seconds, 1) + " s");
+    if (kind == "agent" && !turn_note_.empty()) note += "  " + turn_note_;
     turn_note_.clear();
-    line(text);
+    std::string text = "  " + green("✓") + " " + event.step;
+    if (kind == "agent" && event.data.contains("result")) text += "  " + printable(cell_of(event.data.at("result")), room(event.step.size() + note.size() + 7));
+    line(text + dim(note));
   }
 
   void print_ledger(const Ledger& ledger) {
