@@ -1,11 +1,11 @@
 #include "agent/cli/command.hpp"
+#include "agent/cli/event_table.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/shared_options.hpp"
 #include "agent/decisions.hpp"
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 
 namespace kontor::agent::cli {
@@ -20,30 +20,6 @@ struct Options {
   bool json = false, no_resume = false;
 };
 using Shared = std::shared_ptr<Options>;
-
-std::string when(std::int64_t unix_ms) {
-  const std::time_t seconds = unix_ms / 1000;
-  std::tm local{};
-  localtime_r(&seconds, &local);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
-  return text;
-}
-
-/// The time of day; with its date where that is not the day of `start_ms`.
-std::string when_since(std::int64_t unix_ms, std::int64_t start_ms) {
-  const std::string at = when(unix_ms);
-  return at.substr(0, 10) == when(start_ms).substr(0, 10) ? at.substr(11) : at;
-}
-
-/// What an event cost, as far as that can be told from zero.
-std::string spent_words(const Json& data) {
-  if (!data.contains("spent") || !data.at("spent").is_object()) return {};
-  const Ledger spent = ledger_from_json(data.at("spent"));
-  char text[96];
-  std::snprintf(text, sizeof text, "%.3f s  %.2f J", spent.seconds, spent.joules);
-  return text + (spent.turns > 0 ? "  " + std::to_string(spent.prefilled) + "+" + std::to_string(spent.reused) + ">" + std::to_string(spent.generated + spent.forced) + " tokens" : std::string());
-}
 
 /// The status as people should read it: a run marked running without a process was cut off.
 std::string shown_status(const Journal& journal, const RunRow& row) {
@@ -97,36 +73,9 @@ int list(const Options& options) {
     return kDone;
   }
   std::vector<std::vector<std::string>> table = {{"RUN", "AGENT", "STATUS", "STARTED", "NOTE"}};
-  for (const auto& row : rows) table.push_back({row.id, row.name, shown_status(*journal, row), when(row.created_ms), row.note});
+  for (const auto& row : rows) table.push_back({row.id, row.name, shown_status(*journal, row), time_words(row.created_ms), row.note});
   std::fputs(text_table(table, 60).c_str(), stdout);
   return kDone;
-}
-
-/// One line for people.
-std::string summary(const JournalEvent& event) {
-  const auto text = [&](const char* key) { return event.data.contains(key) && event.data.at(key).is_string() ? event.data.at(key).get<std::string>() : std::string(); };
-  if (event.type == "run_created") return text("file");
-  if (event.type == "generation") return text("agent") + ": " + (text("content").empty() ? text("text") : text("content"));
-  if (event.type == "call_intent") return text("tool") + " (" + text("effect") + "; " + text("rule") + ") " + spaced_json(event.data.at("arguments"));
-  if (event.type == "call_outcome") return (text("rule").empty() ? "" : "(" + text("rule") + ") ") + (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
-  if (event.type == "approval_requested") return (text("tool").empty() ? "" : text("tool") + ": ") + text("rule");
-  if (event.type == "approval_decided") return decision_words(event.data);
-  if (event.type == "approval_escalated") return "nobody answered in time, goes on to " + text("to");
-  if (event.type == "step_failed") return text("kind") + ": " + text("error");
-  if (event.type == "generation_cut") {
-    const Ledger spent = ledger_from_json(event.data.value("spent", Json()));
-    return "cut off (" + text("reason") + "), not used, paid for: " + std::to_string(spent.generated) + " tokens";
-  }
-  if (event.type == "timer_started") return "until " + when(event.data.value("until_ms", std::int64_t{0}));
-  if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
-  if (event.type == "call_resolved") return text("state") + ", says " + text("by");
-  if (event.type == "egress") {
-    return text("who") + (event.data.value("allowed", Json(false)) == Json(true) ? " may reach " : " may not reach ") + text("host") + ":" + std::to_string(event.data.value("port", 0)) +
-           (text("address").empty() || text("address") == text("host") ? "" : " at " + text("address")) + " (" + text("rule") + ")";
-  }
-  if (event.type == "memory_stored") return text("text");
-  if (event.type == "run_finished" || event.type == "run_stopped") return text("status") + (text("note").empty() ? "" : ": " + text("note"));
-  return {};
 }
 
 Json event_json(const JournalEvent& event) {
@@ -159,12 +108,8 @@ int show(const Options& options) {
     print_json(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     return kDone;
   }
-  std::printf("run %s  %s  %s  started %s\n\n", report.id.c_str(), printable(report.name, 60).c_str(), report.status.c_str(), when(opened->row.created_ms).c_str());
-  std::vector<std::vector<std::string>> table = {{"#", "TIME", "EVENT", "PLACE", "SPENT", "WHAT"}};
-  for (const auto& event : *events) {
-    table.push_back({std::to_string(event.seq), when_since(event.unix_ms, opened->row.created_ms), event.type, event.step, spent_words(event.data), summary(event)});
-  }
-  std::fputs(text_table(table, 160).c_str(), stdout);
+  std::printf("run %s  %s  %s  started %s\n\n", report.id.c_str(), printable(report.name, 60).c_str(), report.status.c_str(), time_words(opened->row.created_ms).c_str());
+  std::fputs(event_table(*events, opened->row.created_ms).c_str(), stdout);
   make_view(false)->on_report(report, 0, runs_hint(options.runs));
   return kDone;
 }

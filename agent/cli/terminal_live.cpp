@@ -128,11 +128,15 @@ class LiveView final : public RunView {
     std::printf("\n%s  run %s%s%s\n", status.c_str(), report.id.c_str(), report.note.empty() ? "" : "  ", printable(report.note, 600).c_str());
     if (report.failed_items > 0) std::printf("%s\n", yellow(std::to_string(report.failed_items) + " items failed; their errors were collected").c_str());
     for (const auto& item : report.pending) {
-      std::printf("\n  %s  %s %s\n    %s\n", bold(item.call).c_str(), printable(item.tool, 60).c_str(), printable(spaced_json(item.arguments), 400).c_str(), printable(item.reason, 300).c_str());
+      const std::string arguments = item.arguments.empty() ? "" : printable(spaced_json(item.arguments), 400);
+      std::printf("\n  %s%s%s\n    %s\n", bold(item.call).c_str(), item.tool.empty() ? "" : ("  " + printable(item.tool, 60)).c_str(), arguments.empty() ? "" : (" " + arguments).c_str(), printable(item.reason, 300).c_str());
+      if (!item.who.empty()) std::printf("    asked: %s\n", printable(names_of(item.who), 200).c_str());
       const std::string name = report.id + " " + item.call;
       for (const auto& command : answers_to(item, name)) std::printf("    %s runs %s%s\n", program_name().c_str(), command.c_str(), hint.c_str());
     }
-    if (report.status == "interrupted" || report.status == "budget" || report.status == "error") std::printf("continue with: %s runs resume %s%s\n", program_name().c_str(), report.id.c_str(), hint.c_str());
+    // What was spent stays spent, and a run keeps the file it was started with.
+    if (report.status == "budget") std::printf("its limits stay what they were when it started: raise 'budgets' in the file and run it again\n");
+    if (report.status == "interrupted" || report.status == "error") std::printf("continue with: %s runs resume %s%s\n", program_name().c_str(), report.id.c_str(), hint.c_str());
     std::fflush(stdout);
   }
 
@@ -226,6 +230,12 @@ class LiveView final : public RunView {
     if (ledger.joules_gpu <= 0) return ledger.joules_estimated ? " (estimate from processor time)" : "";
     const std::string busy = ledger.seconds > 0 ? ", " + fixed(100 * ledger.gpu_busy_seconds / ledger.seconds, 0) + " % busy" : "";
     return " (GPUs " + fixed(ledger.joules_gpu, ledger.joules_gpu < 10 ? 2 : 0) + " J" + busy + (ledger.joules_estimated ? "; a part is an estimate" : "") + ")";
+  }
+
+  static std::string names_of(const std::vector<std::string>& people) {
+    std::string names;
+    for (const auto& person : people) names += (names.empty() ? "" : ", ") + person;
+    return names;
   }
 
   /// The commands behind `kontor runs` that answer the item; `name`: run and call.
