@@ -38,6 +38,10 @@ TEST_CASE("an approval step with choices of its own takes one of them and no bar
   REQUIRE(copy.run({"runs", "approve", "one", "--choice", "refuse", "--by", "anna"}) == 0);
   CHECK(copy.read("stdout").find("approved: one by anna\n") == 0);
   CHECK(copy.read("out/choice.txt") == "refuse");
+  CHECK(copy.read("stdout").find("approve by") == std::string::npos);
+  REQUIRE(copy.run({"runs", "show"}) == 0);
+  CHECK(copy.read("stdout").find("refuse by anna") != std::string::npos);
+  CHECK(copy.read("stdout").find("approve by") == std::string::npos);
   REQUIRE(copy.run({"runs", "approve", "one", "--choice", "pay"}) == 2);
   CHECK(copy.read("stderr").find(" is done") != std::string::npos);
 }
