@@ -58,7 +58,7 @@ std::string runs_hint(const std::string& folder) {
 
 Result<void> find_models(const Spec& spec, const RunOptions& options) {
   std::error_code code;
-  const auto missing = [&](const std::string& path) { return fail(Errc::not_found, "no such model file: " + path, kModelFailed); };
+  const auto missing = [&](const std::string& path) { return fail(Errc::not_found, "no such model file: " + path + (path.find("/~") == std::string::npos ? "" : "; a ~ is not replaced: write the whole path"), kModelFailed); };
   if (!options.model_path.empty()) {
     if (!fs::is_regular_file(options.model_path, code)) return missing(options.model_path);
     return {};

@@ -81,9 +81,20 @@ class Shape {
     return false;
   }
 
+  /// What other programs call it, and what it is called here.
+  static std::string usual_name(std::string_view key) {
+    static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+        {"if", "switch"}, {"args", "with"}, {"arguments", "with"}, {"params", "with"}, {"prompt", "instruction"}, {"system", "instruction"}, {"loop", "for_each"}};
+    for (const auto& [there, here] : kNames) {
+      if (key == there) return std::string(here);
+    }
+    return {};
+  }
+
   void unknown_key(const Yaml& key, const MapRule& rule, const std::vector<std::string>& known, std::vector<std::string>* guesses) {
     if (project_.report.full()) return;
-    const std::string guess = nearest(key.text(), known);
+    std::string guess = usual_name(key.text());
+    if (std::find(known.begin(), known.end(), guess) == known.end()) guess = nearest(key.text(), known);
     if (guesses && !guess.empty()) guesses->push_back(guess);
     std::string message = "unknown key '" + shown_text(key.text()) + "'" + (rule.name == "root" ? "" : " here") + did_you_mean(guess);
     if (guess.empty() && rule.name.substr(0, 5) == "step.") {
@@ -365,7 +376,7 @@ class Shape {
 
   void named(std::string_view section, const Yaml& value, std::size_t owner, const MapRule& rule) {
     if (!value.is_mapping()) {
-      wrong_type(section, value, owner, "a mapping from names");
+      wrong_type(section, value, owner, "a mapping from names (NAME: {...})");
       return;
     }
     for (const auto& entry : value.entries()) {
@@ -377,7 +388,7 @@ class Shape {
       const auto problem = strict ? check_id(name) : check_name(name);
       if (problem) add(entry.key.offset(), problem.kind, problem.message + did_you_mean(problem.suggestion));
       if (!entry.value.is_mapping()) {
-        wrong_type(entry.key.text(), entry.value, entry.key.offset(), "a mapping");
+        wrong_type(entry.key.text(), entry.value, entry.key.offset(), "a mapping" + (rule.keys.empty() ? std::string() : ", {" + std::string(rule.keys.front().key) + ": ...}"));
         continue;
       }
       const MapRule* chosen = &rule;
