@@ -116,6 +116,10 @@ bool History::read_question(const std::string& place, const Json& asked, Pending
 
 std::vector<std::string> History::generated_texts() const { return texts_; }
 
+bool PendingItem::needs_choice() const {
+  return !is_question && !choices.empty() && std::find(choices.begin(), choices.end(), "approve") == choices.end();
+}
+
 std::vector<PendingItem> History::pending() const {
   std::vector<PendingItem> items;
   std::vector<std::string> seen;

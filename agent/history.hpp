@@ -28,6 +28,9 @@ struct PendingItem {
   bool is_question = false;  ///< `reason` is a question of the run; an approval's `choice` is the answer.
   bool is_unknown = false;   ///< Waits for `runs resolve`, not for an approval.
   bool is_timer = false;     ///< Waits for `expires_at_ms`.
+
+  /// An approval step with choices of its own: to approve means to name one of them.
+  bool needs_choice() const;
 };
 
 class History {

@@ -81,7 +81,7 @@ Journal::~Journal() = default;
 Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const Clock& clock, const char* vfs) {
   std::error_code code;
   std::filesystem::create_directories(folder + "/locks", code);
-  if (code) return fail(Errc::io, "cannot create " + folder + ": " + code.message(), "journal");
+  if (code) return fail(Errc::io, "cannot create " + folder + ": " + code.message() + "; --runs DIR names another folder", "journal");
   // Runs hold business data: only the owner reads them.
   std::filesystem::permissions(folder, std::filesystem::perms::owner_all, code);
   std::unique_ptr<Journal> journal(new Journal(folder, clock));

@@ -285,7 +285,7 @@ class Execution {
     if (!opened) return opened.error();
     if (!embeds) restore_model(name, **opened);
     const auto& info = (*opened)->info();
-    context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"architecture", info.architecture}, {"quantization", info.quantization},
+    context_.emit("model_loaded", "", Json{{"model", name}, {"name", info.name}, {"description", info.description}, {"architecture", info.architecture}, {"quantization", info.quantization},
                                            {"device", info.device}, {"parameters", info.parameters}, {"constrained", (*opened)->tokenizer() != nullptr},
                                            {"seconds", static_cast<double>(world_.clock->steady_ns() - began) / 1e9}});
     return opened;
@@ -369,8 +369,8 @@ Result<PendingItem> choose(const std::vector<PendingItem>& pending, const std::s
   if (fitting.empty()) return fail(Errc::not_found, "run " + id + " has no " + what + (call.empty() ? "" : " at '" + call + "'"));
   if (fitting.size() > 1) {
     std::string list;
-    for (const auto& item : fitting) list += "\n  " + item.call + (item.tool.empty() ? "" : "  " + item.tool);
-    return fail(Errc::usage, "run " + id + " has several; name one of:" + list);
+    for (const auto& item : fitting) list += (list.empty() ? "" : ", ") + item.call + (item.tool.empty() ? "" : " (" + item.tool + ")");
+    return fail(Errc::usage, "run " + id + " waits for several answers; name one of: " + list);
   }
   return fitting.front();
 }
@@ -562,11 +562,15 @@ Result<PendingItem> decide_approval(Journal& journal, const std::string& id, con
     return fail(Errc::conflict, answer.by + " has approved " + item->call + " already; " + std::to_string(item->people) + " different people must");
   }
   if (item->is_question && answer.approve && answer.choice.empty()) return fail(Errc::usage, item->call + " is a question: answer it with kontor runs answer " + id + " " + item->call + " TEXT");
-  if (answer.choice.size() > kAnswerMax || tools::invalid_utf8(answer.choice)) return fail(Errc::usage, "an answer is UTF-8 text of at most " + std::to_string(kAnswerMax) + " bytes");
-  if (!answer.choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), answer.choice) == item->choices.end()) {
+  const auto list_of_choices = [&] {
     std::string list;
     for (const auto& word : item->choices) list += (list.empty() ? "" : ", ") + word;
-    return fail(Errc::usage, "'" + answer.choice + "' is not one of the choices: " + list);
+    return list;
+  };
+  if (item->needs_choice() && answer.approve && answer.choice.empty()) return fail(Errc::usage, item->call + " has choices of its own; name one of them with --choice: " + list_of_choices());
+  if (answer.choice.size() > kAnswerMax || tools::invalid_utf8(answer.choice)) return fail(Errc::usage, "an answer is UTF-8 text of at most " + std::to_string(kAnswerMax) + " bytes");
+  if (!answer.choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), answer.choice) == item->choices.end()) {
+    return fail(Errc::usage, "'" + answer.choice + "' is not one of the choices: " + list_of_choices());
   }
   // The binding of the request goes into the decision: it counts for these arguments and no others.
   Json data{{"decision", answer.approve ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item->binding}};

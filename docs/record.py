@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""record.py OUT.svg [--rows N] [--width COLUMNS] -- COMMAND...
+"""record.py OUT.svg [--width COLUMNS] [--head N] [--tail N] [--title TEXT] -- COMMAND...
 
 Runs a command on a terminal of its own and draws what it printed as an SVG picture (for the README)."""
 import argparse
@@ -9,6 +9,7 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 import fcntl
 
@@ -109,9 +110,11 @@ def main():
     parser.add_argument("--head", type=int, default=24, help="lines kept at the top")
     parser.add_argument("--tail", type=int, default=24, help="lines kept at the end")
     parser.add_argument("--title")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    a = parser.parse_args()
-    command = a.command[1:] if a.command[:1] == ["--"] else a.command
+    words = sys.argv[1:]
+    if "--" not in words or words[-1] == "--":
+        parser.error("the command to record stands behind --")
+    a = parser.parse_args(words[:words.index("--")])
+    command = words[words.index("--") + 1:]
     lines = [line[:a.width] for line in screen(output_of(command, a.width))]
     if len(lines) > a.head + a.tail + 1:
         lines = lines[:a.head] + [[((90, False, False), c) for c in "  ..."]] + lines[-a.tail:]

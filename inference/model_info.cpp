@@ -82,6 +82,7 @@ std::string describe_quantization(const WeightFile& file) {
 ModelInfo describe_model(const WeightFile& file, const ModelConfig& config, const Tokenizer& tokenizer) {
   ModelInfo info;
   info.name = config.name;
+  info.description = std::string(raw_text(file, "general.description").substr(0, 500));
   info.architecture = std::string(config.architecture->name);
   info.quantization = describe_quantization(file);
   info.dialect = guess_dialect(file, tokenizer);

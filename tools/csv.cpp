@@ -98,6 +98,18 @@ class Reader {
 
 }  // namespace
 
+char csv_separator(std::string_view text) {
+  bool is_quoted = false, has_semicolon = false;
+  for (const char c : text) {
+    if (c == '"') is_quoted = !is_quoted;
+    if (is_quoted) continue;
+    if (c == ',') return ',';
+    if (c == '\n') break;
+    has_semicolon = has_semicolon || c == ';';
+  }
+  return has_semicolon ? ';' : ',';
+}
+
 Result<CsvTable> parse_csv(std::string_view text, char separator, const CsvLimits& limits) {
   if (text.size() > limits.bytes) return fail(Errc::limit, "more than " + std::to_string(limits.bytes) + " bytes", "csv");
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);

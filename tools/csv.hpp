@@ -22,6 +22,10 @@ struct CsvTable {
   std::vector<std::vector<std::string>> rows;   ///< Each as long as `columns`.
 };
 
+/// What separates the cells of a .csv file: a semicolon where the first line has one and no comma (as spreadsheets write
+/// it where the comma belongs to numbers), both outside of quotes; otherwise a comma.
+char csv_separator(std::string_view text);
+
 /// Reads a table with a header. Lines end with LF or CRLF; a byte order mark is skipped, blank lines of tables with
 /// more than one column too. Errors: malformed and limit, with "line:column" of the text in `where`.
 Result<CsvTable> parse_csv(std::string_view text, char separator = ',', const CsvLimits& limits = {});

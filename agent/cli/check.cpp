@@ -53,7 +53,7 @@ int check(const Options& options) {
 const Verb verb{"check", "check agent files and say what is wrong where", [](CLI::App& app) -> Action {
                   auto options = std::make_shared<Options>();
                   app.add_option("FILE", options->files, "agent files, or folders with an agent.yaml")->required();
-                  app.add_flag("--json", options->json, "One JSON document: {\"files\":[{\"file\",\"ok\",\"diagnostics\"}]}");
+                  app.add_flag("--json", options->json, "one JSON document: {\"files\":[{\"file\",\"ok\",\"diagnostics\"}]}");
                   return [options] { return check(*options); };
                 }};
 

@@ -39,6 +39,11 @@ void print_unknown(const std::string& where, const std::string& what, const std:
   print_error("'" + where + "' has no " + what + " '" + shown_text(word) + "'" + did_you_mean(nearest(word, known)));
 }
 
+std::string& called_as() {
+  static std::string name = "kontor";
+  return name;
+}
+
 /// "kontor runs show": the verb and sub-verb that the words name.
 struct Chosen {
   CLI::App* app;
@@ -104,8 +109,10 @@ void add_leaf(CLI::App& parent, const std::string& name, const std::string& summ
 }
 
 int run(int argc, char** argv) {
+  if (argc > 0 && std::string_view(argv[0]).find('/') != std::string_view::npos) called_as() = shell_word(argv[0]);
   CLI::App app{"Kontor runs autonomous agents for business work on hardware you already own.", "kontor"};
-  app.set_version_flag("--version", "kontor " KONTOR_VERSION);
+  app.set_help_flag("-h,--help", "print this help and exit");
+  app.set_version_flag("--version", "kontor " KONTOR_VERSION, "print the version and exit");
   app.require_subcommand(0, 1);
   app.failure_message(CLI::FailureMessage::help);
   std::sort(entries().begin(), entries().end(), [](const auto& a, const auto& b) { return a.name < b.name; });
@@ -144,8 +151,17 @@ CLI::Option* add_device_option(CLI::App& app, std::string& device) {
     const auto choice = inference::parse_device(text);
     return choice ? std::string() : choice.error().message;
   };
-  return app.add_option("--device", device, "auto, cpu, cuda (as few GPUs as hold the model), or GPUs by number that share the layers: cuda:0,1")
+  return app.add_option("--device", device, "where local models run: auto (a GPU where there is one), cpu, cuda (as few GPUs as hold the model), or GPUs by number that share the layers: cuda:0,1")
       ->check(CLI::Validator(known, "DEVICE"))->capture_default_str();
+}
+
+const std::string& program_name() { return called_as(); }
+
+std::string shell_word(const std::string& text) {
+  if (!text.empty() && text.find_first_of(" '\"$&|;<>()*?[]{}!`#~\\\n\t") == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 void print_json(const std::string& text) {

@@ -42,6 +42,12 @@ int run(int argc, char** argv);
 /// "--device", checked.
 CLI::Option* add_device_option(CLI::App& app, std::string& device);
 
+/// What to write in front of the commands we print: the program as it was called, when that was by a path.
+const std::string& program_name();
+
+/// The text as one word of a shell, for commands we print.
+std::string shell_word(const std::string& text);
+
 /// "--json" output goes to stdout through here: one document and a newline.
 void print_json(const std::string& text);
 

@@ -4,6 +4,7 @@
 #include "agent/assembly.hpp"
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/endpoint/endpoint.hpp"
 #include "agent/energy_meter.hpp"
 #include "base/json.hpp"
@@ -86,13 +87,13 @@ Finding bandwidth() {
 }
 
 Finding gpu() {
-  if (const int devices = inference::cuda_device_count(); devices > 0) return {"gpu", true, std::to_string(devices) + (devices == 1 ? " device of NVIDIA runs models" : " devices of NVIDIA run models") + " (--device cuda)", {}};
-  const bool driver = access("/proc/driver/nvidia/version", R_OK) == 0;
-  if (driver) {
-    return {"gpu", false, "an NVIDIA driver is loaded, but this build cannot use it: models run on the CPU",
-            "build with the CUDA Toolkit 12 or 13 (nvcc in PATH), which the driver has to be new enough for"};
+  if (const int devices = inference::cuda_device_count(); devices > 0) {
+    return {"gpu", true, std::to_string(devices) + (devices == 1 ? " GPU" : " GPUs") + " that models can run on", {}};
   }
-  return {"gpu", false, "no NVIDIA driver", "models run on the CPU; nothing to do"};
+  if (access("/proc/driver/nvidia/version", R_OK) == 0) {
+    return {"gpu", false, "an NVIDIA driver is loaded, but this build has no use of it: models run on the CPU", "build with the CUDA Toolkit (docs/gpu.md)"};
+  }
+  return {"gpu", false, "no NVIDIA driver: models run on the CPU", {}};
 }
 
 Finding energy() {
@@ -204,9 +205,9 @@ int report(const Options& options) {
 const Verb verb{"doctor", "what this machine offers: devices, CPU features, energy counters, sandbox",
                 [](CLI::App& app) -> Action {
                   auto options = std::make_shared<Options>();
-                  app.add_option("FILE", options->file, "An agent file: do the servers of its models answer?");
-                  app.add_flag("--airgap", options->airgap, "Reach nothing outside of this machine");
-                  app.add_flag("--json", options->json, "Print one JSON document");
+                  app.add_option("FILE", options->file, "an agent file: do the servers of its models answer?");
+                  add_airgap_flag(app, options->airgap);
+                  app.add_flag("--json", options->json, "print one JSON document");
                   return [options] { return report(*options); };
                 }};
 

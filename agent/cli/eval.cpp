@@ -1,5 +1,6 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/decisions.hpp"
 #include "agent/planner.hpp"
 #include "tools/csv.hpp"
@@ -304,9 +305,7 @@ const Verb verb{"eval", "run the tests: of agent files", [](CLI::App& app) -> Ac
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->files, "agent files or their folders")->required();
   app.add_option("--test", options->only, "only the test of this name");
-  app.add_option("--model", options->run.model_path, "model file for all agents");
-  add_device_option(app, options->run.device);
-  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
+  add_model_options(app, options->run);
   app.add_flag("--keep", options->keep, "keep what the tests wrote");
   app.add_flag("--json", options->json, "one JSON document");
   return [options] { return execute(*options); };

@@ -85,11 +85,11 @@ int import(ForeignFormat format, const Options& options) {
 void add_format(CLI::App& app, const char* name, const char* summary, ForeignFormat format) {
   add_leaf(app, name, summary, [format](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("file", options->file, format == ForeignFormat::crewai ? "agents.yaml, with tasks.yaml beside it, or their folder" : "The file")->required()->type_name("FILE");
-    leaf.add_option("-o,--out", options->out, "Write the agent file here, and what belongs to it beside it; else it goes to stdout")->type_name("FILE");
-    leaf.add_flag("--partial", options->partial, "Import what is supported; the rest is named in comments");
-    leaf.add_flag("--force", options->force, "Replace files that are there");
-    leaf.add_flag("--json", options->json, "One JSON document: {\"ok\",\"complete\",\"agent\",\"files\",\"to_set\",\"findings\"}");
+    leaf.add_option("FILE", options->file, format == ForeignFormat::crewai ? "agents.yaml, with tasks.yaml beside it, or their folder" : "the file")->required();
+    leaf.add_option("-o,--out", options->out, "write the agent file here, and what belongs to it beside it; else it goes to stdout")->type_name("FILE");
+    leaf.add_flag("--partial", options->partial, "import what is supported; the rest is named in comments");
+    leaf.add_flag("--force", options->force, "replace files that are there");
+    leaf.add_flag("--json", options->json, "one JSON document: {\"ok\",\"complete\",\"agent\",\"files\",\"to_set\",\"findings\"}");
     return [options, format] { return import(format, *options); };
   });
 }

@@ -1,13 +1,16 @@
 #include "agent/cli/command.hpp"
+#include "agent/cli/standard_streams.hpp"
 
 #include <cstdio>
 #include <exception>
 
 int main(int argc, char** argv) {
+  using namespace kontor::agent;
+  cli::hold_standard_streams();
   try {
-    return kontor::agent::cli::run(argc, argv);
+    return cli::finish_output(cli::run(argc, argv));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kontor: internal error: %s\n", error.what());
-    return kontor::agent::cli::kFailed;
+    return cli::kFailed;
   }
 }

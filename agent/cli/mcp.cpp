@@ -4,6 +4,7 @@
 #include "agent/cli/mcp_offer.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/run_world.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "tools/mcp/serve_http.hpp"
 #include "tools/mcp/serve_stdio.hpp"
 
@@ -99,11 +100,9 @@ const Verb verb{"mcp", "serve an agent file as an MCP server", [](CLI::App& app)
   app.add_option("--tools", options->tools, "offer tools of the file too: NAME or glob; repeat for several")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--short-names", options->short_names, "call those tools by their function's name, without the group");
   app.add_flag("--no-agents", options->no_agents, "offer no workflow and no agents");
-  app.add_option("--model", options->run.model_path, "model file for all agents");
-  add_device_option(app, options->run.device);
-  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
-  app.add_option("--runs", options->runs, "folder of the journal");
-  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+  add_model_options(app, options->run);
+  add_runs_option(app, options->runs);
+  add_airgap_flag(app, options->run.airgap);
   return [options] { return execute(*options); };
 }};
 

@@ -222,9 +222,9 @@ int verify(memory::Store& store, const Options& options) {
 using Work = int (*)(memory::Store&, const Options&);
 
 Action leaf(CLI::App& app, const std::shared_ptr<Options>& options, Work work) {
-  app.add_option("--db", options->db, "The memory file (default: XDG state folder)");
-  app.add_option("--namespace", options->space, "Which memory")->capture_default_str();
-  app.add_flag("--json", options->json, "Print JSON");
+  app.add_option("--db", options->db, "the memory file (default: XDG state folder)");
+  app.add_option("--namespace", options->space, "which memory")->capture_default_str();
+  app.add_flag("--json", options->json, "print JSON");
   return [options, work]() -> int {
     const auto store = memory::Store::open(options->db.empty() ? default_db() : options->db);
     return store ? work(**store, *options) : report(store.error());
@@ -232,37 +232,37 @@ Action leaf(CLI::App& app, const std::shared_ptr<Options>& options, Work work) {
 }
 
 void add_model(CLI::App& app, Options& options) {
-  app.add_option("--model", options.model, "Embedding model (GGUF file or folder): vectors beside words");
+  app.add_option("--model", options.model, "embedding model (GGUF file or folder): vectors beside words");
   add_device_option(app, options.device);
 }
 
 const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Action {
   add_leaf(app, "add", "keep a fact", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
-    leaf_app.add_option("text", options->text, "The fact")->required();
-    leaf_app.add_option("--source", options->source, "Who says so")->capture_default_str();
-    leaf_app.add_flag("--untrusted", options->untrusted, "Mark it as coming from outside");
-    leaf_app.add_flag("--secret", options->secret, "Mark it as made from a secret");
+    leaf_app.add_option("TEXT", options->text, "the fact")->required();
+    leaf_app.add_option("--source", options->source, "who says so")->capture_default_str();
+    leaf_app.add_flag("--untrusted", options->untrusted, "mark it as coming from outside");
+    leaf_app.add_flag("--secret", options->secret, "mark it as made from a secret");
     add_model(leaf_app, *options);
     return leaf(leaf_app, options, add);
   });
   add_leaf(app, "search", "find the facts that fit best", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
-    leaf_app.add_option("query", options->text, "Any text")->required();
-    leaf_app.add_option("--limit", options->limit, "How many")->capture_default_str()->check(CLI::Range(1, 10'000));
+    leaf_app.add_option("QUERY", options->text, "any text")->required();
+    leaf_app.add_option("--limit", options->limit, "how many")->capture_default_str()->check(CLI::Range(1, 10'000));
     add_model(leaf_app, *options);
     return leaf(leaf_app, options, search);
   });
   add_leaf(app, "list", "list facts, newest first", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
     options->limit = 100;
-    leaf_app.add_option("--limit", options->limit, "How many")->capture_default_str()->check(CLI::Range(1, 1'000'000));
+    leaf_app.add_option("--limit", options->limit, "how many")->capture_default_str()->check(CLI::Range(1, 1'000'000));
     return leaf(leaf_app, options, list);
   });
   add_leaf(app, "forget", "remove a fact, or all of a namespace", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
-    leaf_app.add_option("id", options->id, "Id of the fact");
-    leaf_app.add_flag("--all", options->all, "Every fact of the namespace");
+    leaf_app.add_option("ID", options->id, "id of the fact");
+    leaf_app.add_flag("--all", options->all, "every fact of the namespace");
     return leaf(leaf_app, options, forget);
   });
   add_leaf(app, "export", "write the facts as JSON lines", [](CLI::App& leaf_app) {
@@ -270,8 +270,8 @@ const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Ac
   });
   add_leaf(app, "import", "read facts from JSON lines", [](CLI::App& leaf_app) {
     auto options = std::make_shared<Options>();
-    leaf_app.add_option("file", options->file, "File, or - for standard input")->required();
-    leaf_app.add_flag("--untrusted", options->untrusted, "Mark all as coming from outside");
+    leaf_app.add_option("FILE", options->file, "file, or - for standard input")->required();
+    leaf_app.add_flag("--untrusted", options->untrusted, "mark all as coming from outside");
     add_model(leaf_app, *options);
     return leaf(leaf_app, options, import_all);
   });
@@ -281,12 +281,12 @@ const Verb verb{"memory", "keep, find and forget facts", [](CLI::App& app) -> Ac
   add_leaf(app, "bench", "measure adding and searching", [](CLI::App& leaf_app) -> Action {
     auto options = std::make_shared<MemoryBenchOptions>();
     auto model = std::make_shared<Options>();
-    leaf_app.add_option("-n,--facts", options->facts, "Facts in the memory")->capture_default_str()->check(CLI::Range(1, 10'000'000));
-    leaf_app.add_option("-w,--width", options->width, "Floats of a vector, without --model")->capture_default_str()->check(CLI::Range(1, 65'536));
-    leaf_app.add_option("-q,--queries", options->queries, "Searches to measure")->capture_default_str()->check(CLI::Range(1, 100'000));
-    leaf_app.add_option("--limit", options->limit, "Hits of a search")->capture_default_str()->check(CLI::Range(1, 10'000));
+    leaf_app.add_option("-n,--facts", options->facts, "facts in the memory")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+    leaf_app.add_option("-w,--width", options->width, "floats of a vector, without --model")->capture_default_str()->check(CLI::Range(1, 65'536));
+    leaf_app.add_option("-q,--queries", options->queries, "searches to measure")->capture_default_str()->check(CLI::Range(1, 100'000));
+    leaf_app.add_option("--limit", options->limit, "hits of a search")->capture_default_str()->check(CLI::Range(1, 10'000));
     add_model(leaf_app, *model);
-    leaf_app.add_flag("--json", options->json, "Print JSON");
+    leaf_app.add_flag("--json", options->json, "print JSON");
     return [options, model]() -> int {
       const auto embedder = open_embedder(*model);
       if (!embedder) return report_model(embedder.error());

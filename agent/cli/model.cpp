@@ -1,6 +1,7 @@
 // `kontor model`: look at, check and run a model file by itself. This file: info, verify and what the others share.
 
 #include "agent/cli/model_verbs.hpp"
+#include "agent/cli/terminal.hpp"
 #include "base/json.hpp"
 #include "inference/model_info.hpp"
 #include "inference/sampler.hpp"
@@ -27,6 +28,7 @@ int print_info(const ModelOptions& options) {
   const inference::ModelInfo info = inference::describe_model(*file, *config, *tokenizer);
   Json json;
   json["name"] = info.name;
+  if (!info.description.empty()) json["description"] = info.description;
   json["architecture"] = info.architecture;
   json["parameters"] = info.parameters;
   json["quantization"] = info.quantization;
@@ -44,7 +46,7 @@ int print_info(const ModelOptions& options) {
     return kDone;
   }
   for (const auto& [key, value] : json.items())
-    std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace)) << "\n";
+    std::cout << key << ": " << (value.is_string() ? printable(value.get<std::string>(), 500) : value.dump(-1, ' ', false, Json::error_handler_t::replace)) << "\n";
   return kDone;
 }
 

@@ -110,17 +110,17 @@ int run_parse(const Options& options) {
 
 const Verb verb{"parse", "read model output: reasoning, content, tool calls", [](CLI::App& app) -> Action {
   auto options = std::make_shared<Options>();
-  app.add_option("FILE", options->file, "Model output; - or nothing reads standard input");
-  app.add_option("--format", options->format, "Notation of the output: deepseek-r1, deepseek-v3.1, deepseek-v3.2, hermes, ...");
-  app.add_option("--prefill", options->prefill, "What the prompt had written: none, open (<think>), closed (</think>)");
-  app.add_option("--mode", options->mode, "lenient accepts the variants seen in the wild, strict only the canonical form");
-  app.add_option("--finish", options->finish, "Why the model stopped: stop, length");
-  app.add_option("--marker-policy", options->markers, "text, or token: only control tokens are markup");
-  app.add_flag("--fallbacks", options->fallbacks, "Also read calls written without markup (needs --tools)");
-  auto* tools = app.add_option("--tools", options->tools, "Names of the known tools, separated by commas")->delimiter(',');
-  app.add_option("--chunk", options->chunk, "Feed the parser N bytes at a time (0: as given)");
+  app.add_option("FILE", options->file, "model output; - or nothing reads standard input");
+  app.add_option("--format", options->format, "notation of the output: deepseek-r1, deepseek-v3.1, deepseek-v3.2, hermes, ...")->capture_default_str();
+  app.add_option("--prefill", options->prefill, "what the prompt had written: none, open (<think>), closed (</think>)")->capture_default_str();
+  app.add_option("--mode", options->mode, "lenient accepts the variants seen in the wild, strict only the canonical form")->capture_default_str();
+  app.add_option("--finish", options->finish, "why the model stopped: stop, length")->capture_default_str();
+  app.add_option("--marker-policy", options->markers, "text, or token: only control tokens are markup")->capture_default_str();
+  app.add_flag("--fallbacks", options->fallbacks, "also read calls written without markup (needs --tools)");
+  auto* tools = app.add_option("--tools", options->tools, "names of the known tools, separated by commas")->delimiter(',');
+  app.add_option("--chunk", options->chunk, "feed the parser N bytes at a time (0: as given)");
   app.add_option("--batch", options->batch, "JSON lines, one case each; prints one result line per case");
-  app.add_flag("--json", options->json, "Print one line");
+  app.add_flag("--json", options->json, "print one line");
   return [options, tools] {
     options->tools_given = tools->count() > 0;
     return run_parse(*options);

@@ -215,9 +215,11 @@ int build(const std::string& folder) {
   }
   const auto prefix = fs::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
   std::vector<std::string> configure = {"cmake", "-S", folder, "-B", folder + "/build", "-DCMAKE_BUILD_TYPE=Release"};
-  if (fs::exists(prefix / "include/kontor/plugins/abi/kontor_plugin.h", ignored)) configure.push_back("-DCMAKE_PREFIX_PATH=" + prefix.string());
+  const bool is_installed = fs::exists(prefix / "include/kontor/plugins/abi/kontor_plugin.h", ignored);
+  if (is_installed) configure.push_back("-DCMAKE_PREFIX_PATH=" + prefix.string());
   const int configured = run_program(configure);
   if (configured < 0) print_error("cmake could not be started; install it (apt-get install cmake g++)");
+  else if (configured != 0 && !is_installed) print_error("this kontor is not installed, so CMake may not have found it: ./dev install PREFIX, then call PREFIX/bin/kontor");
   if (configured != 0) return kFailed;
   return run_program({"cmake", "--build", folder + "/build"}) == 0 ? kDone : kFailed;
 }

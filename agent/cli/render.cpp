@@ -85,9 +85,9 @@ int run_render(const Options& options) {
 
 const Verb verb{"render", "write the prompt of a model's official chat template", [](CLI::App& app) -> Action {
   auto options = std::make_shared<Options>();
-  app.add_option("FILE", options->file, "A JSON object with model, messages, tools, kwargs; - or nothing reads standard input");
+  app.add_option("FILE", options->file, "a JSON object with model, messages, tools, kwargs; - or nothing reads standard input");
   app.add_option("--batch", options->batch, "JSON lines, one such object each; prints {\"id\", \"prompt\"} or {\"id\", \"error\"} per line");
-  app.add_flag("--json", options->json, "Print {\"id\", \"prompt\"} instead of the bare prompt");
+  app.add_flag("--json", options->json, "print {\"id\", \"prompt\"} instead of the bare prompt");
   return [options] { return run_render(*options); };
 }};
 

@@ -1,7 +1,9 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/decisions.hpp"
 
+#include <cstdio>
 #include <filesystem>
 
 namespace kontor::agent::cli {
@@ -38,6 +40,9 @@ int execute(Options& options) {
   std::error_code code;
   auto inputs = resolve_inputs(*spec, *given, std::filesystem::current_path(code).string());
   if (!inputs) return report_error(inputs.error());
+  for (const auto& [name, value] : inputs->items()) {
+    if (value.is_null()) std::fprintf(stderr, "kontor: note: input '%s' is not given and has no default: it is null; --input %s=...\n", name.c_str(), name.c_str());
+  }
   if (options.has_seed) options.run.seed = options.seed;
   if (!options.run.model_path.empty()) options.run.model_path = std::filesystem::absolute(options.run.model_path, code).string();
   if (auto found = find_models(*spec, options.run); !found) return report_error(found.error());
@@ -71,16 +76,14 @@ int execute(Options& options) {
 const Verb verb{"run", "run an agent or a workflow", [](CLI::App& app) -> Action {
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->file, "agent file, or a folder with an agent.yaml")->required();
-  app.add_option("--task", options->run.task, "what to do, for files without a workflow");
-  app.add_option("--input", options->inputs, "NAME=VALUE; repeat for several")->take_all()->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--model", options->run.model_path, "model file for all agents");
-  add_device_option(app, options->run.device);
-  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
-  app.add_option_function<std::uint64_t>("--seed", [options](const std::uint64_t& seed) { options->seed = seed, options->has_seed = true; }, "seed of all sampling");
-  app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes; repeat for several")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--decisions", options->decisions, "people's answers as JSON lines, on a simulated clock");
-  app.add_option("--runs", options->runs, "folder of the journal");
-  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+  app.add_option("--task", options->run.task, "what the first agent is to do, for files without a workflow");
+  app.add_option("--input", options->inputs, "an input of the file: NAME=VALUE; repeat for several")->take_all()->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_model_options(app, options->run);
+  app.add_option_function<std::uint64_t>("--seed", [options](const std::uint64_t& seed) { options->seed = seed, options->has_seed = true; }, "seed of all sampling (default: what the agent file says)")->check(CLI::NonNegativeNumber);
+  add_approve_option(app, options->approve);
+  add_decisions_option(app, options->decisions);
+  add_runs_option(app, options->runs);
+  add_airgap_flag(app, options->run.airgap);
   app.add_flag("--json", options->json, "events and result as JSON lines");
   return [options] { return execute(*options); };
 }};

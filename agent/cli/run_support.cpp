@@ -14,7 +14,7 @@ Result<std::string> find_agent_file(const std::string& path) {
   std::error_code code;
   if (!fs::exists(path, code)) return fail(Errc::not_found, "no such file or folder: " + path);
   if (!fs::is_directory(path, code)) return path;
-  if (fs::is_regular_file(fs::path(path) / "agent.yaml", code)) return (fs::path(path) / "agent.yaml").string();
+  if (fs::is_regular_file(fs::path(path) / "agent.yaml", code)) return (fs::path(path) / "agent.yaml").lexically_normal().string();
   std::vector<std::string> found;
   for (const auto& entry : fs::directory_iterator(path, code)) {
     const auto extension = entry.path().extension();
@@ -53,13 +53,12 @@ void report_skipped(const std::string& why) { std::fprintf(stderr, "decision ski
 
 std::string runs_hint(const std::string& folder) {
   if (folder == default_state_folder()) return {};
-  const bool plain = folder.find_first_of(" '\"$&|;<>()*?[]#~\\") == std::string::npos;
-  return " --runs " + (plain ? folder : "'" + folder + "'");
+  return " --runs " + shell_word(folder);
 }
 
 Result<void> find_models(const Spec& spec, const RunOptions& options) {
   std::error_code code;
-  const auto missing = [&](const std::string& path) { return fail(Errc::not_found, "no such model file: " + path, kModelFailed); };
+  const auto missing = [&](const std::string& path) { return fail(Errc::not_found, "no such model file: " + path + (path.find("/~") == std::string::npos ? "" : "; a ~ is not replaced: write the whole path"), kModelFailed); };
   if (!options.model_path.empty()) {
     if (!fs::is_regular_file(options.model_path, code)) return missing(options.model_path);
     return {};

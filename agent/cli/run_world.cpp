@@ -13,6 +13,7 @@
 #include "tools/builtin/openapi.hpp"
 
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -162,6 +163,7 @@ std::string person() {
   for (const char* name : {"USER", "LOGNAME"}) {
     if (const char* value = std::getenv(name); value && *value) return value;
   }
+  if (const passwd* user = ::getpwuid(::getuid()); user && *user->pw_name) return user->pw_name;
   return "uid " + std::to_string(::getuid());
 }
 
@@ -181,8 +183,10 @@ std::optional<std::string> read_typed_line(const std::stop_token& stop, std::siz
   }
 }
 
+/// A question of a tool, or a step with choices of its own.
 ApprovalAnswer ask_question(const PendingItem& item, const std::stop_token& stop) {
-  std::fprintf(stderr, "A question (%s):\n  %s\n", printable(item.tool, 80).c_str(), printable(item.reason, 4000).c_str());
+  std::fprintf(stderr, "A question (%s):\n  %s\n", printable(item.is_question ? item.tool : item.call, 80).c_str(), printable(item.reason, 4000).c_str());
+  if (!item.is_question && !item.arguments.empty()) std::fprintf(stderr, "  %s\n", printable(spaced_json(item.arguments), 600).c_str());
   for (std::size_t i = 0; i < item.choices.size(); ++i) std::fprintf(stderr, "  %zu  %s\n", i + 1, printable(item.choices[i], 200).c_str());
   for (;;) {
     std::fputs(item.choices.empty() ? "answer [nothing = later]: " : "answer [number or word, nothing = later]: ", stderr);
@@ -206,7 +210,7 @@ std::function<ApprovalAnswer(const PendingItem&)> make_approver(ApproveFlags fla
     }
     if (!can_ask) return {};
     if (before_prompt) before_prompt();
-    if (item.is_question) return ask_question(item, stop);
+    if (item.is_question || item.needs_choice()) return ask_question(item, stop);
     std::fprintf(stderr, "%s\n  %s %s\n  %s\napprove? [y/N, l = later] ", item.tool.empty() ? "A step asks for a decision:" : "A call asks for a decision:",
                  printable(item.tool.empty() ? item.call : item.tool, 80).c_str(), printable(spaced_json(item.arguments), 600).c_str(), printable(item.reason, 300).c_str());
     const auto typed = read_typed_line(stop, 100);

@@ -1,10 +1,12 @@
 #include "agent/cli/command.hpp"
+#include "agent/cli/event_table.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/decisions.hpp"
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
+#include <filesystem>
 
 namespace kontor::agent::cli {
 namespace {
@@ -19,15 +21,6 @@ struct Options {
 };
 using Shared = std::shared_ptr<Options>;
 
-std::string when(std::int64_t unix_ms) {
-  const std::time_t seconds = unix_ms / 1000;
-  std::tm local{};
-  localtime_r(&seconds, &local);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
-  return text;
-}
-
 /// The status as people should read it: a run marked running without a process was cut off.
 std::string shown_status(const Journal& journal, const RunRow& row) {
   return row.status == "running" && !journal.is_held(row.id) ? "interrupted" : row.status;
@@ -39,7 +32,14 @@ struct Opened {
   RunRow row;
 };
 
+/// Looking at a folder without a journal makes none.
+bool has_journal(const Options& options) {
+  std::error_code code;
+  return std::filesystem::exists(options.runs + "/journal.db", code) || code;
+}
+
 Result<Opened> open_run(const Options& options) {
+  if (!has_journal(options)) return fail(Errc::not_found, "there are no runs in " + options.runs);
   auto clock = std::make_unique<LeapingClock>();
   auto journal = Journal::open(options.runs, *clock);
   if (!journal) return journal.error();
@@ -49,54 +49,33 @@ Result<Opened> open_run(const Options& options) {
 }
 
 int list(const Options& options) {
-  auto journal = Journal::open(options.runs);
-  if (!journal) return report_error(journal.error());
-  auto rows = (*journal)->list(options.limit);
-  if (!rows) return report_error(rows.error());
+  std::unique_ptr<Journal> journal;
+  std::vector<RunRow> rows;
+  if (has_journal(options)) {
+    auto opened = Journal::open(options.runs);
+    if (!opened) return report_error(opened.error());
+    journal = std::move(*opened);
+    auto found = journal->list(options.limit);
+    if (!found) return report_error(found.error());
+    rows = std::move(*found);
+  }
   if (options.json) {
     Json all = Json::array();
-    for (const auto& row : *rows) {
-      all.push_back(Json{{"id", row.id}, {"name", row.name}, {"status", shown_status(**journal, row)}, {"note", row.note}, {"file", row.file},
+    for (const auto& row : rows) {
+      all.push_back(Json{{"id", row.id}, {"name", row.name}, {"status", shown_status(*journal, row)}, {"note", row.note}, {"file", row.file},
                          {"created_ms", row.created_ms}, {"updated_ms", row.updated_ms}});
     }
     print_json(Json{{"runs", std::move(all)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
     return kDone;
   }
-  if (rows->empty()) {
+  if (rows.empty()) {
     std::printf("no runs in %s\n", options.runs.c_str());
     return kDone;
   }
   std::vector<std::vector<std::string>> table = {{"RUN", "AGENT", "STATUS", "STARTED", "NOTE"}};
-  for (const auto& row : *rows) table.push_back({row.id, row.name, shown_status(**journal, row), when(row.created_ms), row.note});
+  for (const auto& row : rows) table.push_back({row.id, row.name, shown_status(*journal, row), time_words(row.created_ms), row.note});
   std::fputs(text_table(table, 60).c_str(), stdout);
   return kDone;
-}
-
-/// One line for people.
-std::string summary(const JournalEvent& event) {
-  const auto text = [&](const char* key) { return event.data.contains(key) && event.data.at(key).is_string() ? event.data.at(key).get<std::string>() : std::string(); };
-  if (event.type == "run_created") return text("file");
-  if (event.type == "generation") return text("agent") + ": " + (text("content").empty() ? text("text") : text("content"));
-  if (event.type == "call_intent") return text("tool") + " " + spaced_json(event.data.at("arguments")) + " (" + text("effect") + "; " + text("rule") + ")";
-  if (event.type == "call_outcome") return (text("rule").empty() ? "" : "(" + text("rule") + ") ") + (text("text").empty() ? spaced_json(event.data.value("value", Json())) : text("text"));
-  if (event.type == "approval_requested") return text("tool") + ": " + text("rule");
-  if (event.type == "approval_decided") return decision_words(event.data);
-  if (event.type == "approval_escalated") return "nobody answered in time, goes on to " + text("to");
-  if (event.type == "step_failed") return text("kind") + ": " + text("error");
-  if (event.type == "generation_cut") {
-    const Ledger spent = ledger_from_json(event.data.value("spent", Json()));
-    return "cut off (" + text("reason") + "), not used, paid for: " + std::to_string(spent.generated) + " tokens";
-  }
-  if (event.type == "timer_started") return "until " + when(event.data.value("until_ms", std::int64_t{0}));
-  if (event.type == "call_unknown") return text("tool") + ": " + text("reason");
-  if (event.type == "call_resolved") return text("state") + ", says " + text("by");
-  if (event.type == "egress") {
-    return text("who") + (event.data.value("allowed", Json(false)) == Json(true) ? " may reach " : " may not reach ") + text("host") + ":" + std::to_string(event.data.value("port", 0)) +
-           (text("address").empty() || text("address") == text("host") ? "" : " at " + text("address")) + " (" + text("rule") + ")";
-  }
-  if (event.type == "memory_stored") return text("text");
-  if (event.type == "run_finished" || event.type == "run_stopped") return text("status") + (text("note").empty() ? "" : ": " + text("note"));
-  return {};
 }
 
 Json event_json(const JournalEvent& event) {
@@ -129,10 +108,8 @@ int show(const Options& options) {
     print_json(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     return kDone;
   }
-  std::printf("run %s  %s  %s  started %s\n\n", report.id.c_str(), printable(report.name, 60).c_str(), report.status.c_str(), when(opened->row.created_ms).c_str());
-  std::vector<std::vector<std::string>> table;
-  for (const auto& event : *events) table.push_back({std::to_string(event.seq), event.type, event.step, summary(event)});
-  std::fputs(text_table(table, 100).c_str(), stdout);
+  std::printf("run %s  %s  %s  started %s\n\n", report.id.c_str(), printable(report.name, 60).c_str(), report.status.c_str(), time_words(opened->row.created_ms).c_str());
+  std::fputs(event_table(*events, opened->row.created_ms).c_str(), stdout);
   make_view(false)->on_report(report, 0, runs_hint(options.runs));
   return kDone;
 }
@@ -226,8 +203,11 @@ Result<Opened> open_with_call(Options& options) {
   if (!fallback) return opened.error();
   auto events = fallback->journal->events(fallback->row.id);
   if (!events) return opened.error();
-  const auto pending = History(*events).pending();
-  if (std::none_of(pending.begin(), pending.end(), [&](const PendingItem& item) { return item.call == options.words[0]; })) return opened.error();
+  const History history(*events);
+  const auto pending = history.pending();
+  if (std::none_of(pending.begin(), pending.end(), [&](const PendingItem& item) { return item.call == options.words[0]; }) && history.decisions(options.words[0]).empty()) {
+    return fail(Errc::not_found, "'" + options.words[0] + "' is neither a run nor what the latest run, " + fallback->row.id + ", waits for");
+  }
   options.id = fallback->row.id;
   options.call = options.words[0];
   return fallback;
@@ -239,7 +219,7 @@ int decide(Options& options, bool approve) {
   const std::string by = options.by.empty() ? person() : options.by;
   auto item = decide_approval(*opened->journal, opened->row.id, options.call, {approve, by, options.choice, options.reason});
   if (!item) return report_error(item.error());
-  if (!options.json) std::printf("%s: %s %s by %s\n", approve ? "approved" : "rejected", item->call.c_str(), printable(item->tool, 60).c_str(), printable(by, 60).c_str());
+  if (!options.json) std::printf("%s: %s%s by %s\n", approve ? "approved" : "rejected", item->call.c_str(), item->tool.empty() ? "" : (" " + printable(item->tool, 60)).c_str(), printable(by, 60).c_str());
   if (options.no_resume) return kDone;
   return go_on(options, *opened, false);
 }
@@ -299,18 +279,16 @@ int export_events(const Options& options) {
 }
 
 void add_common(CLI::App& app, const Shared& options) {
-  app.add_option("--runs", options->runs, "folder of the journal");
-  app.add_flag("--json", options->json, "JSON on stdout");
+  add_runs_option(app, options->runs);
+  app.add_flag("--json", options->json, "print one JSON document, or JSON lines");
 }
 
 void add_id(CLI::App& app, const Shared& options) { app.add_option("ID", options->id, "run, or its beginning; the latest when absent"); }
 
 void add_world(CLI::App& app, const Shared& options) {
-  app.add_option("--model", options->run.model_path, "model file for all agents");
-  add_device_option(app, options->run.device);
-  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
-  app.add_option("--approve", options->approve, "ask (default), park, or TOOL=yes")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+  add_model_options(app, options->run);
+  add_approve_option(app, options->approve);
+  add_airgap_flag(app, options->run.airgap);
 }
 
 void add_answer(CLI::App& app, const Shared& options, const std::string& words) {
@@ -332,13 +310,14 @@ const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Act
   };
   const auto resumable = [](CLI::App& sub, const Shared& options) {
     add_id(sub, options), add_world(sub, options);
-    sub.add_option("--decisions", options->decisions, "people's answers as JSON lines, on a simulated clock");
+    add_decisions_option(sub, options->decisions);
   };
-  leaf("list", "latest runs and their state", [](CLI::App& sub, const Shared& options) { sub.add_option("--limit", options->limit, "how many")->check(CLI::Range(1, 100000)); }, list);
+  leaf("list", "latest runs and their state", [](CLI::App& sub, const Shared& options) { sub.add_option("--limit", options->limit, "how many (default 20)")->check(CLI::Range(1, 100000)); }, list);
   leaf("show", "every event of a run, what it waits for, what it cost", add_id, show);
   leaf("resume", "continue a run where its journal ends", resumable, [](Options& options) { return resume(options, false); });
   leaf("replay", "walk a run again from its journal, without model and effects", add_id, [](Options& options) { return resume(options, true); });
-  leaf("verify", "let the model write every turn again and compare token by token", resumable, [](Options& options) { return verify(options); });
+  leaf("verify", "let the model write every turn again and compare token by token",
+       [](CLI::App& sub, const Shared& options) { add_id(sub, options), add_model_options(sub, options->run), add_airgap_flag(sub, options->run.airgap); }, [](Options& options) { return verify(options); });
   leaf("approve", "approve a pending call: [ID] [CALL]; then the run continues",
        [](CLI::App& sub, const Shared& options) {
          add_answer(sub, options, "[ID] [CALL]");
@@ -349,7 +328,7 @@ const Verb verb{"runs", "list, show and continue runs", [](CLI::App& app) -> Act
        [](Options& options) { return decide(options, false); });
   leaf("answer", "answer a question of a run: [ID] [CALL] TEXT; then the run continues", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL] TEXT"); }, answer);
   leaf("resolve", "say whether an effect happened: [ID] [CALL] happened|not-happened", [](CLI::App& sub, const Shared& options) { add_answer(sub, options, "[ID] [CALL] happened|not-happened"); }, resolve);
-  leaf("cancel", "give a run up", add_id, cancel);
+  leaf("cancel", "give a run up: it is not continued", add_id, cancel);
   leaf("export", "all events as JSON lines", add_id, export_events);
   return {};
 }};

@@ -1,5 +1,6 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/server/webhook_server.hpp"
 #include "agent/triggers/folder_watch.hpp"
 #include "agent/triggers/posted.hpp"
@@ -291,7 +292,7 @@ int execute(const Options& options) {
   std::jthread web([&] {
     if (server) server->run(interrupts.token());
   });
-  if (!options.json) std::fprintf(stderr, "%zu triggers; Ctrl-C ends\n", triggers);
+  if (!options.json) std::fprintf(stderr, "%zu %s; Ctrl-C ends\n", triggers, triggers == 1 ? "trigger" : "triggers");
   while (!interrupts.token().stop_requested()) {
     for (const auto& file : served) file->tick();
     std::this_thread::sleep_for(kTick);
@@ -302,12 +303,10 @@ int execute(const Options& options) {
 const Verb verb{"serve", "start runs when their triggers say so: schedules, folders, webhooks", [](CLI::App& app) -> Action {
   auto options = std::make_shared<Options>();
   app.add_option("FILE", options->files, "agent files with triggers, or their folders")->required();
-  app.add_option("--model", options->run.model_path, "model file for all agents");
-  add_device_option(app, options->run.device);
-  app.add_option("--threads", options->run.threads, "processor threads")->check(CLI::Range(1, 1024));
-  app.add_option("--runs", options->runs, "folder of the journal");
+  add_model_options(app, options->run);
+  add_runs_option(app, options->runs);
   app.add_option("--listen", options->listen, "ADDRESS:PORT of webhooks and /health (default 127.0.0.1:8787; port 0 takes a free one)");
-  app.add_flag("--airgap", options->run.airgap, "refuse everything that is not on this machine");
+  add_airgap_flag(app, options->run.airgap);
   app.add_flag("--json", options->json, "one JSON line for each run");
   app.footer("HTTP is served where a file has a webhook: POST to its path, signed (docs/runs.md), and GET /health.");
   return [options] { return execute(*options); };

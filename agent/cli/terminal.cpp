@@ -103,7 +103,8 @@ std::string text_table(const std::vector<std::vector<std::string>>& rows, std::s
 std::string decision_words(const Json& decision) {
   const auto text = [&](const char* key) { return decision.contains(key) && decision.at(key).is_string() ? decision.at(key).get<std::string>() : std::string(); };
   const bool question = decision.value("question", Json(false)) == Json(true), approved = text("decision") == "approve";
-  const std::string word = question ? (approved ? "answered" : "declined") : text("decision");
+  const std::string chosen = text("choice").empty() ? text("decision") : text("choice");  // Of an approval step: one of its choices.
+  const std::string word = question ? (approved ? "answered" : "declined") : chosen;
   const std::string more = question && approved ? text("choice") : text("reason");
   return word + " by " + text("by") + (more.empty() ? "" : ": " + more);
 }

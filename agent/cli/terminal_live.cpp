@@ -1,5 +1,7 @@
 #include "agent/cli/terminal_live.hpp"
 
+#include "agent/cli/command.hpp"
+
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -31,6 +33,15 @@ std::string text_of(const Json& data, const char* key) {
   return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
 }
 
+std::string counted(std::int64_t number, const std::string& what) { return grouped(number) + " " + what + (number == 1 ? "" : "s"); }
+
+/// Amounts have six places; what is less than the last of them is not nothing.
+std::string electricity_words(const Ledger& ledger, const Prices& prices) {
+  const std::string amount = electricity_cost(ledger, prices).to_string();
+  const bool is_zero = amount.find_first_not_of("0.") == std::string::npos;
+  return (is_zero && ledger.joules > 0 ? "less than 0.000001" : amount) + " " + prices.currency;
+}
+
 double number_of(const Json& data, const char* key) { return data.contains(key) && data.at(key).is_number() ? data.at(key).get<double>() : 0; }
 
 std::string cell_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : spaced_json(value); }
@@ -53,12 +64,7 @@ class LiveView final : public RunView {
       const char* how = replayed ? "  (replay)" : data.contains("resumed") ? "  (resumed)" : "";
       line(bold(printable(text_of(data, "name"), 60)) + "  run " + text_of(data, "id") + how);
     } else if (event.type == "model_loaded") {
-      const std::string quantization = text_of(data, "quantization");
-      const std::string kind = text_of(data, "architecture") + (quantization.empty() ? "" : " " + quantization);
-      // Tapes say what they say; a server could be expected to be held to the schemas.
-      const bool unchecked = text_of(data, "architecture") == "endpoint";
-      line(dim("  model " + printable(text_of(data, "name"), 60) + "  " + kind + " on " + printable(text_of(data, "device"), 60) + ", loaded in " +
-               fixed(number_of(data, "seconds") * 1000, 0) + " ms" + (unchecked ? "; its output is checked, not constrained" : "")));
+      on_model(data);
     } else if (event.type == "item") {
       item_ = static_cast<std::size_t>(number_of(data, "index")) + 1;
       total_ = static_cast<std::size_t>(number_of(data, "total"));
@@ -122,25 +128,39 @@ class LiveView final : public RunView {
     std::printf("\n%s  run %s%s%s\n", status.c_str(), report.id.c_str(), report.note.empty() ? "" : "  ", printable(report.note, 600).c_str());
     if (report.failed_items > 0) std::printf("%s\n", yellow(std::to_string(report.failed_items) + " items failed; their errors were collected").c_str());
     for (const auto& item : report.pending) {
-      std::printf("\n  %s  %s %s\n    %s\n", bold(item.call).c_str(), printable(item.tool, 60).c_str(), printable(spaced_json(item.arguments), 400).c_str(), printable(item.reason, 300).c_str());
+      const std::string arguments = item.arguments.empty() ? "" : printable(spaced_json(item.arguments), 400);
+      std::printf("\n  %s%s%s\n    %s\n", bold(item.call).c_str(), item.tool.empty() ? "" : ("  " + printable(item.tool, 60)).c_str(), arguments.empty() ? "" : (" " + arguments).c_str(), printable(item.reason, 300).c_str());
+      if (!item.who.empty()) std::printf("    asked: %s\n", printable(names_of(item.who), 200).c_str());
       const std::string name = report.id + " " + item.call;
-      if (item.is_unknown) std::printf("    kontor runs resolve %s happened|not-happened%s\n", name.c_str(), hint.c_str());
-      else if (item.is_question) std::printf("    kontor runs answer %s TEXT%s\n", name.c_str(), hint.c_str());
-      else std::printf("    kontor runs approve %s%s\n    kontor runs reject %s%s\n", name.c_str(), hint.c_str(), name.c_str(), hint.c_str());
+      for (const auto& command : answers_to(item, name)) std::printf("    %s runs %s%s\n", program_name().c_str(), command.c_str(), hint.c_str());
     }
-    if (report.status == "interrupted" || report.status == "budget" || report.status == "error") std::printf("continue with: kontor runs resume %s%s\n", report.id.c_str(), hint.c_str());
+    // What was spent stays spent, and a run keeps the file it was started with.
+    if (report.status == "budget") std::printf("its limits stay what they were when it started: raise 'budgets' in the file and run it again\n");
+    if (report.status == "interrupted" || report.status == "error") std::printf("continue with: %s runs resume %s%s\n", program_name().c_str(), report.id.c_str(), hint.c_str());
     std::fflush(stdout);
   }
 
  private:
   using Time = std::chrono::steady_clock;
 
+  void on_model(const Json& data) {
+    const std::string architecture = text_of(data, "architecture"), name = printable(text_of(data, "name"), 60);
+    if (architecture == "tape") return line(dim("  recorded turns of " + name + " in place of a model"));
+    const std::string quantization = text_of(data, "quantization");
+    const std::string kind = architecture + (quantization.empty() ? "" : " " + quantization);
+    // A server could be expected to be held to the schemas.
+    const bool unchecked = architecture == "endpoint";
+    line(dim("  model " + name + "  " + kind + " on " + printable(text_of(data, "device"), 60) + ", loaded in " + fixed(number_of(data, "seconds") * 1000, 0) + " ms" +
+             (unchecked ? "; its output is checked, not constrained" : "")));
+    if (const std::string description = text_of(data, "description"); !description.empty()) line(dim("  its file says: " + printable(description, 200)));
+  }
+
   void on_turn(const Json& data, bool replayed) {
     const std::string thought = text_of(data, "reasoning");
     if (!thought.empty()) line(dim("    · " + printable(thought, std::min<std::size_t>(2 * width_ - 12, 220))));
     if (replayed || !data.contains("spent")) return;
     const Ledger spent = ledger_from_json(data.at("spent"));
-    turn_note_ = grouped(spent.generated) + " tokens, " + fixed(spent.tokens_per_second(), 0) + "/s, " + grouped(spent.prefilled) + " new + " + grouped(spent.reused) + " reused in the prompt";
+    turn_note_ = grouped(spent.generated) + " tokens, " + (spent.decode_seconds > 0 ? fixed(spent.tokens_per_second(), 0) + "/s, " : "") + grouped(spent.prefilled) + " new + " + grouped(spent.reused) + " reused in the prompt";
   }
 
   void on_call(const Json& data) {
@@ -173,12 +193,12 @@ class LiveView final : public RunView {
     const std::string kind = text_of(event.data, "kind");
     if (kind != "tool" && kind != "agent") return;
     const double seconds = number_of(event.data, "seconds");
-    std::string text = "  " + green("✓") + " " + event.step;
-    if (kind == "agent" && event.data.contains("result")) text += "  " + printable(cell_of(event.data.at("result")), room(event.step.size() + 24));
-    text += dim("  " + (seconds < 1 ? fixed(seconds * 1000, 0) + " ms" : fixed(seconds, 1) + " s"));
-    if (kind == "agent" && !turn_note_.empty()) text += dim("  " + turn_note_);
+    std::string note = "  " + (seconds < 1 ? fixed(seconds * 1000, 0) + " ms" : fixed(seconds, 1) + " s");
+    if (kind == "agent" && !turn_note_.empty()) note += "  " + turn_note_;
     turn_note_.clear();
-    line(text);
+    std::string text = "  " + green("✓") + " " + event.step;
+    if (kind == "agent" && event.data.contains("result")) text += "  " + printable(cell_of(event.data.at("result")), room(event.step.size() + note.size() + 7));
+    line(text + dim(note));
   }
 
   void print_ledger(const Ledger& ledger) {
@@ -189,9 +209,9 @@ class LiveView final : public RunView {
                   fixed(prompt > 0 ? 100.0 * static_cast<double>(ledger.reused) / static_cast<double>(prompt) : 0, 0).c_str(), grouped(ledger.generated).c_str(), grouped(ledger.forced).c_str());
     }
     std::printf("time    %s s", fixed(ledger.seconds, 2).c_str());
-    if (ledger.turns > 0) std::printf(" (%s s prefill, %s s decode at %s tokens/s)", fixed(ledger.prefill_seconds, 2).c_str(), fixed(ledger.decode_seconds, 2).c_str(), fixed(ledger.tokens_per_second(), 0).c_str());
+    if (ledger.decode_seconds > 0) std::printf(" (%s s prefill, %s s decode at %s tokens/s)", fixed(ledger.prefill_seconds, 2).c_str(), fixed(ledger.decode_seconds, 2).c_str(), fixed(ledger.tokens_per_second(), 0).c_str());
     const std::string broken = ledger.broken > 0 ? " (" + grouped(ledger.broken) + " broken off: tokens counted as they came)" : "";
-    std::printf(", %s model turns%s, %s tool calls\n", grouped(ledger.turns).c_str(), broken.c_str(), grouped(ledger.tool_calls).c_str());
+    std::printf(", %s%s, %s\n", counted(ledger.turns, "model turn").c_str(), broken.c_str(), counted(ledger.tool_calls, "tool call").c_str());
     if (ledger.embedded > 0) std::printf("memory  %s tokens embedded\n", grouped(ledger.embedded).c_str());
     const auto prices = load_prices();
     std::printf("energy  %s J%s", fixed(ledger.joules, ledger.joules < 10 ? 2 : 0).c_str(), energy_note(ledger).c_str());
@@ -199,7 +219,7 @@ class LiveView final : public RunView {
       std::printf("\n%s\n", prices.error().describe().c_str());
       return;
     }
-    std::printf(", %s %s of electricity\n", electricity_cost(ledger, *prices).to_string().c_str(), prices->currency.c_str());
+    std::printf(", %s of electricity\n", electricity_words(ledger, *prices).c_str());
     if (ledger.turns == 0) return;
     for (const auto& price : prices->hosted) {
       std::printf("%s\n", dim("        the same tokens at " + printable(price.name, 60) + ", prices of " + printable(price.as_of, 20) + ": " + hosted_cost(ledger, price).to_string() + " " + printable(price.currency, 8)).c_str());
@@ -212,11 +232,32 @@ class LiveView final : public RunView {
     return " (GPUs " + fixed(ledger.joules_gpu, ledger.joules_gpu < 10 ? 2 : 0) + " J" + busy + (ledger.joules_estimated ? "; a part is an estimate" : "") + ")";
   }
 
+  static std::string names_of(const std::vector<std::string>& people) {
+    std::string names;
+    for (const auto& person : people) names += (names.empty() ? "" : ", ") + person;
+    return names;
+  }
+
+  /// The commands behind `kontor runs` that answer the item; `name`: run and call.
+  static std::vector<std::string> answers_to(const PendingItem& item, const std::string& name) {
+    if (item.is_unknown) return {"resolve " + name + " happened|not-happened"};
+    if (item.is_question) return {"answer " + name + " TEXT"};
+    std::vector<std::string> commands;
+    for (const auto& word : item.needs_choice() ? item.choices : std::vector<std::string>{""}) {
+      commands.push_back("approve " + name + (word.empty() ? "" : " --choice " + shell_word(printable(word, 200))));
+    }
+    commands.push_back("reject " + name);
+    return commands;
+  }
+
   /// What to call a loop item.
   static std::string title_of(const Json& item) {
     if (!item.is_object()) return cell_of(item);
     for (const char* key : {"name", "title", "file", "id", "path"}) {
       if (item.contains(key)) return cell_of(item.at(key));
+    }
+    for (const auto& [key, value] : item.items()) {
+      if (value.is_string() && !value.get_ref<const std::string&>().empty()) return value.get<std::string>();
     }
     return spaced_json(item);
   }

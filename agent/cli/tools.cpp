@@ -5,6 +5,7 @@
 #include "agent/cli/mcp_group.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/run_world.hpp"
+#include "agent/cli/shared_options.hpp"
 #include "agent/cli/terminal.hpp"
 #include "agent/cli/tool_listing.hpp"
 #include "base/hash.hpp"
@@ -332,35 +333,35 @@ int pin(const Options& options) {
 
 void add_file_options(CLI::App& leaf, const std::shared_ptr<Options>& options) {
   leaf.add_option("--input", options->inputs, "NAME=VALUE for inputs that the tools' configuration uses")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  leaf.add_option("--runs", options->runs, "Folder where pins, tokens and logs of the tools are");
-  leaf.add_flag("--airgap", options->airgap, "Reach nothing outside of this machine");
+  add_runs_option(leaf, options->runs);
+  add_airgap_flag(leaf, options->airgap);
 }
 
 const Verb verb{"tools", "list tools and call them by hand", [](CLI::App& app) -> Action {
   add_leaf(app, "list", "list the built-in tools, or those of an agent file or an mcpServers map (JSON)", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers; its plugins and servers are started. Or a built-in (table, table.query): its arguments");
-    leaf.add_flag("--json", options->json, "Print JSON with the schemas");
+    leaf.add_option("FILE", options->file, "agent file, or a JSON file with mcpServers; its plugins and servers are started. Or a built-in (table, table.query): its arguments");
+    leaf.add_flag("--json", options->json, "print JSON with the schemas");
     add_file_options(leaf, options);
     return [options] { return list(*options); };
   });
   add_leaf(app, "call", "call a built-in tool, or a tool of a file", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("name", options->name, "For example files.list")->required();
-    leaf.add_option("arguments", options->arguments, "A JSON object, or @FILE")->capture_default_str();
-    leaf.add_option("--file", options->file, "Agent file, or a JSON file with mcpServers, that the tool belongs to");
-    leaf.add_option("--settings", options->settings, "A JSON object, or @FILE: settings of a built-in, as in the `tools:` section")->type_name("JSON");
-    leaf.add_option("--root", options->root, "Folder that built-in tools may read")->capture_default_str();
-    leaf.add_option("--write", options->write, "Folder that built-in tools may write, relative to the root (default: none)");
-    leaf.add_flag("--json", options->json, "Print JSON with ok and value or error");
+    leaf.add_option("NAME", options->name, "for example files.list")->required();
+    leaf.add_option("ARGUMENTS", options->arguments, "a JSON object, or @FILE")->capture_default_str();
+    leaf.add_option("--file", options->file, "agent file, or a JSON file with mcpServers, that the tool belongs to");
+    leaf.add_option("--settings", options->settings, "a JSON object, or @FILE: settings of a built-in, as in the `tools:` section")->type_name("JSON");
+    leaf.add_option("--root", options->root, "folder that built-in tools may read")->capture_default_str();
+    leaf.add_option("--write", options->write, "folder that built-in tools may write, relative to the root (default: none)");
+    leaf.add_flag("--json", options->json, "print JSON with ok and value or error");
     add_file_options(leaf, options);
     return [options] { return call(*options); };
   });
   add_leaf(app, "pin", "write down what an MCP server says about its tools", [](CLI::App& leaf) -> Action {
     auto options = std::make_shared<Options>();
-    leaf.add_option("file", options->file, "Agent file, or a JSON file with mcpServers")->required();
-    leaf.add_option("group", options->name, "Name of the server's entry")->required();
-    leaf.add_option("--out", options->out, "Pin file (default: the one of the entry, else the one of the first use)");
+    leaf.add_option("FILE", options->file, "agent file, or a JSON file with mcpServers")->required();
+    leaf.add_option("GROUP", options->name, "name of the server's entry")->required();
+    leaf.add_option("--out", options->out, "pin file (default: the one of the entry, else the one of the first use)");
     add_file_options(leaf, options);
     return [options] { return pin(*options); };
   });

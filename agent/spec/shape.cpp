@@ -82,9 +82,20 @@ class Shape {
     return false;
   }
 
+  /// What other programs call it, and what it is called here.
+  static std::string usual_name(std::string_view key) {
+    static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+        {"if", "switch"}, {"args", "with"}, {"arguments", "with"}, {"params", "with"}, {"prompt", "instruction"}, {"system", "instruction"}, {"loop", "for_each"}};
+    for (const auto& [there, here] : kNames) {
+      if (key == there) return std::string(here);
+    }
+    return {};
+  }
+
   void unknown_key(const Yaml& key, const MapRule& rule, const std::vector<std::string>& known, std::vector<std::string>* guesses) {
     if (project_.report.full()) return;
-    const std::string guess = nearest(key.text(), known);
+    std::string guess = usual_name(key.text());
+    if (std::find(known.begin(), known.end(), guess) == known.end()) guess = nearest(key.text(), known);
     if (guesses && !guess.empty()) guesses->push_back(guess);
     std::string message = "unknown key '" + shown_text(key.text()) + "'" + (rule.name == "root" ? "" : " here") + did_you_mean(guess);
     if (guess.empty() && rule.name.substr(0, 5) == "step.") {
@@ -162,7 +173,7 @@ class Shape {
       case ValueType::device: if (text(name, value, owner)) device(value); return;
       case ValueType::on_expire: if (text(name, value, owner)) on_expire(value); return;
       case ValueType::model_path:
-      case ValueType::path: if (text(name, value, owner)) path(value, rule.type == ValueType::model_path); return;
+      case ValueType::path: if (text(name, value, owner, "the path of a file or folder")) path(value, rule.type == ValueType::model_path); return;
       case ValueType::texts:
       case ValueType::names:
       case ValueType::globs:
@@ -197,9 +208,9 @@ class Shape {
   }
 
   // ---- scalars ----------------------------------------------------------------------------------------------------
-  bool text(std::string_view key, const Yaml& value, std::size_t owner) {
+  bool text(std::string_view key, const Yaml& value, std::size_t owner, const std::string& what = "a text") {
     if (value.type() == Type::string) return true;
-    const std::string hint = value.is_scalar() && value.type() != Type::null ? "a text (in quotes when it looks like a number or true/false)" : "a text";
+    const std::string hint = what + (value.is_scalar() && value.type() != Type::null ? " (in quotes when it looks like a number or true/false)" : "");
     return wrong_type(key, value, owner, hint);
   }
   void version(const Yaml& value, std::size_t owner) {
@@ -372,7 +383,7 @@ class Shape {
 
   void named(std::string_view section, const Yaml& value, std::size_t owner, const MapRule& rule) {
     if (!value.is_mapping()) {
-      wrong_type(section, value, owner, "a mapping from names");
+      wrong_type(section, value, owner, "a mapping from names (NAME: {...})");
       return;
     }
     for (const auto& entry : value.entries()) {
@@ -384,7 +395,7 @@ class Shape {
       const auto problem = strict ? check_id(name) : check_name(name);
       if (problem) add(entry.key.offset(), problem.kind, problem.message + did_you_mean(problem.suggestion));
       if (!entry.value.is_mapping()) {
-        wrong_type(entry.key.text(), entry.value, entry.key.offset(), "a mapping");
+        wrong_type(entry.key.text(), entry.value, entry.key.offset(), "a mapping" + (rule.keys.empty() ? std::string() : ", {" + std::string(rule.keys.front().key) + ": ...}"));
         continue;
       }
       const MapRule* chosen = &rule;

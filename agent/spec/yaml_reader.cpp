@@ -316,7 +316,11 @@ class Reader {
       if (mapping ? !flow_pair(indent, opened, children) : !flow_item(indent, opened, children)) return false;
       if (!flow_space(indent, opened)) return false;
       if (peek() == ',') ++at_;
-      else if (peek() != ']' && peek() != '}') return fail(at_, std::string("',' or '") + closer + "' was expected here");
+      else if (peek() != ']' && peek() != '}') {
+        // An expression without quotes: inside brackets its brace opens a mapping.
+        const bool is_expression = at_ > 0 && text_[at_ - 1] == '$' && peek() == '{';
+        return fail(at_, std::string("',' or '") + closer + "' was expected here" + (is_expression ? "; inside brackets an expression stands in quotes: \"${...}\"" : ""));
+      }
     }
     ++at_;
     --flow_depth_;

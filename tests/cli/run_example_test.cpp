@@ -11,7 +11,10 @@
 #include <fstream>
 #include <map>
 #include <regex>
+#include <set>
+#include <sstream>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -123,6 +126,8 @@ TEST_CASE("the pocket model writes every turn again token by token, and what it 
   const std::string model = std::string(KONTOR_SOURCE_DIR) + "/examples/models/pocket-invoice.gguf";
   const int ended = example.run({"run", example.folder.string(), "--model", model, "--approve", "park"});
   INFO(example.output());
+  // What the model can do is said before it writes anything.
+  CHECK(example.output().find("  its file says: Runs the invoice triage example, and nothing else.") != std::string::npos);
   const auto kept = [&] {
     std::size_t files = 0;
     if (fs::exists(example.folder / "runs/kv")) for (const auto& file : fs::directory_iterator(example.folder / "runs/kv")) files += file.is_regular_file();
@@ -133,4 +138,50 @@ TEST_CASE("the pocket model writes every turn again token by token, and what it 
   CHECK(example.output().find("DIFFERENT") == std::string::npos);
   if (ended == 3) CHECK(example.run({"runs", "cancel"}) == 0);
   CHECK(kept() == 0);
+}
+
+namespace {
+
+/// A printed line without what differs between two runs and machines: numbers, run ids, lengths of time.
+std::string shape_of(const std::string& line) {
+  std::string text = std::regex_replace(line, std::regex("[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"), "RUN");
+  text = std::regex_replace(text, std::regex("[0-9][0-9.,]*"), "#");
+  return std::regex_replace(text, std::regex("# (ms|s)\\b"), "TIME");
+}
+
+/// The lines of a picture that docs/record.py drew, without the command at its top.
+std::vector<std::string> lines_of_picture(const std::string& svg) {
+  std::vector<std::string> lines;
+  const std::regex element("<text y=[^>]*>(.*?)</text>"), tag("<[^>]*>");
+  for (std::sregex_iterator found(svg.begin(), svg.end(), element), end; found != end; ++found) {
+    std::string line = std::regex_replace((*found)[1].str(), tag, "");
+    for (const auto& [entity, sign] : std::map<std::string, std::string>{{"&quot;", "\""}, {"&gt;", ">"}, {"&lt;", "<"}, {"&#x27;", "'"}}) {
+      for (auto at = line.find(entity); at != std::string::npos; at = line.find(entity, at + 1)) line.replace(at, entity.size(), sign);
+    }
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("the picture in the README shows what the program prints", "[cli][run][docs]") {
+  const Example example;
+  const std::string model = std::string(KONTOR_SOURCE_DIR) + "/examples/models/pocket-invoice.gguf";
+  REQUIRE(example.run({"run", example.folder.string(), "--model", model}) == 3);
+  std::set<std::string> printed;
+  std::istringstream lines(example.read("stdout"));
+  for (std::string line; std::getline(lines, line);) printed.insert(shape_of(line));
+  const auto drawn = lines_of_picture(read_text(std::string(KONTOR_SOURCE_DIR) + "/docs/invoice-triage.svg"));
+  std::size_t compared = 0;
+  for (const auto& line : drawn) {
+    // What a model wrote, and what was cut at the edge of the terminal, may differ.
+    if (line.find('{') != std::string::npos || line.find("…") != std::string::npos || line.find("    ·") == 0 || line == "  ..." || line.find("kontor runs ") != std::string::npos) continue;
+    const std::string shape = shape_of(line);
+    INFO(line);
+    const auto same = printed.lower_bound(shape);
+    CHECK((same != printed.end() && same->rfind(shape, 0) == 0));
+    ++compared;
+  }
+  CHECK(compared > 20);
 }

@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto middle = text.find('\0');
   const auto first = text.substr(0, middle), second = middle == std::string_view::npos ? std::string_view{} : text.substr(middle + 1);
-  (void)tools::parse_csv(second);
+  (void)tools::parse_csv(second, tools::csv_separator(second));
   const auto wrapped = tools::with_decimal_affinity(second);
   if (wrapped.size() < second.size()) std::abort();
   if (tools::count_sql_expansions(second, 100) > 100) std::abort();

@@ -46,3 +46,22 @@ TEST_CASE("an embedder is a model of the file that can embed", "[check][memory]"
   CHECK(check("", "", ", embedding: {query: 'query: ', document: ''}") == "ok ''");
   CHECK(check("", "", ", embedding: {queries: x}") == "unknown-key 3");
 }
+
+TEST_CASE("mistakes that everybody makes once are answered with what to write", "[check]") {
+  const auto message = [](const std::string& text) {
+    const auto checked = kontor::agent::check_text("kontor: 1\nname: x\n" + text, "a.yaml", ".");
+    return checked.diagnostics.empty() ? std::string() : checked.diagnostics.front().message;
+  };
+  CHECK(message("workflow: [{wait: ${inputs.pause}}]\n") == "',' or '}' was expected here; inside brackets an expression stands in quotes: \"${...}\"");
+  CHECK(message("workflow: [{wait: $1 {}}]\n") == "',' or '}' was expected here");
+  CHECK(message("models: {m: {path: m.gguf}}\nagents: {a: {model: m, instruction: b, output: {schema: {type: object}}}}\n") ==
+        "'schema' needs the path of a file or folder, not a mapping");
+  CHECK(message("models: {m: m.gguf}\nagents: {a: {model: m, instruction: b}}\n") == "'m' needs a mapping, {path: ...}, not a text");
+  CHECK(message("agents: [{model: m}]\n") == "'agents' needs a mapping from names (NAME: {...}), not a list");
+  const std::string step = "tools: {t: {use: builtin.time}}\nworkflow: [{tool: t.now}, {";
+  CHECK(message(step + "tool: t.now, args: {}}]\n") == "unknown key 'args' here (did you mean 'with'?)");
+  CHECK(message(step + "if: \"${true}\", then: []}]\n") == "unknown key 'if' here (did you mean 'switch'?)");
+  CHECK(message("models: {m: {path: m.gguf}}\nagents: {a: {model: m, prompt: b}}\n") == "unknown key 'prompt' here (did you mean 'instruction'?)");
+  CHECK(message("models: {m: {path: 7}}\nagents: {a: {model: m, instruction: b}}\n") ==
+        "'path' needs the path of a file or folder (in quotes when it looks like a number or true/false), not a whole number");
+}

@@ -257,6 +257,22 @@ TEST_CASE("CSV reads quotes and line breaks, and errors have line and column", "
   REQUIRE(out == ";\"a;b\";c,d\n\"\"\n");
 }
 
+TEST_CASE("CSV files of spreadsheets that separate by semicolons are read and continued as such", "[csv][table]") {
+  REQUIRE(csv_separator("a;b\n1,5;2") == ';');
+  REQUIRE(csv_separator("\"a,x\";b\n") == ';');
+  for (const char* commas : {"", "a", "a,b", "a;b,c", "\"a;b\"", "a\n1;2", "a,b;c"}) REQUIRE(csv_separator(commas) == ',');
+  World world;
+  std::filesystem::create_directories(world.path / "out");
+  world.use("builtin.table", "table", R"({"root":"data"})");
+  world.use("builtin.files", "files", R"({"write":"out"})");
+  world.put("data/stock.csv", "\xef\xbb\xbf" "sku;price;min\r\nA1;3,20;50\r\nB2;1.002,10;7\r\n");
+  REQUIRE(world.ok("table.query", R"q({"sql": "SELECT sku, dec_sum(replace(replace(price, '.', ''), ',', '.')) AS price, min + 1 AS more FROM stock GROUP BY sku", "files": {"stock": "stock.csv"}})q").at("rows").dump() ==
+          R"([{"sku":"A1","price":"3.20","more":51},{"sku":"B2","price":"1002.10","more":8}])");
+  world.put("out/log.csv", "a;b\n1,5;2\n");
+  world.ok("files.write", R"({"path":"log.csv","rows":[{"b":"x,y","a":"p;q"}],"append":true})", "run/1");
+  REQUIRE(world.get("out/log.csv") == "a;b\n1,5;2\n\"p;q\";x,y\n");
+}
+
 TEST_CASE("tables are queried with exact decimals", "[table]") {
   World world;
   world.put("data/orders.csv", "id,region,amount,qty\n1,North,0.10,3\n2,North,0.20,1\n3,South,4800.00,10\n4,South,9.5,2\n007,West,,5\n");

@@ -66,7 +66,7 @@ Result<std::string> rows_text(Shape shape, const Json& rows, const Json& argumen
     if (!before.empty()) return fail(Errc::usage, "a .json file cannot be appended to; use .jsonl", "append_json");
     return rows.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   }
-  const char separator = shape == Shape::tsv ? '\t' : ',';
+  const char separator = shape == Shape::tsv ? '\t' : csv_separator(before);
   std::vector<std::string> columns;
   if (!before.empty()) {
     const auto there = parse_csv(before, separator);

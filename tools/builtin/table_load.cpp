@@ -194,7 +194,7 @@ bool is_workbook(std::string_view path) {
 
 Result<LoadedTable> from_file(const TableSource& source, std::string_view content, const YamlReader& read_yaml, std::size_t cells_max) {
   const std::string ending = ending_of(source.path);
-  if (ending == ".csv") return from_csv(content, ',', cells_max);
+  if (ending == ".csv") return from_csv(content, csv_separator(content), cells_max);
   if (ending == ".tsv") return from_csv(content, '\t', cells_max);
   if (ending == ".json") return from_json(content, cells_max);
   if (ending == ".jsonl" || ending == ".ndjson") return from_lines(content, cells_max);
