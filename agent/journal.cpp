@@ -78,7 +78,23 @@ std::string default_state_folder() {
 Journal::Journal(std::string folder, const Clock& clock) : folder_(std::move(folder)), clock_(clock) {}
 Journal::~Journal() = default;
 
+namespace {
+
+/// A journal is there, and this process may not write beside it.
+bool may_only_be_read(const std::string& folder, const std::string& path) {
+  if (::access(path.c_str(), R_OK) != 0 || ::faccessat(AT_FDCWD, folder.c_str(), W_OK, AT_EACCESS) == 0) return false;
+  return errno == EACCES || errno == EROFS;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Journal>> Journal::open(const std::string& folder, const Clock& clock, const char* vfs) {
+  if (const std::string path = folder + "/journal.db"; may_only_be_read(folder, path)) {
+    std::unique_ptr<Journal> journal(new Journal(folder, clock));
+    journal->database_ = std::make_unique<Database>();
+    if (auto opened = journal->database_->open_to_read(path); !opened) return opened.error();
+    return journal;
+  }
   std::error_code code;
   std::filesystem::create_directories(folder + "/locks", code);
   if (code) return fail(Errc::io, "cannot create " + folder + ": " + code.message() + "; --runs DIR names another folder", "journal");

@@ -3,6 +3,8 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <filesystem>
 #include <utility>
 
 namespace kontor::agent {
@@ -75,6 +77,29 @@ Result<void> Journal::Database::open(const std::string& path, const char* vfs) {
       },
       this);
   return {};
+}
+
+Result<void> Journal::Database::open_to_read(const std::string& path) {
+  // What SQLite needs beside a database with a log cannot be made here. Without a log the file says everything.
+  std::error_code code;
+  if (const auto bytes = std::filesystem::file_size(path + "-wal", code); !code && bytes > 0) {
+    return fail(Errc::unsupported, path + " has a log (journal.db-wal), which can be read only where it may be written: copy the folder", "journal");
+  }
+  std::string uri = "file:";
+  for (const char c : path) {
+    char escaped[4];
+    std::snprintf(escaped, sizeof escaped, "%%%02X", static_cast<unsigned char>(c));
+    uri += c == '%' || c == '?' || c == '#' ? std::string(escaped) : std::string(1, c);
+  }
+  if (sqlite3_open_v2((uri + "?immutable=1").c_str(), &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr) != SQLITE_OK) {
+    return fail(Errc::io, "cannot open " + path + ": " + (db ? sqlite3_errmsg(db) : "out of memory"), "journal");
+  }
+  sqlite3_extended_result_codes(db, 1);
+  read_only_ = path + " may only be read";
+  const auto found = format(path);
+  if (!found) return found.error();
+  if (!is_current_format(*found)) return fail(Errc::unsupported, path + " was written by another version of Kontor: copy the folder to where it may be written", "journal");
+  return execute("PRAGMA trusted_schema=OFF");
 }
 
 Result<void> Journal::Database::execute(const char* sql) {

@@ -62,6 +62,9 @@ struct Journal::Database {
 
   ~Database();
   Result<void> open(const std::string& path, const char* vfs);
+  /// A journal that may be read and not written (a copy, another person's): nothing is changed, and every write is an
+  /// error. Errors: io, unsupported (another format; events that only lie in its log).
+  Result<void> open_to_read(const std::string& path);
   Result<void> execute(const char* sql);
   /// Makes the tables, or those of an older format new, in one transaction. Errors: malformed, unsupported (newer), io.
   Result<void> make_tables(const std::string& path);
@@ -89,6 +92,7 @@ struct Journal::Database {
   /// Rolls back; returns the reason.
   Error undo(Error because);
   Result<std::int64_t> format(const std::string& path) const;
+  static bool is_current_format(std::int64_t found);
   /// After a failed sync nobody knows what is on the disk: nothing more is written.
   void note_failure(int code, const std::string& message);
   /// Whether the log will have reached its bound with these. SQLite's own way of moving it keeps failed syncs to itself.

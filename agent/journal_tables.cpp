@@ -41,6 +41,8 @@ Result<std::int64_t> Journal::Database::format(const std::string& path) const {
   return version.integer(0);
 }
 
+bool Journal::Database::is_current_format(std::int64_t found) { return found == kFormat; }
+
 Result<void> Journal::Database::make_tables(const std::string& path) {
   const auto found = format(path);
   if (!found) return found.error();

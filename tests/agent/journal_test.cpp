@@ -3,6 +3,7 @@
 #include "tests/support/catch.hpp"
 
 #include <sqlite3.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -245,4 +246,43 @@ TEST_CASE("the history tells what waits for a person", "[agent][journal]") {
   CHECK(History(events).resolution("pay/1") == nullptr);
   events.push_back(event("call_unknown", "pay/1", Json{{"tool", "erp.pay"}}));
   CHECK(History(events).pending().size() == 1);
+}
+
+TEST_CASE("a journal in a folder that may only be read is read, and nothing is written to it", "[journal]") {
+  const Folder folder;
+  std::string id;
+  {
+    auto journal = Journal::open(folder.path);
+    REQUIRE(journal.has_value());
+    auto log = (*journal)->create("demo", "a.yaml", Json::object());
+    REQUIRE(log.has_value());
+    REQUIRE(log->append("run_finished", "", Json{{"status", "done"}}, "done").has_value());
+    id = log->id();
+  }
+  REQUIRE_FALSE(std::filesystem::exists(folder.path + "/journal.db-wal"));
+  namespace fs = std::filesystem;
+  fs::permissions(folder.path + "/journal.db", fs::perms::owner_read | fs::perms::group_read | fs::perms::others_read);
+  const auto locked = fs::perms::owner_read | fs::perms::owner_exec | fs::perms::group_read | fs::perms::group_exec | fs::perms::others_read | fs::perms::others_exec;
+  fs::permissions(folder.path, locked);
+  // Root may write everywhere: a child looks as somebody else.
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (::geteuid() == 0 && (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)) _exit(10);
+    auto journal = Journal::open(folder.path);
+    if (!journal) _exit(11);
+    const auto rows = (*journal)->list(5);
+    if (!rows || rows->size() != 1 || rows->front().status != "done") _exit(12);
+    const auto events = (*journal)->events(id);
+    if (!events || events->size() != 2) _exit(13);
+    if ((*journal)->read_only_reason().find("may only be read") == std::string::npos) _exit(14);
+    if ((*journal)->create("demo", "a.yaml", Json::object())) _exit(15);
+    if ((*journal)->reopen(id)) _exit(16);
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 0);
+  fs::permissions(folder.path, fs::perms::owner_all);
+  CHECK((*Journal::open(folder.path))->events(id)->size() == 2);
 }
