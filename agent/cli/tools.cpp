@@ -123,8 +123,9 @@ std::optional<Spec> read_groups(const std::string& path) {
   const Json text{{"kontor", 1}, {"name", name}, {"include", file.filename().string()}, {"workflow", Json::array({Json{{"wait", "1s"}}})}};
   auto checked = check_text(text_of(text), path + " (included)", file.parent_path().string());
   for (const auto& finding : checked.diagnostics) {
-    const bool here = finding.file.empty();
-    print_error(printable(here ? path : finding.file, 300) + ":" + std::to_string(finding.line) + ":" + std::to_string(finding.column) + ": " + finding.kind + ": " + printable(finding.message, 1000));
+    std::string message = finding.message;
+    if (const std::string included = "in the included file " + finding.file + ": "; message.starts_with(included)) message.erase(0, included.size());
+    print_error(printable(finding.file.empty() ? path : finding.file, 300) + ":" + std::to_string(finding.line) + ":" + std::to_string(finding.column) + ": " + finding.kind + ": " + printable(message, 1000));
   }
   if (!checked.diagnostics.empty()) std::fprintf(stderr, "`kontor import mcp` carries over what it can of a map that other programs wrote\n");
   return std::move(checked.spec);

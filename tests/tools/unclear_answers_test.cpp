@@ -176,6 +176,10 @@ TEST_CASE("table: a file whose cells are separated in another way is told from o
   const auto told = [&](const char* file) { return world.told("table.query", {{"sql", "SELECT name FROM t"}, {"files", {{"t", file}}}}); };
   CHECK(has(told("a.csv"), "there are: id;name (one column: cells are separated by commas in .csv and by tabs in .tsv)"));
   CHECK(!has(told("b.csv"), "separated"));
+  const auto query = [&](const char* sql) { return world.told("table.query", {{"sql", sql}, {"files", {{"t", "b.csv"}}}}); };
+  CHECK(query("SELECT 1e308 * 10 AS x") == "malformed: the column 'x' of row 1 is too large for a number; reckon with dec_add, dec_mul and the like");
+  CHECK(has(query("SELECT -1e308 * 10"), "of row 1 is too large"));
+  CHECK(has(query("SELECT 1e308 AS x, NULL AS y"), "\"y\":null"));
 }
 
 TEST_CASE("shell: a folder that is a file, and the secrets of /etc", "[builtin]") {

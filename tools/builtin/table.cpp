@@ -247,6 +247,8 @@ ToolResult collect(sqlite3* database, sqlite3_stmt* statement, const Settings& s
     Json row = Json::object();
     for (std::size_t i = 0; i < names.size(); ++i) {
       bytes += names[i].size() + static_cast<std::size_t>(sqlite3_column_bytes(statement, static_cast<int>(i))) + 8;
+      if (sqlite3_column_type(statement, static_cast<int>(i)) == SQLITE_FLOAT && !std::isfinite(sqlite3_column_double(statement, static_cast<int>(i))))
+        return ToolResult::error("malformed", "the column '" + names[i].substr(0, 80) + "' of row " + std::to_string(rows.size() + 1) + " is too large for a number; reckon with dec_add, dec_mul and the like");
       row[names[i]] = cell_json(statement, static_cast<int>(i));
     }
     if (bytes > kResultBytesMax) return ToolResult::error("limit", "the result is larger than " + std::to_string(kResultBytesMax >> 20) + " MiB; select fewer columns or rows");
