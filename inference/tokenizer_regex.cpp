@@ -24,11 +24,8 @@ struct Reader {
 };
 
 bool is_word(std::uint32_t value) {
-  constexpr std::uint32_t kWord = category_bit(GeneralCategory::lu) | category_bit(GeneralCategory::ll) | category_bit(GeneralCategory::lt) |
-                                  category_bit(GeneralCategory::lm) | category_bit(GeneralCategory::lo) | category_bit(GeneralCategory::mn) |
-                                  category_bit(GeneralCategory::mc) | category_bit(GeneralCategory::me) | category_bit(GeneralCategory::nd) |
-                                  category_bit(GeneralCategory::nl) | category_bit(GeneralCategory::pc);
-  return value != kBadByte && (kWord & category_bit(general_category(value))) != 0;
+  const auto holds = [value](const auto& range) { return value >= range.first && value <= range.second; };
+  return is_word_character(value) || std::any_of(std::begin(kLatinNumbers), std::end(kLatinNumbers), holds);
 }
 
 }  // namespace

@@ -25,6 +25,9 @@ inline constexpr std::size_t kMaxRegexBranches = 1024;
 inline constexpr int kMaxRegexDepth = 32;             ///< Groups within groups.
 inline constexpr int kMaxRegexRepeat = 256;           ///< Of {n,m}.
 
+/// Numbers of Latin-1 that Oniguruma's \w takes beside word characters.
+inline constexpr std::pair<std::uint32_t, std::uint32_t> kLatinNumbers[] = {{0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}};
+
 /// A set of characters.
 struct CharacterSet {
   bool negated = false;

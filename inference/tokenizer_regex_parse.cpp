@@ -36,7 +36,6 @@ constexpr std::uint32_t bits(Categories... categories) {
 }
 using G = GeneralCategory;
 constexpr std::uint32_t kLetters = bits(G::lu, G::ll, G::lt, G::lm, G::lo), kMarks = bits(G::mn, G::mc, G::me), kNumbers = bits(G::nd, G::nl, G::no);
-constexpr std::uint32_t kWordCategories = kLetters | kMarks | bits(G::nd, G::nl, G::pc);
 
 struct Property {
   std::string_view name;
@@ -346,7 +345,11 @@ class Parser {
       case 'd':
       case 'D': part.categories = bits(G::nd); return add(std::move(part), c == 'D');
       case 'w':
-      case 'W': part.categories = kWordCategories; return add(std::move(part), c == 'W');
+      case 'W':
+        part.categories = kWordCategories;
+        part.ranges.insert(part.ranges.end(), std::begin(kEnclosedLetters), std::end(kEnclosedLetters));
+        part.ranges.insert(part.ranges.end(), std::begin(kLatinNumbers), std::end(kLatinNumbers));
+        return add(std::move(part), c == 'W');
       case 'p':
       case 'P': return property(set, c == 'P');
       case 'n': ++at_; return one('\n');

@@ -29,11 +29,7 @@ Error bad(std::string message, const std::string& where) { return fail(Errc::mal
 bool is_space(std::uint32_t value) { return (character_class(value) & kSpace) != 0; }
 
 /// \w of Rust's expressions, joiners included.
-bool is_word_character(std::uint32_t value) {
-  if (value == 0x200c || value == 0x200d) return true;
-  const GeneralCategory category = general_category(value);
-  return value != kBadByte && ((character_class(value) & (kLetter | kMark)) != 0 || category == GeneralCategory::nd || category == GeneralCategory::nl || category == GeneralCategory::pc);
-}
+bool is_rust_word_character(std::uint32_t value) { return value == 0x200c || value == 0x200d || is_word_character(value); }
 
 /// Tiles [begin, end) with pieces that match and pieces that do not.
 class Tiler {
@@ -104,7 +100,7 @@ void tile_gpt2(std::string_view text, std::size_t begin, std::size_t end, std::v
 /// \w+|[^\w\s]+
 template <class Piece>
 void tile_words(std::string_view text, std::size_t begin, std::size_t end, std::vector<Piece>& pieces) {
-  const auto kind = [](std::uint32_t value) { return is_word_character(value) ? 2 : is_space(value) ? 0 : 1; };
+  const auto kind = [](std::uint32_t value) { return is_rust_word_character(value) ? 2 : is_space(value) ? 0 : 1; };
   for (std::size_t at = begin; at < end;) {
     const std::size_t start = at;
     const int first = kind(decode_utf8(text, at).value);

@@ -253,6 +253,12 @@ void append_folded(std::uint32_t value, std::string& out) {
   append_parts(value, [&](std::uint32_t part) { append_lower(part, out); });
 }
 
+bool is_word_character(std::uint32_t value) {
+  if (value == kBadByte) return false;
+  const auto holds = [value](const auto& range) { return value >= range.first && value <= range.second; };
+  return (kWordCategories & category_bit(general_category(value))) != 0 || std::any_of(std::begin(kEnclosedLetters), std::end(kEnclosedLetters), holds);
+}
+
 bool is_control_or_format(std::uint32_t value) {
   if (value == kBadByte) return true;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(value))) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace kontor::inference {
 
@@ -39,6 +40,15 @@ enum class GeneralCategory : std::uint8_t { cn, lu, ll, lt, lm, lo, mn, mc, me, 
 /// cn (unassigned) above U+10FFFF.
 GeneralCategory general_category(std::uint32_t value);
 constexpr std::uint32_t category_bit(GeneralCategory category) { return std::uint32_t{1} << static_cast<unsigned>(category); }
+
+/// Circled and squared letters: symbols that Unicode counts as alphabetic.
+inline constexpr std::pair<std::uint32_t, std::uint32_t> kEnclosedLetters[] = {{0x24b6, 0x24e9}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169}, {0x1f170, 0x1f189}};
+/// Letters, marks, digits, letter numbers and connectors: with enclosed letters what \w of expressions takes.
+inline constexpr std::uint32_t kWordCategories =
+    category_bit(GeneralCategory::lu) | category_bit(GeneralCategory::ll) | category_bit(GeneralCategory::lt) | category_bit(GeneralCategory::lm) |
+    category_bit(GeneralCategory::lo) | category_bit(GeneralCategory::mn) | category_bit(GeneralCategory::mc) | category_bit(GeneralCategory::me) |
+    category_bit(GeneralCategory::nd) | category_bit(GeneralCategory::nl) | category_bit(GeneralCategory::pc);
+bool is_word_character(std::uint32_t value);
 
 /// One code point in the other case, or itself.
 std::uint32_t lower_case(std::uint32_t value);

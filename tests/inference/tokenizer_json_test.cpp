@@ -90,6 +90,8 @@ TEST_CASE("word pieces, accents and scores are taken as the tokenizers library t
     CHECK(ids(words, "a\vthe a\u0085b a\ttHe") == Ids{0, 1, 2, 1, 5});  // A vertical tab is a control, not a space.
     CHECK(ids(words, "a\uE000b a\u200Db a\U000E0FFF") == Ids{1, 2, 1, 2, 0});  // Private use and formats go, unassigned ones stay.
   }
+  words["pre_tokenizer"] = {{"type", "Whitespace"}};
+  CHECK(ids(words, "a\u24b6 a\u2460 a\u200Db") == Ids{0, 1, 0, 1, 2});  // A circled letter belongs to the word, a circled digit does not.
   Json pieces = Json::parse(R"({"normalizer": {"type": "StripAccents"},
     "model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0], ["a", -1.0], ["b", -1.00000001], ["ab", -2.00000002]]}})");
   CHECK(ids(pieces, "a\u09BFb\u0301b\u20DD") == Ids{1, 2, 2});  // Marks of every kind; scores are more than float32 holds.
@@ -161,6 +163,8 @@ TEST_CASE("expressions match as Oniguruma matches them") {
   CHECK(cuts("a(?=.*c)", "abac\nac") == Texts{"a", "a", "a"});
   CHECK(cuts("(?<!a)b", "abb") == Texts{"b"});
   CHECK(cuts("x{,2}y", "xxxy") == Texts{"xxy"});
+  CHECK(cuts("\\w+", "a\u24b6\u00b2\U0001f170-b\u00bc\u2460") == Texts{"a\u24b6\u00b2\U0001f170", "b\u00bc"});  // Enclosed letters, numbers of Latin-1.
+  CHECK(cuts("\\b\\w", "\u24b6\u00b2 a") == Texts{"\u24b6", "a"});
   CHECK(cuts("x{a}", "x{a}") == Texts{"x{a}"});
   CHECK(cuts("^a$", "a\na") == Texts{"a", "a"});
   CHECK(cuts("\\Aa|a\\z", "aaa") == Texts{"a", "a"});
