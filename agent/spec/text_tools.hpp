@@ -27,4 +27,14 @@ std::string nearest(std::string_view word, const std::vector<std::string>& names
 /// " (did you mean 'x'?)", or "" for "".
 std::string did_you_mean(std::string_view suggestion);
 
+/// While one lives, nearest() compares a bounded number of names on this thread and then finds none, so that thousands of
+/// mistakes among thousands of names stay cheap.
+class SuggestionBudget {
+ public:
+  SuggestionBudget();
+  ~SuggestionBudget();
+  SuggestionBudget(const SuggestionBudget&) = delete;
+  SuggestionBudget& operator=(const SuggestionBudget&) = delete;
+};
+
 }  // namespace kontor::agent
