@@ -8,6 +8,10 @@
 namespace kontor::tools {
 namespace {
 
+constexpr std::size_t kCompared = 100'000;
+thread_local std::size_t names_left = 0;
+thread_local bool is_bounded = false;
+
 std::vector<std::uint32_t> folded(std::string_view text, std::size_t limit) {
   std::vector<std::uint32_t> points;
   for (std::size_t at = 0; at < text.size() && points.size() <= limit;) {
@@ -52,11 +56,19 @@ std::string nearest(std::string_view word, const std::vector<std::string>& names
   const std::size_t allowed = length <= 2 ? 1 : length <= 5 ? 2 : 3;
   std::string best;
   std::size_t best_distance = allowed + 1;
+  // Of names as near as each other, the one that begins as the word does.
+  const auto same_start = [&](const std::string& name) { return std::mismatch(name.begin(), name.end(), word.begin(), word.end()).first - name.begin(); };
+  if (is_bounded && names.size() > names_left) return best;
+  if (is_bounded) names_left -= names.size();
   for (const auto& name : names) {
     const std::size_t distance = edit_distance(word, name, allowed);
-    if (distance < best_distance && distance < std::max(name.size(), word.size())) best = name, best_distance = distance;
+    if (distance > allowed || distance >= std::max(name.size(), word.size())) continue;
+    if (distance < best_distance || (distance == best_distance && same_start(name) > same_start(best))) best = name, best_distance = distance;
   }
   return best;
 }
+
+SuggestionBudget::SuggestionBudget() { names_left = kCompared, is_bounded = true; }
+SuggestionBudget::~SuggestionBudget() { is_bounded = false; }
 
 }  // namespace kontor::tools

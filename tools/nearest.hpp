@@ -15,4 +15,14 @@ std::size_t edit_distance(std::string_view a, std::string_view b, std::size_t li
 /// The nearest of `names`, or "" when none is near enough to be meant.
 std::string nearest(std::string_view word, const std::vector<std::string>& names);
 
+/// While one lives, nearest() compares a bounded number of names on this thread and then finds none, so that thousands of
+/// mistakes among thousands of names stay cheap.
+class SuggestionBudget {
+ public:
+  SuggestionBudget();
+  ~SuggestionBudget();
+  SuggestionBudget(const SuggestionBudget&) = delete;
+  SuggestionBudget& operator=(const SuggestionBudget&) = delete;
+};
+
 }  // namespace kontor::tools

@@ -56,7 +56,7 @@ struct WebhookServer::Shared {
       const auto request = connection.read();
       if (!request) {
         const std::string closing = "Connection: close\r\n";
-        if (request.error().code == Errc::limit) connection.refuse(refusal(413, "limit", request.error().message, closing));
+        if (request.error().code == Errc::limit) connection.refuse(refusal(request.error().kind == "head" ? 431 : 413, "limit", request.error().message, closing));
         if (request.error().code == Errc::timeout) connection.refuse(refusal(408, "timeout", request.error().message, closing));
         if (request.error().code == Errc::malformed) connection.refuse(refusal(400, "http", request.error().message, closing));
         return;

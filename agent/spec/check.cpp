@@ -6,6 +6,7 @@
 #include "agent/spec/names.hpp"
 #include "agent/spec/shape.hpp"
 #include "agent/spec/spec.hpp"
+#include "agent/spec/text_tools.hpp"
 
 #include <exception>
 #include <filesystem>
@@ -39,6 +40,7 @@ void check_all(Project& project) {
 
 Checked check_text(const std::string& text, const std::string& path, const std::string& folder) {
   try {
+    const tools::SuggestionBudget suggestions;
     Project project;
     project.path = path;
     project.folder = resolved_path(fs::absolute(folder.empty() ? "." : folder).string(), ".");

@@ -83,6 +83,7 @@ class FlowCheck {
   }
 
   void add(const Yaml& scalar, std::size_t value_offset, std::string kind, std::string message) {
+    if (project_.report.full()) return;
     project_.report.add(Phase::expressions, *file_, source_offset(scalar.document(), scalar.node(), value_offset), std::move(kind), std::move(message));
   }
   void problem(const Yaml& scalar, const ExpressionProblem& found, std::size_t shift) {
@@ -120,7 +121,7 @@ class FlowCheck {
 
   Checked text(const Yaml& scalar, const ExpressionNames& names) {
     Checked checked;
-    if (!is_text(scalar)) return checked;
+    if (!is_text(scalar) || project_.report.full()) return checked;
     std::vector<TemplatePiece> pieces;
     ExpressionProblem found;
     if (!split_template(scalar.text(), pieces, found)) {
@@ -133,6 +134,7 @@ class FlowCheck {
     checked.type = simple_type(Kind::string);
     for (const auto& piece : pieces) {
       if (!piece.is_expression) continue;
+      if (project_.report.full()) return checked;
       std::size_t start = 0;
       const TypePtr type = expression(scalar, piece.begin, piece.end, names, checked.good, &start);
       if (checked.constant) checked.start = start;
@@ -295,7 +297,7 @@ class FlowCheck {
     const Yaml handoffs = entry->value["handoffs"];
     if (!is_text(schema) || (handoffs && handoffs.size() > 0)) return dynamic_type();
     const auto file = project_.json_files.find(resolved_path(entry->file->folder, schema.text()));
-    if (file == project_.json_files.end() || !file->second.good) return dynamic_type();
+    if (file == project_.json_files.end() || !file->second.is_schema) return dynamic_type();
     return type_of_schema(file->second.value);
   }
 

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -30,10 +29,17 @@ std::vector<Yaml> texts_in(const Yaml& list) {
 struct Scope {
   const Scope* outer = nullptr;
   std::set<std::string_view> ids;
+  std::set<std::string_view> done;  ///< Of steps in front of the one being checked.
 
   bool has(std::string_view id) const {
     for (const Scope* at = this; at; at = at->outer) {
       if (at->ids.count(id)) return true;
+    }
+    return false;
+  }
+  bool is_done(std::string_view id) const {
+    for (const Scope* at = this; at; at = at->outer) {
+      if (at->ids.count(id)) return at->done.count(id) != 0;
     }
     return false;
   }
@@ -65,20 +71,22 @@ class Names {
     project_.report.add(Phase::names, file, offset, std::move(kind), std::move(message));
   }
   void unknown(const SourceFile& file, const Yaml& at, const char* kind, const char* what, const std::vector<std::string>& known) {
+    if (project_.report.full()) return;
     add(file, at.offset(), kind, std::string("there is no ") + what + " '" + shown_text(at.text()) + "'" + did_you_mean(nearest(at.text(), known)));
   }
   void named(const SourceFile& file, const Yaml& value, const char* section, const char* kind, const char* what) {
-    if (!is_text(value) || project_.find(section, value.text())) return;
+    if (!is_text(value) || project_.find(section, value.text()) || project_.report.full()) return;
     unknown(file, value, kind, what, project_.names(section));
   }
   void secret(const SourceFile& file, const Yaml& value, std::string_view name, std::size_t shift) {
-    if (project_.find("secrets", name)) return;
+    if (project_.find("secrets", name) || project_.report.full()) return;
     const std::string near = nearest(name, project_.names("secrets"));
     add(file, shift == 0 ? value.offset() : source_offset(value.document(), value.node(), shift), "unknown-secret", "there is no secret of that name" + did_you_mean(near));
   }
 
   // ---- tools ------------------------------------------------------------------------------------------------------
   void tool_name(const SourceFile& file, const Yaml& value, bool glob_allowed) {
+    if (project_.report.full()) return;
     const std::string_view text = value.text();
     if (glob_allowed && is_glob(text)) {
       if (!tools_.glob_matches(text)) add(file, value.offset(), "glob-no-match", "'" + shown_text(text) + "' matches no tool" + did_you_mean(tools_.suggest(text)));
@@ -216,7 +224,7 @@ class Names {
   // ---- steps ------------------------------------------------------------------------------------------------------
   void steps(const SourceFile& file, const Yaml& list, const Scope* outer) {
     if (!list) return;
-    Scope scope{outer, {}};
+    Scope scope{outer, {}, {}};
     for (const auto& item : list.items()) {
       if (is_text(item["id"])) scope.ids.insert(item["id"].text());
     }
@@ -229,6 +237,7 @@ class Names {
         }
       }
       step(file, item, scope);
+      if (const Yaml id = item["id"]; is_text(id)) scope.done.insert(id.text());
     }
   }
 
@@ -250,7 +259,12 @@ class Names {
       procedure(file, item, subject);
     } else if (action == "approval" && subject.is_mapping()) {
       for (const auto& shown : texts_in(subject["show"])) {
-        if (scope.has(shown.text())) continue;
+        if (scope.is_done(shown.text())) continue;
+        if (scope.has(shown.text())) {
+          add(file, shown.offset(), "step-order", "the step '" + shown_text(shown.text()) + "' has no result yet that could be shown");
+          continue;
+        }
+        if (project_.report.full()) return;
         std::vector<std::string> known;
         for (const Scope* at = &scope; at; at = at->outer) known.insert(known.end(), at->ids.begin(), at->ids.end());
         unknown(file, shown, "unknown-step", "step", known);
@@ -288,21 +302,52 @@ class Names {
       for (const auto& entry : item["cases"] ? item["cases"].entries() : std::vector<Yaml::Entry>{}) called_in(entry.value, calls);
     }
   }
-  /// A procedure that reaches itself never ends.
+  /// A procedure that reaches itself never ends. Tarjan's components, without recursion: those of one procedure that does
+  /// not call itself are fine.
   void procedure_cycles() {
-    std::map<std::string, std::vector<Yaml>, std::less<>> calls;
-    for (const auto& entry : project_.named("procedures")) called_in(entry.value["do"], calls[std::string(entry.key.text())]);
-    for (const auto& entry : project_.named("procedures")) {
-      const std::string self(entry.key.text());
-      std::set<std::string> seen;
-      std::vector<std::string> waiting{self};
-      while (!waiting.empty()) {
-        const std::string name = waiting.back();
-        waiting.pop_back();
-        if (!seen.insert(name).second) continue;
-        for (const auto& call : calls[name]) {
-          if (call.text() == self) add(*entry.file, entry.key.offset(), "step-order", "the procedure '" + shown_text(self) + "' calls itself");
-          else if (calls.contains(call.text())) waiting.emplace_back(call.text());
+    const auto entries = project_.named("procedures");
+    std::unordered_map<std::string_view, std::size_t> index;
+    for (std::size_t i = 0; i < entries.size(); ++i) index.emplace(entries[i].key.text(), i);
+    std::vector<std::vector<std::size_t>> calls(entries.size());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      std::vector<Yaml> named;
+      called_in(entries[i].value["do"], named);
+      for (const auto& call : named) {
+        if (const auto known = index.find(call.text()); known != index.end()) calls[i].push_back(known->second);
+      }
+    }
+    struct Frame {
+      std::size_t at, next = 0;
+    };
+    std::vector<std::size_t> order(entries.size(), 0), low(entries.size(), 0), open;
+    std::vector<bool> is_open(entries.size(), false);
+    std::size_t count = 0;
+    std::vector<Frame> way;
+    const auto enter = [&](std::size_t at) {
+      order[at] = low[at] = ++count;
+      open.push_back(at);
+      is_open[at] = true;
+      way.push_back({at});
+    };
+    for (std::size_t start = 0; start < entries.size(); ++start) {
+      if (order[start] == 0) enter(start);
+      while (!way.empty()) {
+        const std::size_t at = way.back().at;
+        if (way.back().next < calls[at].size()) {
+          const std::size_t to = calls[at][way.back().next++];
+          if (order[to] == 0) enter(to);
+          else if (is_open[to]) low[at] = std::min(low[at], order[to]);
+          continue;
+        }
+        way.pop_back();
+        if (!way.empty()) low[way.back().at] = std::min(low[way.back().at], low[at]);
+        if (low[at] != order[at]) continue;
+        const bool alone = open.back() == at && std::find(calls[at].begin(), calls[at].end(), at) == calls[at].end();
+        for (std::size_t member = entries.size(); member != at;) {
+          member = open.back();
+          open.pop_back();
+          is_open[member] = false;
+          if (!alone) add(*entries[member].file, entries[member].key.offset(), "step-order", "the procedure '" + shown_text(entries[member].key.text()) + "' calls itself");
         }
       }
     }
@@ -429,6 +474,7 @@ class Names {
     if (!given) return;
     for (const auto& entry : given.entries()) {
       if (!entry.key.is_scalar()) continue;
+      if (project_.report.full()) return;
       const auto input = project_.find("inputs", entry.key.text());
       if (!input) {
         add(file, entry.key.offset(), "unknown-key", "there is no input '" + shown_text(entry.key.text()) + "'" + did_you_mean(nearest(entry.key.text(), project_.names("inputs"))));

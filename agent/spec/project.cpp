@@ -70,12 +70,15 @@ std::vector<Named> Project::servers() const {
 }
 
 std::optional<Named> Project::find(std::string_view section, std::string_view name) const {
-  for (const auto& part : sections(section)) {
-    for (const auto& entry : part.value.entries()) {
-      if (entry.key.is_scalar() && entry.key.text() == name) return Named{part.file, entry.key, entry.value};
-    }
+  if (indexed_files_ != files.size()) index_.clear();
+  indexed_files_ = files.size();
+  auto known = index_.find(section);
+  if (known == index_.end()) {
+    known = index_.emplace(std::string(section), std::unordered_map<std::string_view, Named>()).first;
+    for (const auto& entry : named(section)) known->second.emplace(entry.key.text(), entry);
   }
-  return std::nullopt;
+  const auto found = known->second.find(name);
+  return found == known->second.end() ? std::nullopt : std::optional<Named>(found->second);
 }
 
 std::vector<std::string> Project::names(std::string_view section) const {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <map>
+#include <unordered_map>
 
 namespace kontor::agent {
 
@@ -23,7 +24,8 @@ using Named = Section;
 
 /// A JSON file that the check reads: an output schema or a pin.
 struct JsonFile {
-  bool good = false;
+  bool is_schema = false;  ///< an output schema that can be honoured
+  bool is_pin = false;     ///< the tools of an MCP server; a file may be used as both
   Json value;
 };
 
@@ -49,6 +51,11 @@ struct Project {
   std::vector<std::string> names(std::string_view section) const;
   /// Entries of a section that is a list.
   std::vector<Section> items(std::string_view section) const;
+
+ private:
+  /// Entries of the sections that find() was asked about, of the files read so far.
+  mutable std::map<std::string, std::unordered_map<std::string_view, Named>, std::less<>> index_;
+  mutable std::size_t indexed_files_ = 0;
 };
 
 /// Reads the checked file and what it includes, and reports everything up to duplicate keys, and includes.

@@ -24,7 +24,7 @@ struct SourceFile {
 class Report {
  public:
   /// Findings beyond this many are dropped.
-  static constexpr std::size_t kKept = 2'000;
+  static constexpr std::size_t kKept = 500;
   static constexpr std::size_t kShown = 100;
 
   /// `offset` is a byte of the file. `order` replaces it when findings are sorted.

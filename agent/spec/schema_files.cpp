@@ -54,7 +54,7 @@ void check_schema_file(Project& project, const SourceFile& file, const Yaml& val
   JsonFile* json = nullptr;
   if (!read_json(project, file, value, json)) return;
   const auto problem = check_output_schema(json->value);
-  json->good = !problem;
+  json->is_schema = !problem;
   if (!problem) return;
   project.report.add(Phase::schema, file, value.offset(), "bad-schema",
                      "'" + shown_text(value.text()) + "' at " + (problem->pointer.empty() ? "the root" : shown_text(problem->pointer, 200)) + ": " + problem->message + did_you_mean(problem->suggestion));
@@ -78,7 +78,7 @@ void check_pin_file(Project& project, const SourceFile& file, const Yaml& value)
       if (const auto problem = check_tool_schema(tool[key])) return report(pointer + "/" + key + shown_text(problem->pointer, 200), problem->message);
     }
   }
-  json->good = true;
+  json->is_pin = true;
 }
 
 }  // namespace kontor::agent

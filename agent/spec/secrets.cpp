@@ -103,10 +103,12 @@ class Secrets {
       while (!name.empty() && name.front() == ' ') name.remove_prefix(1);
       while (!name.empty() && name.back() == ' ') name.remove_suffix(1);
       handle(value, place, at, name, close == std::string_view::npos ? "" : text.substr(at, close + 2 - at));
+      if (close == std::string_view::npos) return;  // and so is none behind it
     }
   }
 
   void handle(const Yaml& value, const Place& place, std::size_t at, std::string_view name, std::string_view written) {
+    if (project_.report.full()) return;
     const auto add = [&](const char* kind, const std::string& message) {
       project_.report.add(Phase::names, *file_, source_offset(value.document(), value.node(), at), kind, message);
     };

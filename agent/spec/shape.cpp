@@ -3,6 +3,7 @@
 #include "agent/spec/formats.hpp"
 #include "agent/spec/rules.hpp"
 #include "agent/spec/text_tools.hpp"
+#include "agent/spec/tool_table.hpp"
 #include "tools/egress.hpp"
 #include "inference/device_choice.hpp"
 
@@ -139,6 +140,7 @@ class Shape {
   }
 
   void check_value(const Yaml& key, const Yaml& value, const KeyRule& rule) {
+    if (project_.report.full()) return;
     const std::string_view name = rule.key;
     const std::size_t owner = key.offset();
     switch (rule.type) {
@@ -303,9 +305,7 @@ class Shape {
     const bool handle = key.substr(0, 9) == "{{secret:" && key.size() > 11 && key.substr(key.size() - 2) == "}}";
     if (handle) return add(value.offset(), "bad-format", "'api_key' names its secret without braces" + did_you_mean(key.substr(2, key.size() - 4)));
     if (key == "secret:" || key.substr(0, 4) == "env:" || key.substr(0, 5) == "file:") return add(value.offset(), "bad-format", "'api_key' is secret:NAME; where the secret comes from stands in 'secrets'");
-    for (const auto& name : project_.names("secrets")) {
-      if (name == key) return add(value.offset(), "unsafe-setting", "'api_key' is secret:NAME" + did_you_mean("secret:" + name));
-    }
+    if (project_.find("secrets", key)) return add(value.offset(), "unsafe-setting", "'api_key' is secret:NAME" + did_you_mean("secret:" + std::string(key)));
     add(value.offset(), "unsafe-setting", "a key is written into the file; 'api_key' is secret:NAME");
   }
   void on_expire(const Yaml& value) {
@@ -386,7 +386,12 @@ class Shape {
       wrong_type(section, value, owner, "a mapping from names (NAME: {...})");
       return;
     }
+    if (section == "tools" && value.size() > ToolTable::kMostGroups) {
+      add(value.offset(), "yaml-limit", "there are more than " + std::to_string(ToolTable::kMostGroups) + " groups of tools");
+      return;
+    }
     for (const auto& entry : value.entries()) {
+      if (project_.report.full()) return;
       if (!entry.key.is_scalar()) continue;
       // Names of inputs and groups of tools stand in expressions and tool names.
       const bool strict = section == "inputs" || section == "tools" || section == "mcpServers";

@@ -82,7 +82,12 @@ Place SourceText::place(std::size_t offset) const {
   const std::size_t line_start = *(after - 1);
   Place place;
   place.line = static_cast<int>(after - lines_.begin());
-  place.column = static_cast<int>(count_code_points(text_.substr(line_start), offset - line_start)) + 1;
+  const bool goes_on = last_offset_ >= line_start && last_offset_ <= offset;
+  const std::size_t from = goes_on ? last_offset_ : line_start;
+  const std::size_t column = (goes_on ? last_column_ : 0) + count_code_points(text_.substr(from), offset - from);
+  const bool inside = offset < text_.size() && (static_cast<unsigned char>(text_[offset]) & 0xC0) == 0x80;
+  if (!inside) last_offset_ = offset, last_column_ = column;
+  place.column = static_cast<int>(column) + 1;
   return place;
 }
 

@@ -30,13 +30,15 @@ class SourceText {
   std::string_view text() const { return text_; }
   /// The first byte that is not UTF-8, or that YAML 1.2 does not allow (c-printable, and no DEL).
   std::optional<EncodingProblem> check_encoding() const;
-  /// CR, LF and CR LF end lines. Costs the length of one line, once the lines were found.
+  /// CR, LF and CR LF end lines. Costs the length of one line, once the lines were found, and less for places in order.
   Place place(std::size_t offset) const;
 
  private:
   std::string bytes_;
   std::string_view text_;
   mutable std::vector<std::uint32_t> lines_;  // where each line begins; found on first use
+  mutable std::size_t last_offset_ = 0;       // the place asked for last: a long line may hold many
+  mutable std::size_t last_column_ = 0;
 };
 
 }  // namespace kontor::agent

@@ -40,7 +40,7 @@ void read_pin(const Project& project, ToolGroup& group) {
   group.dynamic = true;
   if (!pin || pin.type() != Yaml::Type::string) return;
   const auto file = project.json_files.find(resolved_path(group.entry.file->folder, pin.text()));
-  if (file == project.json_files.end() || !file->second.good) return;
+  if (file == project.json_files.end() || !file->second.is_pin) return;
   group.dynamic = false;
   const Yaml only = group.entry.value["only"];
   for (const auto& tool : file->second.value["tools"]) {
@@ -99,6 +99,7 @@ bool matches_glob(std::string_view glob, std::string_view name) {
 
 ToolTable::ToolTable(const Project& project) {
   for (const auto& entry : project.named("tools")) {
+    if (groups_.size() == kMostGroups) break;  // reported; each holds the schemas of its functions
     ToolGroup group;
     group.entry = entry;
     group.name = entry.key.text();

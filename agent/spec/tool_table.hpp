@@ -21,6 +21,9 @@ struct ToolGroup {
 
 class ToolTable {
  public:
+  /// More groups in `tools` are an error: each holds the schemas of its functions.
+  static constexpr std::size_t kMostGroups = 1'000;
+
   explicit ToolTable(const Project& project);
 
   const std::vector<ToolGroup>& groups() const { return groups_; }

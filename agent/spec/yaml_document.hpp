@@ -44,6 +44,8 @@ struct YamlDocument {
   std::string pool;                  ///< decoded scalars; reserved once, so views into it stay valid
   std::uint32_t root = 0;
   std::vector<YamlProblem> features; ///< well-formed, but not read by Kontor: tags, second document, odd keys
+  mutable const YamlNode* traced = nullptr;   ///< The scalar that source_offset() was last asked about,
+  mutable std::vector<std::uint32_t> trace;   ///< and where its bytes come from: one text may hold many mistakes.
 };
 
 /// Reads one document. The result always has a source; when `problem` is set, the tree is not to be used.

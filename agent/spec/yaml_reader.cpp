@@ -694,18 +694,22 @@ std::unique_ptr<YamlDocument> read_yaml(std::string bytes, const YamlLimits& lim
 
 std::size_t source_offset(const YamlDocument& document, const YamlNode& scalar, std::size_t value_offset) {
   if (scalar.kind != Kind::scalar) return scalar.offset;
-  const std::string_view text = document.source->text();
-  std::size_t line = scalar.offset;
-  while (line > 0 && !is_yaml_break(text[line - 1])) --line;
-  std::vector<std::uint32_t> trace;
-  ScalarScanner scanner(text, scalar.offset, line, scalar.indent, scalar.in_flow);
-  scanner.trace = &trace;
-  switch (scalar.style) {
-    case Style::single_quoted: scanner.single_quoted(); break;
-    case Style::double_quoted: scanner.double_quoted(); break;
-    case Style::literal:
-    case Style::folded: scanner.block(); break;
-    default: scanner.plain(false); break;
+  auto& trace = document.trace;
+  if (document.traced != &scalar) {
+    const std::string_view text = document.source->text();
+    std::size_t line = scalar.offset;
+    while (line > 0 && !is_yaml_break(text[line - 1])) --line;
+    trace.clear();
+    document.traced = &scalar;
+    ScalarScanner scanner(text, scalar.offset, line, scalar.indent, scalar.in_flow);
+    scanner.trace = &trace;
+    switch (scalar.style) {
+      case Style::single_quoted: scanner.single_quoted(); break;
+      case Style::double_quoted: scanner.double_quoted(); break;
+      case Style::literal:
+      case Style::folded: scanner.block(); break;
+      default: scanner.plain(false); break;
+    }
   }
   if (value_offset < trace.size()) return trace[value_offset];
   return trace.empty() ? scalar.offset : trace.back() + 1;

@@ -115,10 +115,10 @@ TEST_CASE("hostile senders get an answer or nothing, and others are served meanw
   const auto served = [&] { return server.status("GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == 200; };
 
   SECTION("a head without an end") {
-    CHECK(server.status("POST /invoices HTTP/1.1\r\nX-Long: " + std::string(100'000, 'a')) == 413);
+    CHECK(server.status("POST /invoices HTTP/1.1\r\nX-Long: " + std::string(100'000, 'a')) == 431);
     std::string many = "POST /invoices HTTP/1.1\r\n";
     for (int i = 0; i < 2000; ++i) many += "X-" + std::to_string(i) + ": 1\r\n";
-    CHECK(server.status(many + "\r\n") == 413);
+    CHECK(server.status(many + "\r\n") == 431);
   }
   SECTION("bodies that are too long, or say so") {
     CHECK(server.status("POST /invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 10001\r\n\r\n") == 413);
@@ -132,6 +132,22 @@ TEST_CASE("hostile senders get an answer or nothing, and others are served meanw
                                   "POST /invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"}) {
       CHECK(server.status(bad) == 400);
     }
+  }
+  SECTION("what a proxy in front may read as another request") {
+    const std::string smuggled = post("/invoices", "{}", signature("{}"));
+    const std::string start = "POST /invoices HTTP/1.1\r\nHost: x\r\n";
+    for (const std::string coding : {"Transfer-Encoding: xchunked\r\n", "Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                                     "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "Transfer-Encoding:\x0b" "chunked\r\n", "Host: y\r\n"}) {
+      const HttpPeer peer(server.server->port());
+      const std::string answer = peer.ask(start + coding + "\r\n" + smuggled);
+      INFO(coding);
+      CHECK(HttpPeer::status(answer) == 400);
+      CHECK(answer.find("HTTP/1.1", 1) == std::string::npos);  // nothing behind it was read as a request
+    }
+    CHECK(server.status("GET /health HTTP/1.1\r\n\r\n") == 400);  // no Host
+    CHECK(server.status("POST /invoices HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n") == 400);
+    CHECK(server.status("GET /health HTTP/1.0\r\n\r\n") == 200);
+    CHECK(server.status("POST /invoices HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n") == 401);
   }
   SECTION("one that sends a byte now and then") {
     const HttpPeer slow(server.server->port());

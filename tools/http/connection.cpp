@@ -39,11 +39,21 @@ const char* reason_of(int status) {
     case 408: return "Request Timeout";
     case 409: return "Conflict";
     case 413: return "Content Too Large";
+    case 431: return "Request Header Fields Too Large";
     case 429: return "Too Many Requests";
     case 500: return "Internal Server Error";
     case 503: return "Service Unavailable";
     default: return "Error";
   }
+}
+
+/// What the parser lets through and would read as another request than a proxy in front of us: two hosts, and a body in
+/// a coding that is not known, which would stay behind as the next request.
+bool is_ambiguous(const http::request<http::string_body>& request) {
+  if (request.version() >= 11 && request.count(http::field::host) != 1) return true;
+  const auto codings = request.count(http::field::transfer_encoding);
+  if (codings == 0) return false;
+  return codings > 1 || request.version() < 11 || !boost::beast::iequals(request[http::field::transfer_encoding], "chunked");
 }
 
 }  // namespace
@@ -76,13 +86,15 @@ Result<ServedRequest> HttpConnection::read() {
       const std::size_t used = parser.put(boost::asio::buffer(buffer_), code);
       buffer_.erase(0, used);
       if (code == http::error::need_more) break;
-      if (code == http::error::body_limit || code == http::error::header_limit) return fail(Errc::limit, "the request is too long");
+      if (code == http::error::header_limit) return fail(Errc::limit, "the head of the request is too long", "head");
+      if (code == http::error::body_limit) return fail(Errc::limit, "the request is too long");
       if (code) return fail(Errc::malformed, "not a request of HTTP/1.1");
+      if (parser.is_header_done() && is_ambiguous(parser.get())) return fail(Errc::malformed, "a request has one Host, and no Transfer-Encoding but chunked");
       if (parser.is_done()) return parser.release();
       if (used == 0) break;
     }
     // The parser keeps what it could not use yet in our buffer: a head without an end must not grow.
-    if (!parser.is_header_done() && buffer_.size() > limits_.head_bytes_max) return fail(Errc::limit, "the head of the request is too long");
+    if (!parser.is_header_done() && buffer_.size() > limits_.head_bytes_max) return fail(Errc::limit, "the head of the request is too long", "head");
     if (parser.is_header_done() && http::token_list(parser.get()[http::field::expect]).exists("100-continue") && buffer_.empty() && !std::exchange(continued, true)) {
       send("HTTP/1.1 100 Continue\r\n\r\n");
     }

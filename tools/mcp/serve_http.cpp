@@ -198,7 +198,7 @@ void HttpServer::Shared::serve(Line& line) {
   for (;;) {
     auto request = line.read();
     if (!request) {
-      if (request.error().code == Errc::limit) line.refuse(http_answer(413, {}, "Connection: close\r\n"));
+      if (request.error().code == Errc::limit) line.refuse(http_answer(request.error().kind == "head" ? 431 : 413, {}, "Connection: close\r\n"));
       if (request.error().code == Errc::timeout) line.refuse(http_answer(408, {}, "Connection: close\r\n"));
       if (request.error().code == Errc::malformed) line.refuse(http_answer(400, {}, "Connection: close\r\n"));
       return;
