@@ -212,7 +212,10 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
   if (write.created) {
     insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?, (SELECT ifnull(max(place), 0) >> 32 FROM events) + 1)");
     insert_run_.use().bind(write.run).bind(write.created->name).bind(write.created->file).bind(write.status).bind(event.unix_ms).bind(event.unix_ms);
-    if (auto done = finish(insert_run_, "create run"); !done) return done;
+    if (auto done = finish(insert_run_, "create run"); !done) {
+      if (sqlite3_extended_errcode(db) == SQLITE_CONSTRAINT_PRIMARYKEY) return fail(Errc::conflict, done.error().message, kIdTaken);
+      return done;
+    }
   }
   insert_event_.prepare(db, "INSERT INTO events VALUES((SELECT number FROM runs WHERE id=?1) << 32 | ?2, ?2, ?3, ?4, ?5, ?6, ?7)");
   insert_event_.use().bind(write.run).bind(event.seq).bind(event.unix_ms).bind(event.type).bind(event.step).bind(write.data).bind(event.hash);

@@ -41,6 +41,9 @@ class Statement {
   int bound_ = 0;
 };
 
+/// Kind of the error of a new run whose id another one has.
+inline constexpr const char* kIdTaken = "id_taken";
+
 /// One event on its way to the disk.
 struct JournalWrite {
   std::string run;
