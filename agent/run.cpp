@@ -99,7 +99,6 @@ class Execution {
     context_.models = &models_;
     context_.memory = [this] { return memory(); };
     context_.embedder = [this](const std::string& name) { return embedder(name); };
-    context_.embedded_tokens = [this] { return embedded_tokens(); };
     context_.energy = &energy_;
     context_.started_ns = context_.booked_ns = world_.clock->steady_ns();
   }
@@ -150,6 +149,8 @@ class Execution {
     context_.log = log;
     context_.run_id_ = id;
     context_.ledger = history.spent();
+    context_.budget.booked(context_.ledger);
+    context_.recalled_secret = history.recalled_secret();
     context_.history = std::move(history);
     context_.seed = options_.seed.value_or(0);
     if (log && !spec_.otlp.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: this version sends no traces; `kontor runs export` has all events"}});
@@ -253,18 +254,11 @@ class Execution {
       auto model = open_model(name, true);
       if (!model) return model.error();
       const auto spec = std::find_if(spec_.models.begin(), spec_.models.end(), [&](const ModelSpec& candidate) { return candidate.name == name; });
-      auto made = ModelEmbedder::create(std::move(*model), *spec);
+      auto made = ModelEmbedder::create(std::move(*model), *spec, &context_.budget);
       if (!made) return made.error();
       embedder = std::move(*made);
     }
     return embedder.get();
-  }
-  std::int64_t embedded_tokens() {
-    const std::lock_guard lock(embedders_mutex_);
-    std::int64_t sum = 0;
-    for (const auto& [name, embedder] : embedders_)
-      if (embedder) sum += embedder->take_tokens();
-    return sum;
   }
 
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name, bool embeds = false) {
