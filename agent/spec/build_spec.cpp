@@ -126,7 +126,7 @@ ToolEntry server(const Named& entry) {
     const Yaml& value = setting.value;
     if (key == "env" || key == "headers") spec.settings["config"] = to_json(value);
     else if (key == "cwd" || key == "pin") spec.settings[std::string(key)] = path_of(entry, value);
-    else if (key == "url" || key == "only") spec.settings[std::string(key)] = to_json(value);
+    else if (key == "url" || key == "only" || key == "network") spec.settings[std::string(key)] = to_json(value);
   }
   if (const Yaml command = entry.value["command"]) {
     Json words = Json::array({std::string(command.text())});
