@@ -5,6 +5,7 @@
 #include "agent/model_embedder.hpp"
 #include "agent/parked_state.hpp"
 #include "agent/runner.hpp"
+#include "agent/traces.hpp"
 #include "agent/turn.hpp"
 #include "agent/workflow/executor.hpp"
 #include "base/hash.hpp"
@@ -153,7 +154,7 @@ class Execution {
     context_.recalled_secret = history.recalled_secret();
     context_.history = std::move(history);
     context_.seed = options_.seed.value_or(0);
-    if (log && !spec_.otlp.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: this version sends no traces; `kontor runs export` has all events"}});
+    if (log && !spec_.otlp.empty()) trace(id);
     // Who verifies plays tapes from their beginning.
     if (!context_.verifier) played_ = context_.history.generated_texts();
   }
@@ -183,6 +184,17 @@ class Execution {
   }
 
  private:
+  /// What everybody else is told goes to the collector as well, redacted like it.
+  void trace(const std::string& id) {
+    auto sender = TraceSender::create(spec_.otlp, context_.egress, id, spec_.name, *world_.clock);
+    if (!sender) return context_.emit("notice", "", Json{{"text", sender.error().message}});
+    traces_ = std::move(*sender);
+    context_.sink = [this](const RunEvent& event) {
+      traces_->on_event(event);
+      if (world_.sink) world_.sink(event);
+    };
+  }
+
   Result<Json> work(RunReport& report) {
     if (!spec_.workflow.empty()) {
       auto result = run_workflow(context_);
@@ -206,6 +218,11 @@ class Execution {
     const Ledger spent = context_.book();
     report.ledger = context_.ledger;
     if (!context_.log) return;
+    if (traces_) {
+      const std::string note = redactor_ ? redactor_->mask(Json(report.note)).get<std::string>() : report.note;
+      const std::string lost = traces_->finish(report.status, note);
+      if (!lost.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: " + lost}});
+    }
     // When this cannot be written, neither can what follows, and that says so.
     (void)context_.record_egress("");
     const bool over = report.status == "done" || report.status == "failed";
@@ -305,6 +322,7 @@ class Execution {
   std::map<std::string, std::unique_ptr<ModelEmbedder>> embedders_;
   ModelPool models_;
   std::vector<std::string> played_;
+  std::unique_ptr<TraceSender> traces_;
   RunContext context_;
 };
 
