@@ -150,4 +150,12 @@ std::vector<PendingItem> History::pending() const {
   return items;
 }
 
+bool History::recalled_secret() const {
+  return std::any_of(recalled_.begin(), recalled_.end(), [](const auto& recalled) {
+    const auto facts = recalled.second.find("facts");
+    if (facts == recalled.second.end() || !facts->is_array()) return false;
+    return std::any_of(facts->begin(), facts->end(), [](const Json& fact) { return fact.is_object() && fact.value("secret", Json()) == Json(true); });
+  });
+}
+
 }  // namespace kontor::agent

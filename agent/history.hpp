@@ -45,6 +45,8 @@ class History {
   /// Bytes that had to be left out of the conversation before a turn ("bytes": one number for each time).
   const Json* compacted(const std::string& place) const { return find(compacted_, place); }
   const Json* recalled(const std::string& place) const { return find(recalled_, place); }
+  /// Whether a fact that was recalled anywhere was secret.
+  bool recalled_secret() const;
   const Json* stored(const std::string& place) const { return find(stored_, place); }
   /// The open or last approval request, and the decisions that answer it, in order.
   const Json* request(const std::string& place) const { return find(requests_, place); }

@@ -51,6 +51,7 @@ RunRow read_row(const Statement& statement) {
   return row;
 }
 
+constexpr const char* kLocked = "run_locked";
 constexpr const char* kRowColumns = "SELECT id, name, file, status, note, created_ms, updated_ms FROM runs ";
 
 bool is_run_id(const std::string& id) {
@@ -120,7 +121,7 @@ Result<RunLock> Journal::lock(const std::string& id) const {
     char pid[24] = {};
     const auto got = ::pread(fd, pid, sizeof pid - 1, 0);
     ::close(fd);
-    return fail(Errc::conflict, "run " + id + " is being worked on by another process" + (got > 0 ? std::string(" (pid ") + pid + ")" : std::string()), "run_locked");
+    return fail(Errc::conflict, "run " + id + " is being worked on by another process" + (got > 0 ? std::string(" (pid ") + pid + ")" : std::string()), kLocked);
   }
   const std::string pid = std::to_string(::getpid());
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) {
@@ -138,6 +139,15 @@ bool Journal::is_held(const std::string& id) const {
 }
 
 Result<RunLog> Journal::create(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark, JournalSync sync) {
+  // Ids are unique by chance only: two runs of the same second may draw the same one.
+  constexpr int kDraws = 64;
+  for (int draw = 1;; ++draw) {
+    auto log = create_once(name, file, data, mark, sync);
+    if (log || log.error().kind != kIdTaken || draw == kDraws) return log;
+  }
+}
+
+Result<RunLog> Journal::create_once(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark, JournalSync sync) {
   RunLog log;
   log.sync_ = sync;
   log.journal_ = this;
@@ -148,7 +158,7 @@ Result<RunLog> Journal::create(const std::string& name, const std::string& file,
   event.type = "run_created";
   log.id_ = write->run = new_id(event.unix_ms);
   auto held = lock(log.id_);
-  if (!held) return held.error();
+  if (!held) return held.error().kind == kLocked ? fail(Errc::conflict, held.error().message, kIdTaken) : held.error();
   log.lock_ = std::move(*held);
   write->data = dump(data);
   event.hash = chain_hash("", log.id_, event, write->data);

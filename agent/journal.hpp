@@ -144,6 +144,8 @@ class Journal {
   struct Database;
   Journal(std::string folder, const Clock& clock);
   Result<RunLock> lock(const std::string& id) const;
+  /// Errors: as create, and conflict (kind kIdTaken): another run has the id that was drawn.
+  Result<RunLog> create_once(const std::string& name, const std::string& file, const Json& data, const std::optional<JournalMark>& mark, JournalSync sync);
 
   std::string folder_;
   const Clock& clock_;

@@ -11,10 +11,9 @@ namespace kontor::agent {
 namespace {
 
 constexpr int kBusyTimeoutMs = 20'000;
-// Pages in the log before they are moved into the database. Few keep the files of a short run small; moving takes two
+// What the log holds before it is moved into the database. Little keeps the files of a short run small; moving takes two
 // syncs more, so the log of a large database may be longer.
-constexpr int kLogPages = 64, kLogPagesMost = 1024;
-constexpr std::size_t kPageBytes = 4096;
+constexpr std::int64_t kLogBytes = 256 << 10, kLogBytesMost = 4 << 20;
 // NORMAL is the least: the log is synced before it is moved and the database after it, whichever run's commit it was that moved it.
 constexpr int kSynchronousNormal = 1, kSynchronousFull = 2;
 
@@ -59,7 +58,7 @@ std::string Statement::text(int column) const {
 std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_, column); }
 
 Journal::Database::~Database() {
-  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_, &page_count_, &forget_marks_, &insert_mark_, &replace_mark_}) statement->finalize();
+  for (Statement* statement : {&begin_, &commit_, &rollback_, &insert_event_, &insert_run_, &update_run_, &forget_marks_, &insert_mark_, &replace_mark_}) statement->finalize();
   sqlite3_close_v2(db);
 }
 
@@ -148,17 +147,21 @@ void Journal::Database::note_failure(int code, const std::string& message) {
 }
 
 bool Journal::Database::is_move_due(const Batch& coming) {
-  std::size_t bytes = 0;
-  for (const auto& write : coming) bytes += write->data.size();
+  std::int64_t bytes = 0;
+  for (const auto& write : coming) bytes += static_cast<std::int64_t>(write->data.size());
   if (due_at_ == 0) due_at_ = log_pages_allowed();
-  return log_pages_ + static_cast<std::int64_t>(bytes / kPageBytes) + 1 >= due_at_;
+  return log_pages_ + bytes / page_bytes_ + 1 >= due_at_;
 }
 
-int Journal::Database::log_pages_allowed() {
-  page_count_.prepare(db, "PRAGMA page_count");
-  const std::int64_t pages = page_count_.use().step() == SQLITE_ROW ? page_count_.integer(0) : 0;
-  page_count_.reset();
-  return static_cast<int>(std::clamp<std::int64_t>(pages / 2, kLogPages, kLogPagesMost));
+std::int64_t Journal::Database::pragma(const char* sql) {
+  Statement query(db, sql);
+  return query.step() == SQLITE_ROW ? query.integer(0) : 0;
+}
+
+std::int64_t Journal::Database::log_pages_allowed() {
+  // A journal that an earlier Kontor made has pages of another size.
+  if (page_bytes_ == 0) page_bytes_ = std::max<std::int64_t>(pragma("PRAGMA page_size"), 512);
+  return std::clamp(pragma("PRAGMA page_count") * page_bytes_ / 2, kLogBytes, kLogBytesMost) / page_bytes_;
 }
 
 Result<void> Journal::Database::move_log(bool synced) {
@@ -166,7 +169,7 @@ Result<void> Journal::Database::move_log(bool synced) {
   const int rc = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
   const bool all = rc == SQLITE_OK && moved == in_log;
   log_pages_ = all ? 0 : log_pages_;
-  due_at_ = all ? log_pages_allowed() : log_pages_ + kLogPages;  // Somebody reads: later.
+  due_at_ = all ? log_pages_allowed() : log_pages_ + kLogBytes / page_bytes_;  // Somebody reads: later.
   if (rc != SQLITE_OK) note_failure(rc, sqlite3_errmsg(db));
   if (read_only_.empty() && (all || !synced)) return {};
   if (read_only_.empty()) {
@@ -234,7 +237,10 @@ Result<void> Journal::Database::write_one(const JournalWrite& write) {
   if (write.created) {
     insert_run_.prepare(db, "INSERT INTO runs VALUES(?, ?, ?, ?, '', ?, ?, (SELECT ifnull(max(place), 0) >> 32 FROM events) + 1)");
     insert_run_.use().bind(write.run).bind(write.created->name).bind(write.created->file).bind(write.status).bind(event.unix_ms).bind(event.unix_ms);
-    if (auto done = finish(insert_run_, "create run"); !done) return done;
+    if (auto done = finish(insert_run_, "create run"); !done) {
+      if (sqlite3_extended_errcode(db) == SQLITE_CONSTRAINT_PRIMARYKEY) return fail(Errc::conflict, done.error().message, kIdTaken);
+      return done;
+    }
   }
   insert_event_.prepare(db, "INSERT INTO events VALUES((SELECT number FROM runs WHERE id=?1) << 32 | ?2, ?2, ?3, ?4, ?5, ?6, ?7)");
   insert_event_.use().bind(write.run).bind(event.seq).bind(event.unix_ms).bind(event.type).bind(event.step).bind(write.data).bind(event.hash);

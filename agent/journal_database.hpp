@@ -41,6 +41,9 @@ class Statement {
   int bound_ = 0;
 };
 
+/// Kind of the error of a new run whose id another one has.
+inline constexpr const char* kIdTaken = "id_taken";
+
 /// One event on its way to the disk.
 struct JournalWrite {
   std::string run;
@@ -100,16 +103,17 @@ struct Journal::Database {
   /// Moves what was committed into the database. `synced`: when it returns without an error, all of it is on the disk; where
   /// a reader keeps a part from being moved, by a sync of the log.
   Result<void> move_log(bool synced);
-  int log_pages_allowed();
+  std::int64_t log_pages_allowed();
+  std::int64_t pragma(const char* sql);
 
   std::mutex queue_mutex_;
   std::condition_variable changed_;
   Batch queue_;
   bool writing_ = false;
 
-  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, page_count_, forget_marks_, insert_mark_, replace_mark_;
+  Statement begin_, commit_, rollback_, insert_event_, insert_run_, update_run_, forget_marks_, insert_mark_, replace_mark_;
   int level_ = -1;                 ///< SQLite's `synchronous` as it is set now.
-  int log_pages_ = 0, due_at_ = 0;  ///< 0: not looked at yet.
+  std::int64_t log_pages_ = 0, due_at_ = 0, page_bytes_ = 0;  ///< 0: not looked at yet.
   std::string read_only_;
 };
 

@@ -18,7 +18,7 @@ struct Ledger {
   std::int64_t reused = 0;      ///< Prompt tokens found in the KV cache.
   std::int64_t generated = 0;   ///< Sampled tokens.
   std::int64_t forced = 0;      ///< Tokens appended without sampling.
-  std::int64_t embedded = 0;    ///< Tokens that memory embedded; they count against no budget of tokens.
+  std::int64_t embedded = 0;    ///< Tokens that memory embedded.
   std::int64_t turns = 0;       ///< Model calls.
   std::int64_t broken = 0;      ///< Of these, broken off by a server; their tokens are as many as came, their prompts a bound.
   std::int64_t tool_calls = 0;  ///< Executed calls.
@@ -32,7 +32,7 @@ struct Ledger {
   void add(const inference::Usage& usage);
   void add(const Ledger& other);
   /// Tokens that count against `budgets.run.tokens`: everything but reused ones.
-  std::int64_t spent_tokens() const { return prefilled + generated + forced; }
+  std::int64_t spent_tokens() const { return prefilled + generated + forced + embedded; }
   double tokens_per_second() const { return decode_seconds > 0 ? static_cast<double>(generated) / decode_seconds : 0; }
 };
 

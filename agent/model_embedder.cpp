@@ -35,8 +35,8 @@ std::string_view cut(std::string_view text, std::size_t bytes) {
 
 }  // namespace
 
-Result<std::unique_ptr<ModelEmbedder>> ModelEmbedder::create(std::unique_ptr<inference::TextModel> model, const ModelSpec& spec) {
-  std::unique_ptr<ModelEmbedder> embedder(new ModelEmbedder(std::move(model)));
+Result<std::unique_ptr<ModelEmbedder>> ModelEmbedder::create(std::unique_ptr<inference::TextModel> model, const ModelSpec& spec, Budget* budget) {
+  std::unique_ptr<ModelEmbedder> embedder(new ModelEmbedder(std::move(model), budget));
   const inference::ModelInfo& info = embedder->model_->info();
   const std::string known = lower_dashed(info.name);
   for (const Family& family : kFamilies) {
@@ -65,8 +65,12 @@ Result<std::vector<float>> ModelEmbedder::vector_of(const std::string& prefix, s
   const std::lock_guard lock(mutex_);
   for (std::size_t bytes = text.size();; bytes /= 2) {
     const std::string whole = prefix + std::string(cut(text, bytes));
+    const std::int64_t tokens = budget_ ? model_->count_tokens(whole) : 0;
+    if (budget_) {
+      if (auto room = budget_->reserve_embedding(tokens); !room) return room.error();
+    }
     auto vector = model_->embed(whole);
-    if (vector) tokens_ += model_->count_tokens(whole);
+    if (budget_) budget_->end_embedding(tokens, vector.has_value());
     if (vector || vector.error().code != Errc::limit || bytes < kLeastBytes) return vector;
   }
 }

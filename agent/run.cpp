@@ -1,15 +1,15 @@
 #include "agent/run.hpp"
 
-#include "agent/approval.hpp"
 #include "agent/grammar/output_grammar.hpp"
 #include "agent/model_embedder.hpp"
 #include "agent/parked_state.hpp"
+#include "agent/recorded_run.hpp"
 #include "agent/runner.hpp"
+#include "agent/traces.hpp"
 #include "agent/turn.hpp"
 #include "agent/workflow/executor.hpp"
 #include "base/hash.hpp"
 #include "inference/tokenizer.hpp"
-#include "tools/builtin/confined.hpp"
 
 #include <sys/random.h>
 
@@ -27,29 +27,6 @@ std::uint64_t random_seed() {
   return seed >> 12;  // Fits a JSON number without rounding everywhere.
 }
 
-std::string text_of(const Json& data, const char* key) {
-  return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
-}
-
-Json options_to_json(const RunOptions& options, std::uint64_t seed) {
-  return Json{{"task", options.task}, {"model_path", options.model_path}, {"model_name", options.model_name}, {"device", options.device},
-              {"threads", options.threads}, {"seed", seed}, {"airgap", options.airgap}, {"shadow_folder", options.shadow_folder}, {"untrusted_inputs", options.untrusted_inputs}};
-}
-
-RunOptions options_from_json(const Json& data) {
-  RunOptions options;
-  options.task = text_of(data, "task");
-  options.model_path = text_of(data, "model_path");
-  options.model_name = text_of(data, "model_name");
-  options.device = text_of(data, "device");
-  options.shadow_folder = text_of(data, "shadow_folder");
-  if (data.contains("threads") && data.at("threads").is_number_integer()) options.threads = data.at("threads").get<int>();
-  if (data.contains("seed") && data.at("seed").is_number_integer()) options.seed = data.at("seed").get<std::uint64_t>();
-  options.airgap = data.contains("airgap") && data.at("airgap") == Json(true);
-  options.untrusted_inputs = data.contains("untrusted_inputs") && data.at("untrusted_inputs") == Json(true);
-  return options;
-}
-
 JournalSync sync_of(const Spec& spec) { return spec.sync == "off" ? JournalSync::off : spec.sync == "batch" ? JournalSync::batch : JournalSync::step; }
 
 /// Fingerprint of the rules: an approval counts only under the policy it was asked under.
@@ -62,25 +39,6 @@ std::string policy_hash(const PolicySpec& policy) {
   if (policy.egress_allow) rules["egress_allow"] = *policy.egress_allow;
   if (!policy.egress_deny.empty()) rules["egress_deny"] = policy.egress_deny;
   return sha256_hex(rules.dump());
-}
-
-/// Null when the file redacts nothing.
-Result<std::unique_ptr<Redactor>> open_redactor(const Spec& spec, const Journal& journal) {
-  if (spec.redact.empty()) return std::unique_ptr<Redactor>();
-  return Redactor::create(spec.redact, journal.folder());
-}
-
-/// The events as they were before they were sealed.
-Result<void> open_sealed(const Spec& spec, const Journal& journal, std::vector<JournalEvent>& events) {
-  auto redactor = open_redactor(spec, journal);
-  if (!redactor) return redactor.error();
-  if (!*redactor) return {};
-  for (auto& event : events) {
-    auto opened = (*redactor)->open(event.data);
-    if (!opened) return opened.error();
-    event.data = std::move(*opened);
-  }
-  return {};
 }
 
 /// One process's work on a run.
@@ -99,7 +57,6 @@ class Execution {
     context_.models = &models_;
     context_.memory = [this] { return memory(); };
     context_.embedder = [this](const std::string& name) { return embedder(name); };
-    context_.embedded_tokens = [this] { return embedded_tokens(); };
     context_.energy = &energy_;
     context_.started_ns = context_.booked_ns = world_.clock->steady_ns();
   }
@@ -150,9 +107,11 @@ class Execution {
     context_.log = log;
     context_.run_id_ = id;
     context_.ledger = history.spent();
+    context_.budget.booked(context_.ledger);
+    context_.recalled_secret = history.recalled_secret();
     context_.history = std::move(history);
     context_.seed = options_.seed.value_or(0);
-    if (log && !spec_.otlp.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: this version sends no traces; `kontor runs export` has all events"}});
+    if (log && !spec_.otlp.empty()) trace(id);
     // Who verifies plays tapes from their beginning.
     if (!context_.verifier) played_ = context_.history.generated_texts();
   }
@@ -182,6 +141,17 @@ class Execution {
   }
 
  private:
+  /// What everybody else is told goes to the collector as well, redacted like it.
+  void trace(const std::string& id) {
+    auto sender = TraceSender::create(spec_.otlp, context_.egress, id, spec_.name, *world_.clock);
+    if (!sender) return context_.emit("notice", "", Json{{"text", sender.error().message}});
+    traces_ = std::move(*sender);
+    context_.sink = [this](const RunEvent& event) {
+      traces_->on_event(event);
+      if (world_.sink) world_.sink(event);
+    };
+  }
+
   Result<Json> work(RunReport& report) {
     if (!spec_.workflow.empty()) {
       auto result = run_workflow(context_);
@@ -205,6 +175,11 @@ class Execution {
     const Ledger spent = context_.book();
     report.ledger = context_.ledger;
     if (!context_.log) return;
+    if (traces_) {
+      const std::string note = redactor_ ? redactor_->mask(Json(report.note)).get<std::string>() : report.note;
+      const std::string lost = traces_->finish(report.status, note);
+      if (!lost.empty()) context_.emit("notice", "", Json{{"text", "observe.otlp: " + lost}});
+    }
     // When this cannot be written, neither can what follows, and that says so.
     (void)context_.record_egress("");
     const bool over = report.status == "done" || report.status == "failed";
@@ -253,18 +228,11 @@ class Execution {
       auto model = open_model(name, true);
       if (!model) return model.error();
       const auto spec = std::find_if(spec_.models.begin(), spec_.models.end(), [&](const ModelSpec& candidate) { return candidate.name == name; });
-      auto made = ModelEmbedder::create(std::move(*model), *spec);
+      auto made = ModelEmbedder::create(std::move(*model), *spec, &context_.budget);
       if (!made) return made.error();
       embedder = std::move(*made);
     }
     return embedder.get();
-  }
-  std::int64_t embedded_tokens() {
-    const std::lock_guard lock(embedders_mutex_);
-    std::int64_t sum = 0;
-    for (const auto& [name, embedder] : embedders_)
-      if (embedder) sum += embedder->take_tokens();
-    return sum;
   }
 
   Result<std::unique_ptr<inference::TextModel>> open_model(const std::string& name, bool embeds = false) {
@@ -311,69 +279,9 @@ class Execution {
   std::map<std::string, std::unique_ptr<ModelEmbedder>> embedders_;
   ModelPool models_;
   std::vector<std::string> played_;
+  std::unique_ptr<TraceSender> traces_;
   RunContext context_;
 };
-
-struct Recorded {
-  Spec spec;
-  Json inputs;
-  RunOptions options;
-};
-
-/// The run as it was started, from its first event.
-Result<Recorded> read_start(const std::vector<JournalEvent>& events) {
-  if (events.empty() || events.front().type != "run_created") return fail(Errc::malformed, "the journal of this run has no beginning", "journal_chain");
-  const Json& data = events.front().data;
-  const std::string yaml = text_of(data, "yaml"), file = text_of(data, "file"), folder = text_of(data, "folder");
-  Checked checked = check_text(yaml, file, folder);
-  if (!checked.spec) {
-    std::string first = checked.diagnostics.empty() ? "unreadable" : checked.diagnostics.front().message;
-    return fail(Errc::malformed, "the agent file of this run no longer checks: " + first, "spec", file);
-  }
-  Recorded recorded;
-  recorded.spec = std::move(*checked.spec);
-  recorded.inputs = data.contains("inputs") ? data.at("inputs") : Json::object();
-  if (data.contains("options")) recorded.options = options_from_json(data.at("options"));
-  return recorded;
-}
-
-constexpr std::size_t kAnswerMax = 64u << 10;
-
-/// What a person wrote, sealed as the run seals everything else. Errors: as read_start and Redactor.
-Result<Json> seal_words(Journal& journal, const std::vector<JournalEvent>& events, const Json& data) {
-  const auto recorded = read_start(events);
-  if (!recorded) return recorded.error();
-  auto redactor = open_redactor(recorded->spec, journal);
-  if (!redactor) return redactor.error();
-  if (!*redactor) return data;
-  for (const auto& event : events) {
-    auto opened = (*redactor)->open(event.data);
-    if (!opened) return opened.error();
-    (*redactor)->seal(*opened);  // It learns the values that must not be read elsewhere.
-  }
-  return (*redactor)->seal(data);
-}
-
-Result<void> check_open(const RunRow& row) {
-  if (row.status == "done" || row.status == "failed" || row.status == "cancelled") return fail(Errc::conflict, "run " + row.id + " is " + row.status);
-  return {};
-}
-
-Result<PendingItem> choose(const std::vector<PendingItem>& pending, const std::string& call, bool unknown, const std::string& id) {
-  std::vector<PendingItem> fitting;
-  for (const auto& item : pending) {
-    if (item.is_unknown == unknown && (call.empty() || item.call == call)) fitting.push_back(item);
-  }
-  const std::string what = unknown ? "outcome to resolve" : "approval to decide";
-  std::erase_if(fitting, [](const PendingItem& item) { return item.is_timer; });
-  if (fitting.empty()) return fail(Errc::not_found, "run " + id + " has no " + what + (call.empty() ? "" : " at '" + call + "'"));
-  if (fitting.size() > 1) {
-    std::string list;
-    for (const auto& item : fitting) list += (list.empty() ? "" : ", ") + item.call + (item.tool.empty() ? "" : " (" + item.tool + ")");
-    return fail(Errc::usage, "run " + id + " waits for several answers; name one of: " + list);
-  }
-  return fitting.front();
-}
 
 }  // namespace
 
@@ -524,89 +432,6 @@ Result<VerifyReport> verify_run(Journal& journal, const std::string& id, const R
   if (walked.kind == kModelFailed) return fail(Errc::internal, walked.note, kModelFailed);
   if (walked.kind == kInterrupted) return fail(Errc::cancelled, walked.note, kInterrupted);
   return report;
-}
-
-/// An answer after the time of a question: only the one it went on to may give it.
-Result<void> check_in_time(RunLog& log, PendingItem& item, const std::string& by, std::int64_t now_ms) {
-  std::string target = item.escalated ? item.who.front() : std::string();
-  if (item.expires_at_ms > 0 && now_ms >= item.expires_at_ms) {
-    target = escalation_target(item.on_expire);
-    if (target.empty()) return fail(Errc::timeout, "the request at " + item.call + " has expired; resume the run to record that");
-    if (by == target) {
-      auto noted = log.append("approval_escalated", item.call, Json{{"to", target}, {"from", item.who}});
-      if (!noted) return noted;
-      item.approved_by.clear();
-    }
-  }
-  if (!target.empty() && by != target) return fail(Errc::timeout, "the request at " + item.call + " went on to " + target + ", because nobody answered in time; only " + target + " can answer it");
-  return {};
-}
-
-Result<PendingItem> decide_approval(Journal& journal, const std::string& id, const std::string& call, const PersonsAnswer& answer, const Clock& clock) {
-  std::vector<JournalEvent> events;
-  auto log = journal.reopen(id, &events);
-  if (!log) return log.error();
-  auto row = journal.find(id);
-  if (!row) return row.error();
-  if (auto open = check_open(*row); !open) return open.error();
-  const History history(events);
-  if (const auto& decided = history.decisions(call); !call.empty() && !decided.empty()) {
-    const auto pending = history.pending();
-    const bool open = std::any_of(pending.begin(), pending.end(), [&](const PendingItem& item) { return item.call == call; });
-    if (!open) return fail(Errc::conflict, call + " is answered already: " + text_of(decided.back(), "decision") + " by " + text_of(decided.back(), "by"));
-  }
-  auto item = choose(history.pending(), call, false, id);
-  if (!item) return item.error();
-  if (auto in_time = check_in_time(*log, *item, answer.by, clock.unix_ms()); !in_time) return in_time.error();
-  if (std::find(item->approved_by.begin(), item->approved_by.end(), answer.by) != item->approved_by.end()) {
-    return fail(Errc::conflict, answer.by + " has approved " + item->call + " already; " + std::to_string(item->people) + " different people must");
-  }
-  if (item->is_question && answer.approve && answer.choice.empty()) return fail(Errc::usage, item->call + " is a question: answer it with kontor runs answer " + id + " " + item->call + " TEXT");
-  const auto list_of_choices = [&] {
-    std::string list;
-    for (const auto& word : item->choices) list += (list.empty() ? "" : ", ") + word;
-    return list;
-  };
-  if (item->needs_choice() && answer.approve && answer.choice.empty()) return fail(Errc::usage, item->call + " has choices of its own; name one of them with --choice: " + list_of_choices());
-  if (answer.choice.size() > kAnswerMax || tools::invalid_utf8(answer.choice)) return fail(Errc::usage, "an answer is UTF-8 text of at most " + std::to_string(kAnswerMax) + " bytes");
-  if (!answer.choice.empty() && !item->choices.empty() && std::find(item->choices.begin(), item->choices.end(), answer.choice) == item->choices.end()) {
-    return fail(Errc::usage, "'" + answer.choice + "' is not one of the choices: " + list_of_choices());
-  }
-  // The binding of the request goes into the decision: it counts for these arguments and no others.
-  Json data{{"decision", answer.approve ? "approve" : "reject"}, {"choice", answer.choice}, {"by", answer.by}, {"binding", item->binding}};
-  if (!answer.reason.empty()) data["reason"] = answer.reason;
-  if (item->is_question) data["question"] = true;
-  if (!answer.choice.empty() || !answer.reason.empty()) {
-    auto sealed = seal_words(journal, events, data);
-    if (!sealed) return sealed.error();
-    data = std::move(*sealed);
-  }
-  auto written = log->append("approval_decided", item->call, data);
-  if (!written) return written.error();
-  return item;
-}
-
-Result<PendingItem> resolve_outcome(Journal& journal, const std::string& id, const std::string& call, bool happened, const std::string& by) {
-  auto log = journal.reopen(id);
-  if (!log) return log.error();
-  auto events = journal.events(id);
-  if (!events) return events.error();
-  auto item = choose(History(*events).pending(), call, true, id);
-  if (!item) return item.error();
-  auto written = log->append("call_resolved", item->call, Json{{"state", happened ? "happened" : "not_happened"}, {"by", by}});
-  if (!written) return written.error();
-  return item;
-}
-
-Result<void> cancel_run(Journal& journal, const std::string& id, const std::string& by) {
-  auto log = journal.reopen(id);
-  if (!log) return log.error();
-  auto row = journal.find(id);
-  if (!row) return row.error();
-  if (auto open = check_open(*row); !open) return open.error();
-  auto written = log->append("run_cancelled", "", Json{{"by", by}}, "cancelled", "cancelled by " + by);
-  if (written) remove_parked_state(journal.folder(), id);
-  return written;
 }
 
 }  // namespace kontor::agent

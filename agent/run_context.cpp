@@ -69,7 +69,7 @@ Ledger RunContext::book() {
   const std::int64_t now = clock->steady_ns();
   spent.seconds = static_cast<double>(now - booked_ns) / 1e9;
   booked_ns = now;
-  if (embedded_tokens) spent.embedded = embedded_tokens();
+  spent.embedded = budget.take_embedded();
   if (energy) {
     const auto now_used = energy->read();
     spent.joules = now_used.joules - energy_seen.joules;
@@ -79,6 +79,7 @@ Ledger RunContext::book() {
     energy_seen = now_used;
   }
   ledger.add(spent);
+  budget.booked(ledger);
   return spent;
 }
 

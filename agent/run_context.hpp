@@ -108,6 +108,7 @@ struct RunContext {
   /// A pending timer parks the run instead of being waited for: whoever drives the run wakes it.
   bool timers_park = false;
   std::set<std::string> secret_groups;           ///< Groups of tools that were given a secret.
+  bool recalled_secret = false;                  ///< A fact that an agent of this run recalled was secret.
   tools::Egress egress;                          ///< What may be reached.
   std::shared_ptr<EgressBook> egress_book = std::make_shared<EgressBook>();  ///< What was, for the journal.
   std::string policy_hash;                       ///< Part of what an approval is bound to.
@@ -128,7 +129,6 @@ struct RunContext {
   std::int64_t started_ns = 0;
   EnergyMeter* energy = nullptr;
   EnergyMeter::Reading energy_seen;              ///< Already booked.
-  std::function<std::int64_t()> embedded_tokens;  ///< Since it was asked last; empty: nothing is embedded.
   std::int64_t booked_ns = 0;                    ///< Wall time already booked.
   /// Places of calls with effect `once` that took effect: what contains one is not tried again.
   std::set<std::string> effects_done;

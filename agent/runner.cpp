@@ -447,19 +447,23 @@ class AgentRun {
     return run_agent(run_, next, scope_);
   }
 
+  Error memory_failed(const Error& error) const {
+    if (error.kind == kBudget) return fail(Errc::budget, error.message + ", before " + task_.place, kBudget, task_.place);
+    return fail(error.code, "memory: " + error.message, "memory", task_.place);
+  }
+
   /// What compares by meaning; null where the agent names no model for it. Facts of the namespace that the model does not
   /// know yet get their vectors.
   Result<memory::Embedder*> memory_embedder(memory::Store& store, const std::string& space) {
     if (agent_.memory_embedder.empty()) return nullptr;
-    const auto wrong = [&](const Error& error) { return fail(error.code, "memory: " + error.message, "memory", task_.place); };
     auto embedder = run_.embedder(agent_.memory_embedder);
-    if (!embedder) return wrong(embedder.error());
+    if (!embedder) return memory_failed(embedder.error());
     Result<std::int64_t> made = 0;
     {
       Pause others_may_work(run_);
       made = store.embed_missing(space, **embedder);
     }
-    if (!made) return wrong(made.error());
+    if (!made) return memory_failed(made.error());
     if (*made > 0) run_.emit("memory", task_.place, Json{{"embedded", *made}});
     return *embedder;
   }
@@ -479,7 +483,7 @@ class AgentRun {
       auto embedder = memory_embedder(**store, *space);
       if (!embedder) return embedder.error();
       auto hits = (*store)->search(*space, task_.text.substr(0, kQueryBytes), static_cast<std::size_t>(agent_.memory_recall), *embedder);
-      if (!hits) return fail(hits.error().code, "memory: " + hits.error().message, "memory", task_.place);
+      if (!hits) return memory_failed(hits.error());
       for (const auto& hit : *hits) facts.push_back(Json{{"text", hit.record.text}, {"trusted", hit.record.trusted}, {"secret", hit.record.secret}});
       if (auto recorded = run_.record("memory_recalled", task_.place, Json{{"facts", facts}}, Durable::later); !recorded) return recorded.error();
     }
@@ -491,7 +495,7 @@ class AgentRun {
       std::replace(line.begin(), line.end(), '\n', ' ');
       text += "\n- " + line;
       if (fact.contains("trusted") && fact.at("trusted") == Json(false)) labels_.untrusted = true;
-      if (fact.contains("secret") && fact.at("secret") == Json(true)) labels_.secret = true;
+      if (fact.contains("secret") && fact.at("secret") == Json(true)) labels_.secret = run_.recalled_secret = true;
     }
     run_.emit("memory", task_.place, Json{{"recalled", facts.size()}});
     return text;
@@ -513,7 +517,7 @@ class AgentRun {
     auto embedder = memory_embedder(**store, record.space);
     if (!embedder) return embedder.error();
     auto id = (*store)->add(record, *embedder);  // The same fact is kept once, so a repeat after a crash does no harm.
-    if (!id) return fail(id.error().code, "memory: " + id.error().message, "memory", task_.place);
+    if (!id) return memory_failed(id.error());
     return run_.record("memory_stored", task_.place, Json{{"id", *id}, {"text", record.text}});
   }
 

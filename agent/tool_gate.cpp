@@ -179,6 +179,10 @@ class Gate {
       result = running->wait(run_, limit);
     }
     executed_ = true;
+    if (result.is_error && spec.effect != Effect::once) {
+      // Memory could not embed: the call has not been made, and is when the run may go on.
+      if (auto room = run_.budget.check_embedding(); !room) return fail(Errc::budget, room.error().message + ", in " + call_.place, kBudget, call_.place);
+    }
     if (is_open_ended(result) && spec.effect == Effect::once) return settle(spec, std::move(result));
     if (result.is_error && result.error_kind == "cancelled" && run_.stop.stop_requested()) {
       return fail(Errc::cancelled, "interrupted", kInterrupted, call_.place);

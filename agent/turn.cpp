@@ -181,7 +181,7 @@ class Meter {
     auto allowed = run_.budget.reserve(run_.ledger, prompt, request.max_tokens, forced);
     // What others have reserved is mostly more than they will use: wait for it before less is made of this call.
     while (run_.budget.limits_tokens() && !run_.stop.stop_requested() && (!allowed || *allowed < request.max_tokens)) {
-      if (allowed) run_.budget.release(prompt + forced + *allowed);
+      if (allowed) run_.budget.release(run_.ledger, prompt + forced + *allowed);
       const bool others = run_.budget.reserved() > 0;
       if (others) {
         Pause others_may_work(run_);
@@ -195,7 +195,7 @@ class Meter {
     request.max_tokens = static_cast<int>(*allowed);
     if (constraint_) {
       if (const auto room = constraint_->limit(*allowed); !room) {
-        if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+        if (run_.budget.limits_tokens()) run_.budget.release(run_.ledger, prompt + forced + *allowed);
         if (filled && !limited) return context_full(*allowed, context, fill_context_ ? "context_full" : "context_tight");
         return limited ? fail(Errc::budget, room.error().message, kBudget) : Result<inference::Generation>(room.error());
       }
@@ -212,7 +212,10 @@ class Meter {
       if (!model_.is_concurrent()) timeline.lock();
       return model_.generate(request, counting);
     }();
-    if (run_.budget.limits_tokens()) run_.budget.release(prompt + forced + *allowed);
+    // What was used is in the ledger before the reservation ends: somebody may be embedding meanwhile.
+    const auto give_back = [&, tokens = prompt + forced + *allowed] {
+      if (run_.budget.limits_tokens()) run_.budget.release(run_.ledger, tokens);
+    };
     if (!generation && came.generated > 0) {
       // The server had computed this before it fell silent, and its owner will be paid for it.
       came.prompt_tokens_new = model_.prompt_bound(request);
@@ -223,13 +226,17 @@ class Meter {
       turn_.spent.add(part);
       run_.ledger.add(part);
     }
-    if (!generation) return generation;
+    if (!generation) {
+      give_back();
+      return generation;
+    }
     generation->usage.forced += forced;
     Ledger part;
     part.add(generation->usage);
     if (calls_++ > 0) part.turns = 0;
     turn_.spent.add(part);
     run_.ledger.add(part);
+    give_back();
     add(turn_.usage, generation->usage);
     if (limited && generation->stop_reason == StopReason::length) {
       turn_.over_budget = true;

@@ -1,9 +1,14 @@
 #include "tools/spawn.hpp"
 
+#include "tools/builtin/child_confine.hpp"
+
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <cerrno>
+#include <cstring>
+#include <thread>
 
 namespace kontor::tools {
 namespace {
@@ -41,8 +46,21 @@ void Spawn::enter(const std::string& folder) { failed_ |= posix_spawn_file_actio
 
 Result<pid_t> Spawn::start(const std::string& program, std::vector<std::string> arguments, std::vector<std::string> environment) {
   if (failed_ != 0) return fail(Errc::memory, "not enough memory to start " + program);
+  const auto argument_list = pointers(arguments), environment_list = pointers(environment);
   pid_t pid = 0;
-  errno = ::posix_spawnp(&pid, program.c_str(), &actions_, &attributes_, pointers(arguments).data(), pointers(environment).data());
+  int confined = 0, started = 0;
+  const auto spawn = [&] { started = ::posix_spawnp(&pid, program.c_str(), &actions_, &attributes_, argument_list.data(), environment_list.data()); };
+  if (without_network_) {
+    // What a thread may do no more, its children may not either: one that ends at once leaves the rest of this process free.
+    std::thread([&] {
+      confined = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? forbid_network() : errno;
+      if (confined == 0) spawn();
+    }).join();
+  } else {
+    spawn();
+  }
+  if (confined != 0) return fail(Errc::unsupported, program + " cannot be kept from the network on this system (seccomp: " + std::strerror(confined) + ")", "confinement");
+  errno = started;
   if (errno != 0) return fail_errno("start", program);
   return pid;
 }

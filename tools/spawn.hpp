@@ -30,15 +30,19 @@ class Spawn {
   void close_from(int first);
   /// Where it begins to work; where this is not called, in the folder of this process.
   void enter(const std::string& folder);
+  /// The program and all that it starts can make no sockets but Unix ones, and gain no privileges.
+  void without_network() { without_network_ = true; }
 
   /// `program`: a path, or a name that PATH finds. `arguments` begin with the name. `environment`: all of it, NAME=VALUE. The
-  /// process is the caller's to wait for. Errors: memory; io with the reason of the system.
+  /// process is the caller's to wait for. Errors: memory; io with the reason of the system; unsupported
+  /// where this system cannot keep a program from the network.
   Result<pid_t> start(const std::string& program, std::vector<std::string> arguments, std::vector<std::string> environment);
 
  private:
   posix_spawn_file_actions_t actions_{};
   posix_spawnattr_t attributes_{};
   int failed_ = 0;
+  bool without_network_ = false;
 };
 
 }  // namespace kontor::tools

@@ -132,6 +132,7 @@ tools::mcp::ServerConfig mcp_config(const ToolRequest& request) {
   if (const std::string cwd = tools::mcp::text_at(request.settings, "cwd"); !cwd.empty()) config.folder = (std::filesystem::path(config.folder) / cwd).string();
   config.state_folder = request.data_folder;
   config.egress = request.egress;
+  config.network = tools::mcp::text_at(request.settings, "network");
   config.version = KONTOR_VERSION;
   return config;
 }

@@ -1,7 +1,6 @@
 #include "agent/cli/command.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/shared_options.hpp"
-#include "agent/decisions.hpp"
 
 #include <cstdio>
 #include <filesystem>
@@ -33,8 +32,9 @@ int execute(Options& options) {
   if (!file) return report_error(file.error());
   auto spec = read_spec(*file);
   if (!spec) return kUsage;
-  auto flags = parse_approve(options.approve);
-  if (!flags) return report_error(flags.error());
+  auto watch = read_watch(options.approve, options.decisions);
+  if (!watch) return report_error(watch.error());
+  watch->json = options.json, watch->runs = options.runs;
   auto given = parse_inputs(options.inputs);
   if (!given) return report_error(given.error());
   std::error_code code;
@@ -47,30 +47,10 @@ int execute(Options& options) {
   if (!options.run.model_path.empty()) options.run.model_path = std::filesystem::absolute(options.run.model_path, code).string();
   if (auto found = find_models(*spec, options.run); !found) return report_error(found.error());
   LeapingClock clock;
-  std::vector<ScriptedDecision> script;
-  if (!options.decisions.empty()) {
-    auto read = read_decisions(options.decisions);
-    if (!read) return report_error(read.error());
-    script = std::move(*read);
-  }
   auto journal = Journal::open(options.runs, clock);
   if (!journal) return report_error(journal.error());
 
-  const auto view = make_view(options.json);
-  RunWorld world;
-  world.make_tools = make_tools;
-  world.open_model = make_model_opener();
-  world.sink = [&](const RunEvent& event) { view->on_event(event); };
-  world.stop = interrupts.token();
-  world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
-  world.clock = &clock;
-  world.timers_park = !options.decisions.empty();
-  auto report = start_run(**journal, *spec, *inputs, options.run, world);
-  if (report && !options.decisions.empty()) report = follow_script(**journal, std::move(*report), script, clock, {}, world, report_skipped);
-  if (!report) return report_error(report.error());
-  const int exit_code = exit_code_of(*report);
-  view->on_report(*report, exit_code, runs_hint(options.runs));
-  return exit_code;
+  return watch_run(**journal, clock, interrupts, std::move(*watch), [&](const RunWorld& world) { return start_run(**journal, *spec, *inputs, options.run, world); });
 }
 
 const Verb verb{"run", "run an agent or a workflow", [](CLI::App& app) -> Action {

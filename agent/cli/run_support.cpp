@@ -74,4 +74,35 @@ Result<void> find_models(const Spec& spec, const RunOptions& options) {
   return {};
 }
 
+Result<Watch> read_watch(const std::vector<std::string>& approve, const std::string& decisions) {
+  Watch watch;
+  auto flags = parse_approve(approve);
+  if (!flags) return flags.error();
+  watch.approve = std::move(*flags);
+  if (decisions.empty()) return watch;
+  auto script = read_decisions(decisions);
+  if (!script) return script.error();
+  watch.script = std::move(*script);
+  watch.scripted = true;
+  return watch;
+}
+
+int watch_run(Journal& journal, LeapingClock& clock, const Interrupts& interrupts, Watch watch, const std::function<Result<RunReport>(const RunWorld&)>& work) {
+  const auto view = make_view(watch.json);
+  RunWorld world;
+  world.make_tools = make_tools;
+  world.open_model = make_model_opener();
+  world.sink = [&](const RunEvent& event) { view->on_event(event); };
+  world.stop = interrupts.token();
+  world.approver = make_approver(std::move(watch.approve), world.stop, [&] { view->clear_live(); });
+  world.clock = &clock;
+  world.timers_park = watch.scripted;
+  auto report = work(world);
+  if (report && watch.scripted) report = follow_script(journal, std::move(*report), watch.script, clock, watch.overrides, world, report_skipped);
+  if (!report) return report_error(report.error());
+  const int exit_code = exit_code_of(*report);
+  view->on_report(*report, exit_code, runs_hint(watch.runs));
+  return exit_code;
+}
+
 }  // namespace kontor::agent::cli

@@ -3,10 +3,12 @@
 
 #include "agent/cli/run_world.hpp"
 #include "agent/cli/terminal.hpp"
+#include "agent/decisions.hpp"
 #include "agent/journal.hpp"
 #include "agent/spec/spec.hpp"
 
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,5 +35,22 @@ std::string runs_hint(const std::string& folder);
 
 /// Fails early when a model that agents use is not there. Errors: not_found (kind model).
 Result<void> find_models(const Spec& spec, const RunOptions& options);
+
+/// How a run is followed from the command line.
+struct Watch {
+  ApproveFlags approve;
+  bool scripted = false;                 ///< People's answers come from `script`, on the journal's clock.
+  std::vector<ScriptedDecision> script;
+  RunOptions overrides;                  ///< For taking it up again.
+  bool json = false;
+  std::string runs;                      ///< Folder of the journal, for what is printed.
+};
+
+/// Reads --approve and --decisions ("" for none). Errors: those of parse_approve and read_decisions.
+Result<Watch> read_watch(const std::vector<std::string>& approve, const std::string& decisions);
+
+/// Wires a run to terminal, tools and models, lets `work` start it or go on with it, plays the script, and prints the report.
+/// `clock` is the journal's. The value is the exit code.
+int watch_run(Journal& journal, LeapingClock& clock, const Interrupts& interrupts, Watch watch, const std::function<Result<RunReport>(const RunWorld&)>& work);
 
 }  // namespace kontor::agent::cli

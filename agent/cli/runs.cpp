@@ -2,7 +2,6 @@
 #include "agent/cli/event_table.hpp"
 #include "agent/cli/run_support.hpp"
 #include "agent/cli/shared_options.hpp"
-#include "agent/decisions.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -118,30 +117,14 @@ int go_on(const Options& options, const Opened& opened, bool replay) {
   Journal& journal = *opened.journal;
   const std::string& id = opened.row.id;
   Interrupts interrupts("");
-  std::vector<ScriptedDecision> script;
-  if (!options.decisions.empty()) {
-    auto read = read_decisions(options.decisions);
-    if (!read) return report_error(read.error());
-    script = std::move(*read);
+  auto watch = read_watch(options.approve, options.decisions);
+  if (!watch) return report_error(watch.error());
+  watch->overrides = options.run, watch->json = options.json, watch->runs = options.runs;
+  if (watch->scripted) {
     if (auto leapt = leap_to_end(journal, id, *opened.clock); !leapt) return report_error(leapt.error());
   }
-  auto flags = parse_approve(options.approve);
-  if (!flags) return report_error(flags.error());
-  const auto view = make_view(options.json);
-  RunWorld world;
-  world.make_tools = make_tools;
-  world.open_model = make_model_opener();
-  world.sink = [&](const RunEvent& event) { view->on_event(event); };
-  world.stop = interrupts.token();
-  world.approver = make_approver(std::move(*flags), world.stop, [&] { view->clear_live(); });
-  world.clock = opened.clock.get();
-  world.timers_park = !options.decisions.empty();
-  auto report = replay ? replay_run(journal, id, world) : resume_run(journal, id, options.run, world);
-  if (report && !options.decisions.empty()) report = follow_script(journal, std::move(*report), script, *opened.clock, options.run, world, report_skipped);
-  if (!report) return report_error(report.error());
-  const int exit_code = exit_code_of(*report);
-  view->on_report(*report, exit_code, runs_hint(options.runs));
-  return exit_code;
+  return watch_run(journal, *opened.clock, interrupts, std::move(*watch),
+                   [&](const RunWorld& world) { return replay ? replay_run(journal, id, world) : resume_run(journal, id, options.run, world); });
 }
 
 int resume(const Options& options, bool replay) {

@@ -126,7 +126,7 @@ ToolEntry server(const Named& entry) {
     const Yaml& value = setting.value;
     if (key == "env" || key == "headers") spec.settings["config"] = to_json(value);
     else if (key == "cwd" || key == "pin") spec.settings[std::string(key)] = path_of(entry, value);
-    else if (key == "url" || key == "only" || key == "timeout_ms") spec.settings[std::string(key)] = to_json(value);
+    else if (key == "url" || key == "only" || key == "network" || key == "timeout_ms") spec.settings[std::string(key)] = to_json(value);
   }
   if (const auto timeout = number_of(entry.value["timeout"])) spec.settings["timeout_ms"] = foreign_timeout_ms(*timeout).value_or(60'000);
   if (const Yaml command = entry.value["command"]) {

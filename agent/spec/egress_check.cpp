@@ -51,6 +51,9 @@ class Check {
   void run() {
     if (!read_rules()) return;
     for (const auto& model : project_.named("models")) url(*model.file, model.value["endpoint"]);
+    for (const auto& part : project_.sections("observe")) {
+      if (part.value.is_mapping()) url(*part.file, part.value["otlp"]);
+    }
     for (const auto& tool : project_.named("tools")) {
       if (!is_text(tool.value["use"])) continue;
       const std::string_view use = tool.value["use"].text();

@@ -168,18 +168,20 @@ constexpr KeyRule kMcp[] = {
     {"command", T::command, {}, {}, "Program and arguments of the server.", true},
     {"url", T::url, {}, {}, "Address of a server on the network, in place of 'command'."},
     {"cwd", T::path, {}, {}, "Folder where 'command' starts; that of the agent file when left out."},
+    {"network", T::words, "none|unchecked", {}, "Whether 'command' may reach the network; with policy.egress none when left out, since nobody sees what it connects to."},
     {"pin", T::path, {}, {}, "The server's tools/list result as it was reviewed."},
     {"only", T::plain_globs, {}, {}, "Functions that are let through."},
     {"timeout_ms", T::integer, {}, "60000", "Longest time of a call.", false, 1, 600'000},
     {"config", T::any_mapping, {}, {}, "Environment of the server, or headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
     {"effects", T::effects, {}, {}, "FUNCTION: none, idempotent or once; may only be stricter."},
 };
-/// An entry of the map that other programs keep their servers in; the last four keys are ours.
+/// An entry of the map that other programs keep their servers in; the last four keys and `network` are ours.
 constexpr KeyRule kMcpServer[] = {
     {"command", T::text, {}, {}, "Program of the server."},
     {"args", T::texts, {}, {}, "Arguments of the program."},
     {"env", T::any_mapping, {}, {}, "Environment of the program; may hold {{secret:NAME}} and ${inputs.x}."},
     {"cwd", T::path, {}, {}, "Folder where the program starts; that of the agent file when left out."},
+    {"network", T::words, "none|unchecked", {}, "Whether the program may reach the network; with policy.egress none when left out, since nobody sees what it connects to."},
     {"url", T::url, {}, {}, "Address of a server on the network, in place of 'command'."},
     {"headers", T::any_mapping, {}, {}, "Headers of requests to 'url'; may hold {{secret:NAME}} and ${inputs.x}."},
     {"type", T::words, "stdio|http|streamable-http|streamableHttp|streamable_http", {}, "Transport; what 'command' or 'url' says when left out."},

@@ -40,8 +40,8 @@ class Collector {
   void agent(const std::string& name) {
     const AgentSpec* spec = find_agent(*run_.spec, name);
     if (!spec || !seen_.insert("agent " + name).second) return;
-    // What was remembered may come from anywhere.
-    if (spec->memory_recall > 0) labels |= {true, true};
+    // What was remembered may come from anywhere; whether it was secret is known by now.
+    if (spec->memory_recall > 0) labels |= {true, run_.recalled_secret};
     for (const auto& tool : run_.registry->match(spec->tools)) labels |= possible_labels(run_, tool);
     for (const auto& other : spec->sub_agents) agent(other);
     for (const auto& other : spec->handoffs) agent(other);

@@ -93,7 +93,7 @@ TEST_CASE("calls at the same time share what is left", "[agent][budget]") {
   CHECK(*budget->reserve(spent, 100, 500, 0) == 500);
   CHECK(*budget->reserve(spent, 100, 500, 0) == 300);
   CHECK(!budget->reserve(spent, 1, 1, 0));
-  budget->release(600);
+  budget->release(spent, 600);
   CHECK(*budget->reserve(spent, 10, 5000, 10) == 580);
 }
 

@@ -34,6 +34,24 @@ void execute(const std::string& folder, const char* sql) {
 
 }  // namespace
 
+TEST_CASE("runs of the same second do not fail because they draw the same id", "[agent][journal]") {
+  // 24 bits of chance: of 20,000 ids about a dozen are drawn twice. The last hundred runs are still open.
+  Folder folder;
+  ManualClock clock(1'790'000'000'000);
+  auto journal = Journal::open(folder.path, clock);
+  REQUIRE(journal.has_value());
+  std::vector<RunLog> open(100);
+  int created = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    auto log = (*journal)->create("triage", "/a/agent.yaml", Json::object(), {}, JournalSync::off);
+    if (!log) FAIL(log.error().describe());
+    created += log.has_value();
+    open[static_cast<std::size_t>(i) % open.size()] = std::move(*log);
+  }
+  CHECK(created == 20'000);
+  CHECK((*journal)->list(30'000)->size() == 20'000);
+}
+
 TEST_CASE("events come back in order with their data", "[agent][journal]") {
   Folder folder;
   ManualClock clock(1'790'000'000'000);

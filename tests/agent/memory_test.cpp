@@ -21,10 +21,10 @@ std::string reference_model(const std::string& name) {
   return {};
 }
 
-Result<std::unique_ptr<ModelEmbedder>> opened(const std::string& path, const ModelSpec& spec = {}) {
+Result<std::unique_ptr<ModelEmbedder>> opened(const std::string& path, const ModelSpec& spec = {}, Budget* budget = nullptr) {
   auto model = inference::open_local_model(path, {"cpu", 1, 0, {}});
   if (!model) return model.error();
-  return ModelEmbedder::create(std::move(*model), spec);
+  return ModelEmbedder::create(std::move(*model), spec, budget);
 }
 
 /// A run whose clerk remembers, with an embedder of the file.
@@ -74,8 +74,6 @@ TEST_CASE("a model makes memory's vectors, questions and texts apart", "[agent][
   const auto vector = (*plain)->embed("The invoice is due.");
   REQUIRE(vector.has_value());
   CHECK(*vector == *(*plain)->embed_query("The invoice is due."));  // Not the real nomic-embed: no words in front.
-  CHECK((*plain)->take_tokens() > 0);
-  CHECK((*plain)->take_tokens() == 0);
   // Longer than the model's context: its beginning.
   CHECK((*plain)->embed(std::string(20'000, 'a') + " b").has_value());
 
@@ -92,6 +90,86 @@ TEST_CASE("a model makes memory's vectors, questions and texts apart", "[agent][
   const auto none = ModelEmbedder::create(std::move(*tape), {});
   REQUIRE(!none.has_value());
   CHECK(none.error().kind == "no_embeddings");
+}
+
+TEST_CASE("what memory embeds is reserved before and counts against the budget of tokens", "[agent][memory][budget]") {
+  const std::string path = reference_model("nomic-mean");
+  if (path.empty()) return;
+  BudgetSpec limits;
+  limits.tokens = 40;
+  auto budget = Budget::create(limits);
+  REQUIRE(budget.has_value());
+  auto embedder = opened(path, {}, &*budget);
+  REQUIRE(embedder.has_value());
+  REQUIRE((*embedder)->embed("The invoice is due.").has_value());
+  CHECK(budget->reserved() == 0);  // Nothing of it comes back.
+  Ledger spent;
+  auto left = budget->reserve(spent, 0, 100, 0);
+  REQUIRE(left.has_value());
+  budget->release(spent, *left);
+  const std::int64_t used = 40 - *left;
+  CHECK(used > 0);
+  spent.embedded = budget->take_embedded();
+  CHECK(spent.embedded == used);
+  budget->booked(spent);
+  CHECK(*budget->reserve(spent, 0, 100, 0) == *left);  // Booked once.
+  budget->release(spent, *left);
+  CHECK(budget->take_embedded() == 0);
+  CHECK(budget->check(spent).has_value());
+  // What is at work elsewhere leaves no room.
+  REQUIRE(budget->reserve(spent, 1, 40, 0).has_value());
+  const auto refused = (*embedder)->embed("x");
+  REQUIRE(!refused.has_value());
+  CHECK(refused.error().kind == kBudget);
+  CHECK(!budget->check_for_tool(spent));
+}
+
+TEST_CASE("a run stops before memory embeds more than its budget", "[agent][memory][budget]") {
+  const std::string path = reference_model("nomic-mean");
+  if (path.empty()) return;
+  std::int64_t needed = 0;
+  for (int i = -1; i < 60; ++i) {
+    // First without a limit, then with every smaller one but those between the last embedding and the end.
+    Remembering setup(path, i < 0 ? "" : "budgets: {run: {tokens: " + std::to_string(1 + needed * i / 50) + "}}\n");
+    setup.tape = turn("noted");
+    setup.know("Zahlungsbedingung heute");
+    const RunReport report = setup.run();
+    INFO(i << ": " << report.status << " " << report.note << ", " << report.ledger.spent_tokens() << " of " << 1 + needed * i / 50);
+    if (i < 0) {
+      REQUIRE(report.status == "done");
+      CHECK(report.ledger.embedded > 0);
+      needed = report.ledger.spent_tokens();
+      CHECK(needed > report.ledger.embedded);
+      continue;
+    }
+    const std::int64_t limit = 1 + needed * i / 50;
+    CHECK(report.ledger.spent_tokens() <= limit);
+    if (limit < needed) CHECK(report.status == "budget");
+    if (report.status == "budget") CHECK(report.note.find("budget reached") != std::string::npos);
+  }
+}
+
+TEST_CASE("a tool that asks memory ends a run whose budget is used up", "[agent][memory][budget]") {
+  const std::string path = reference_model("nomic-mean");
+  if (path.empty()) return;
+  Remembering setup(path);
+  setup.yaml = "kontor: 1\nname: notes\nmodels: {near: {path: " + path + "}}\nbudgets: {run: {tokens: 5}}\ntools: {memory: {use: builtin.memory, embedder: near, namespace: n}}\n"
+               "workflow: [{id: look, tool: memory.recall, with: {query: \"a question that is longer than five tokens\"}}]\n";
+  RunWorld world = setup.world_with_models();
+  world.make_tools = [](const ToolRequest& request) -> Result<std::vector<std::shared_ptr<tools::Tool>>> {
+    tools::BuiltinContext context;
+    auto store = request.memory();
+    if (!store) return store.error();
+    context.memory = std::make_shared<MemoryBridge>(**store, [source = request.embedder] { return source("near"); });
+    return tools::make_builtin("builtin.memory", "memory", request.settings, context);
+  };
+  const Spec checked = setup.spec();
+  auto kept = setup.journal();
+  auto report = start_run(*kept, checked, Json::object(), {}, world);
+  REQUIRE(report.has_value());
+  INFO(report->note);
+  CHECK(report->status == "budget");
+  CHECK(report->ledger.spent_tokens() <= 5);
 }
 
 TEST_CASE("an agent recalls by meaning what no word finds, and keeps the labels", "[agent][memory]") {
@@ -131,6 +209,29 @@ TEST_CASE("an agent recalls by meaning what no word finds, and keeps the labels"
   // The replay needs neither model nor memory.
   const auto journal = setup.journal();
   CHECK(replay_run(*journal, report.id, setup.world())->status == "done");
+}
+
+TEST_CASE("what follows a failed step of an agent with memory is secret only when something secret was recalled", "[agent][memory]") {
+  for (const bool secret : {false, true}) {
+    Remembering setup("");
+    setup.yaml = "kontor: 1\nname: notes\nmodels: {tape: {replay: tape.jsonl}}\ntools: {bank: {use: plugin, library: libbank.so}}\npolicy: {allow: [\"bank.*\"]}\n"
+                 "agents:\n  clerk: {model: tape, instruction: Note it., memory: {recall: 1, namespace: n}}\n"
+                 "workflow:\n  - {id: note, agent: clerk, with: {text: invoice}, check: \"${result == 'other'}\", on_error: {collect: wrong}}\n"
+                 "  - {id: pay, tool: bank.pay, with: {amount: \"${size(steps.note.wrong)}\"}}\n";
+    setup.tape = turn("noted");
+    setup.know("invoice of May", true, secret);
+    const RunReport report = setup.start();
+    INFO(report.note);
+    CHECK(report.status == (secret ? "parked" : "done"));
+    CHECK(setup.bank.payments.size() == (secret ? 0u : 1u));
+    if (!secret) continue;
+    CHECK(report.note.find("rule of two") != std::string::npos);
+    // Another process knows it too.
+    const auto journal = setup.journal();
+    auto again = resume_run(*journal, report.id, {}, setup.world());
+    REQUIRE(again.has_value());
+    CHECK(again->status == "parked");
+  }
 }
 
 TEST_CASE("an embedder that is none ends the step with what is wrong", "[agent][memory]") {

@@ -96,6 +96,22 @@ TEST_CASE("the KPI report counts ISO weeks over the end of a year", "[examples]"
         "week,region,paid_revenue,paid_orders,refunds,target,attainment_pct\n2026-W53,North,10.40,2,0,8,130.0\n2027-W01,North,5,1,1,3,166.7\n");
 }
 
+TEST_CASE("the KPI report lists who had a target and sold nothing, and copes with no orders at all", "[examples]") {
+  const ExampleCopy example("kpi-report");
+  // As a spreadsheet writes it: byte order mark, CRLF, quotes, other columns first, no line end at the end.
+  example.write("data/orders.csv", "\xef\xbb\xbf\"region\",status,order_id,date,product,qty,unit_price\r\n\"1\",paid,1,2024-02-29,\"Basic, blue\",2,0.05\r\n\"1\",paid,2,2024-02-26,Basic,1,0.05");
+  example.write("data/targets.csv", "region,week,target_revenue\n1,2024-W09,0.30\n02,2024-W09,7\n02,2024-W10,7\n");
+  REQUIRE(example.run({"run", example.folder.string()}) == 0);
+  CHECK(example.read("out/kpis.csv") ==
+        "week,region,paid_revenue,paid_orders,refunds,target,attainment_pct\n2024-W09,02,0,0,0,7,0.0\n2024-W09,1,0.15,2,0,0.30,50.0\n");
+  example.write("data/orders.csv", "order_id,date,region,product,qty,unit_price,status\n");
+  const int code = example.run({"run", example.folder.string()});
+  INFO(example.output());
+  CHECK(code == 0);
+  CHECK(example.read("out/kpis.csv") == "week,region,paid_revenue,paid_orders,refunds,target,attainment_pct\n");
+  CHECK(example.read("out/report.md").find("no orders") != std::string::npos);
+}
+
 TEST_CASE("the KPI report shows attainments as doubles are written everywhere", "[examples]") {
   const ExampleCopy example("kpi-report");
   // 100.25 and 100.75 are ties for one digit, 76.55 lies just below one.
@@ -156,6 +172,40 @@ TEST_CASE("the contract review judges clauses in other words", "[examples]") {
     }
     CHECK(found == findings);
   }
+}
+
+TEST_CASE("a playbook rule that nobody can check stops the contract review", "[examples]") {
+  const ExampleCopy example("contract-review");
+  example.write("data/playbook.yaml", "rules:\n- {id: law, want: \"Germany or Austria\", amber_if: violated}\n- {id: audit_right, want: \"yearly\", red_if: violated}\n");
+  CHECK(example.run({"run", example.folder.string()}) == 1);
+  CHECK(!fs::exists(example.folder / "out/review.json"));
+}
+
+TEST_CASE("invoice triage reads documents with the line ends of another system", "[examples]") {
+  const ExampleCopy example("invoice-triage");
+  fs::copy(fs::path(KONTOR_SOURCE_DIR) / "examples/models/pocket-invoice.gguf", example.folder / "pocket.gguf");
+  example.edit("../models/pocket-invoice.gguf", "pocket.gguf");
+  for (const auto& entry : fs::directory_iterator(example.folder / "data/inbox")) {
+    std::string text = "\xef\xbb\xbf";
+    for (const char c : kontor::test::read_text(entry.path())) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    example.write("data/inbox/" + entry.path().filename().string(), text);
+  }
+  const int code = example.run({"run", example.folder.string()});
+  INFO(example.output());
+  CHECK(code == 3);
+  CHECK(example.read("out/decisions.csv") == example.read("expected.csv"));
+}
+
+TEST_CASE("procurement reads amounts with thousands kept apart", "[examples]") {
+  const ExampleCopy example("procurement");
+  example.write("data/requests.csv", "id,requester,item,amount,cost_center\nR-1,mia,Chairs,\"1,250.00\",IT\nR-2,jon,Pens,\"500.00\",IT\n");
+  example.write("data/budgets.csv", "cost_center,remaining\nIT,\"10,000.00\"\n");
+  example.write("data/decisions_script.jsonl", "{\"at\": \"PT2H\", \"request\": \"R-1\", \"by\": \"manager\", \"decision\": \"approve\"}\n");
+  const int code = example.run({"run", example.folder.string(), "--decisions", (example.folder / "data/decisions_script.jsonl").string()});
+  INFO(example.output());
+  CHECK(code == 0);
+  CHECK(example.read("out/orders.csv") == "id,status,approved_by_or_reason,po\nR-1,ordered,manager,PO-0002\nR-2,ordered,auto,PO-0001\n");
+  CHECK(example.read("out/budgets.csv") == "cost_center,remaining\nIT,8250.00\n");
 }
 
 TEST_CASE("procurement rejects what the budget no longer holds when an approval comes late", "[examples]") {

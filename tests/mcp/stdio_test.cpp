@@ -4,6 +4,9 @@
 #include "tools/mcp/server_tools.hpp"
 #include "tools/registry.hpp"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -134,6 +137,30 @@ TEST_CASE("a server gets the environment of its configuration and no other secre
   Opened server(with);
   CHECK(text(server.call("env", Json{{"name", "CRM_KEY"}})) == "k1");
   CHECK(text(server.call("env", Json{{"name", "KONTOR_TEST_TOKEN"}})) == "(none)");
+}
+
+TEST_CASE("a program has no network where policy.egress or --airgap is set, unless the file says so", "[mcp][egress]") {
+  const auto socket_of = [](const ServerConfig& with) {
+    Opened server(with);
+    return text(server.call("socket"));
+  };
+  auto with = config("legacy");
+  CHECK(socket_of(with) == "made");
+  with.network = kNoNetwork;
+  CHECK(socket_of(with) == "Permission denied");
+  EgressRules rules;
+  rules.allow.emplace();
+  with.egress = Egress(rules);
+  with.network = "";
+  CHECK(socket_of(with) == "Permission denied");
+  with.network = kUncheckedNetwork;
+  CHECK(socket_of(with) == "made");
+  with.egress = Egress::airgap();
+  CHECK(socket_of(with) == "Permission denied");
+  // This process keeps its own.
+  const int own = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(own >= 0);
+  ::close(own);
 }
 
 TEST_CASE("definitions are pinned on first use, and a change is refused", "[mcp]") {

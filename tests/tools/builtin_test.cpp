@@ -99,6 +99,10 @@ TEST_CASE("files are listed by name and read with their digest", "[files]") {
   const Json read = world.ok("files.read", R"({"path":"inbox/a.txt"})");
   REQUIRE(read["text"] == "eins \xc3\xa4");
   REQUIRE(read["sha256"] == files[0]["sha256"]);
+  world.put("data/mark.txt", "\xef\xbb\xbf" "a\r\n\r\nb\rc\r\n\r");
+  const Json marked = world.ok("files.read", R"({"path":"mark.txt"})");
+  REQUIRE(marked["text"] == "a\n\nb\rc\n\r");  // A carriage return that ends no line is text.
+  REQUIRE(marked["sha256"] == sha256_hex("\xef\xbb\xbf" "a\r\n\r\nb\rc\r\n\r"));
   const std::string absolute = Json((world.path / "data/inbox").string()).dump();
   REQUIRE(world.ok("files.list", "{\"path\":" + absolute + "}")["files"][0]["path"] == (world.path / "data/inbox/a.txt").string());
   REQUIRE(world.error("files.read", R"({"path":"inbox/zz.txt"})") == "not_found: there is no file 'inbox/zz.txt'");

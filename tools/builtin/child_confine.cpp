@@ -46,6 +46,22 @@ constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 constexpr std::uint32_t kArchitecture = 0;
 #endif
 
+/// Returns the rules, or -1 with errno.
+int make_file_rules(const char* const* readable, const char* const* writable) {
+  const long version = syscall(kCreateRuleset, nullptr, 0, 1);
+  if (version < 1) return -1;
+  std::uint64_t rights = kAllOfFirst | (version >= 2 ? kRefer : 0) | (version >= 3 ? kTruncate : 0);
+  const int rules = static_cast<int>(syscall(kCreateRuleset, &rights, sizeof rights, 0));
+  if (rules < 0) return -1;
+  for (const char* path : kSystem) allow(rules, path, kExecute | kReadFile | kReadFolder);
+  allow(rules, "/dev/null", kReadFile | kWriteFile);
+  for (; *readable != nullptr; ++readable) allow(rules, *readable, kExecute | kReadFile | kReadFolder);
+  for (; *writable != nullptr; ++writable) allow(rules, *writable, rights);
+  return rules;
+}
+
+}  // namespace
+
 /// socket() of anything but AF_UNIX fails, and io_uring, which could make sockets unseen, does not exist.
 int forbid_network() {
   constexpr std::uint32_t kNumber = offsetof(seccomp_data, nr), kDomain = offsetof(seccomp_data, args), kArch = offsetof(seccomp_data, arch);
@@ -71,22 +87,6 @@ int forbid_network() {
   if (kArchitecture == 0) return ENOSYS;
   return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ? 0 : errno;
 }
-
-/// Returns the rules, or -1 with errno.
-int make_file_rules(const char* const* readable, const char* const* writable) {
-  const long version = syscall(kCreateRuleset, nullptr, 0, 1);
-  if (version < 1) return -1;
-  std::uint64_t rights = kAllOfFirst | (version >= 2 ? kRefer : 0) | (version >= 3 ? kTruncate : 0);
-  const int rules = static_cast<int>(syscall(kCreateRuleset, &rights, sizeof rights, 0));
-  if (rules < 0) return -1;
-  for (const char* path : kSystem) allow(rules, path, kExecute | kReadFile | kReadFolder);
-  allow(rules, "/dev/null", kReadFile | kWriteFile);
-  for (; *readable != nullptr; ++readable) allow(rules, *readable, kExecute | kReadFile | kReadFolder);
-  for (; *writable != nullptr; ++writable) allow(rules, *writable, rights);
-  return rules;
-}
-
-}  // namespace
 
 int confine_self(const char* const* readable, const char* const* writable, bool network) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;

@@ -46,7 +46,7 @@ ToolSpec list_spec(const std::string& group) {
 ToolSpec read_spec(const std::string& group) {
   ToolSpec spec;
   spec.name = group + ".read";
-  spec.description = "Reads a text file (UTF-8).";
+  spec.description = "Reads a text file (UTF-8). Lines end with \\n alone and a byte order mark is left out; sha256 is that of the file as it is.";
   spec.parameters = schema(R"({"type":"object","properties":{
     "path":{"type":"string","description":"File, relative to the root of the files"},
     "max_bytes":{"type":"integer","minimum":1,"maximum":67108864,"description":"Refuse longer files; 1 MiB when not given"}},
@@ -145,6 +145,17 @@ ToolResult list_files(const Folders& folders, const Json& arguments, const CallC
   return ToolResult::ok(std::move(result));
 }
 
+/// Text as models and patterns expect it, wherever the file was written.
+std::string plain_lines(std::string text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\r' || i + 1 == text.size() || text[i + 1] != '\n') text[kept++] = text[i];
+  }
+  text.resize(kept);
+  return text;
+}
+
 ToolResult read_file(const Folders& folders, const Json& arguments, const CallContext&) {
   const std::string path = arguments["path"].get<std::string>();
   const std::size_t most = arguments.contains("max_bytes") ? static_cast<std::size_t>(arguments["max_bytes"].get<double>()) : kReadDefault;
@@ -161,7 +172,7 @@ ToolResult read_file(const Folders& folders, const Json& arguments, const CallCo
   Json result = Json::object();
   result["path"] = path;
   result["sha256"] = sha256_hex(*text);
-  result["text"] = std::move(*text);
+  result["text"] = plain_lines(std::move(*text));
   return ToolResult::ok(std::move(result));
 }
 

@@ -59,6 +59,7 @@ Result<Child> Child::start(const ChildSetup& setup) {
   start.give(err.write, 2);
   start.close_from(3);
   if (!setup.folder.empty()) start.enter(setup.folder);
+  if (!setup.network) start.without_network();
   const auto pid = start.start(setup.command.front(), setup.command, environment_of(setup));
   if (!pid) return pid.error();
   return Child(*pid, take(in.write), take(out.read), take(err.read));

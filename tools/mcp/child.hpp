@@ -15,12 +15,13 @@ struct ChildSetup {
   std::vector<std::string> command;                ///< Program (looked up in PATH when it has no slash) and arguments.
   std::map<std::string, std::string> environment;  ///< Added to PATH, HOME, USER, SHELL, TERM, the locale and TMPDIR.
   std::string folder;                              ///< Where it starts; "" for ours.
+  bool network = true;                             ///< False: it can make no sockets but Unix ones.
 };
 
 /// Owns the process group and the three pipe ends, which do not block. Not thread-safe but for `signal`.
 class Child {
  public:
-  /// Errors: not_found (no such program), io.
+  /// Errors: not_found (no such program), io, unsupported (kind confinement: the network cannot be taken from it here).
   static Result<Child> start(const ChildSetup& setup);
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;

@@ -86,6 +86,13 @@ void Server::note(const std::string& line) {
   ::close(file);
 }
 
+namespace {
+
+/// An address for documents, which nobody has, is refused by --airgap before any rule of a file.
+bool is_airgap(const Egress& egress) { return egress.judge("192.0.2.1", 9).rule == "--airgap"; }
+
+}  // namespace
+
 Result<std::shared_ptr<Client>> Server::connect(const std::stop_token& stop) {
   std::unique_ptr<Transport> transport;
   if (!config_.url.empty()) {
@@ -100,6 +107,9 @@ Result<std::shared_ptr<Client>> Server::connect(const std::stop_token& stop) {
     transport = std::move(*made);
   } else {
     ChildSetup setup{config_.command, config_.settings, config_.folder};
+    // Nobody sees what a program connects to, so it is everything or nothing.
+    const bool unchecked = config_.network == kUncheckedNetwork && !is_airgap(config_.egress);
+    setup.network = config_.network != kNoNetwork && (unchecked || !config_.egress.restricted());
     transport = make_stdio_transport(std::move(setup));
   }
   ClientOptions options;

@@ -18,6 +18,10 @@
 
 namespace kontor::tools::mcp {
 
+/// ServerConfig::network.
+inline constexpr const char* kNoNetwork = "none";
+inline constexpr const char* kUncheckedNetwork = "unchecked";
+
 struct ServerConfig {
   std::string group;                               ///< Tools are GROUP.NAME.
   std::vector<std::string> command;                ///< A child process...
@@ -27,7 +31,8 @@ struct ServerConfig {
   std::string pin_path;                            ///< Reviewed definitions; "" for none.
   std::string state_folder;                        ///< Keeps what is pinned on first use, the log, OAuth tokens.
   std::vector<std::string> only;                   ///< Globs of names that are let through; empty: all.
-  Egress egress;                                   ///< For servers at an address; programs have sockets of their own.
+  Egress egress;                                   ///< For servers at an address. Programs have sockets of their own: where this restricts anything, they get none...
+  std::string network;                             ///< ...but with "unchecked", unless it is --airgap. "none": never any.
   std::function<void(const std::string& url)> open_page;  ///< Shows a person a page to allow access on; empty: nobody.
   ClientHooks hooks;                               ///< Who answers questions of the server; nobody by default.
   std::string revision;                            ///< "" finds out.
