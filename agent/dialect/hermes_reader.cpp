@@ -22,13 +22,15 @@ class HermesReader final : public CallReader {
   }
 
  private:
-  enum class State { open, language, value, after, mixed_name, mixed_before, mixed_language };
+  enum class State { open, language, fenced, value, after, mixed_name, mixed_before, mixed_language };
 
   Step advance(const Source& source) {
     switch (state_) {
       case State::open: return open(source);
       case State::language:
         if (!skip_language(source)) return Step::more;
+        return state_ = State::fenced, Step::go;
+      case State::fenced:
         if (!skip_space(source)) return Step::more;
         return begin_value(log_.lenient()), state_ = State::value, Step::go;
       case State::value: return value(source);

@@ -199,6 +199,19 @@ TEST_CASE("arguments stream as they are written, also inside tool_call elements"
   REQUIRE(repaired.back().done == "{\"a\": 1}");
 }
 
+TEST_CASE("the word behind a fence in a tool_call element is read once, however the bytes are split", "[dialect][parser]") {
+  ParserOptions hermes;
+  hermes.format = "hermes";
+  const std::string text = "<tool_call>\n```json\n \nthere\n{\"name\": \"f\", \"arguments\": {}}\n```\n</tool_call>";
+  for (std::size_t size = 1; size <= text.size(); ++size) {
+    Parser parser(hermes);
+    for (std::size_t at = 0; at < text.size(); at += size) parser.feed(std::string_view(text).substr(at, size));
+    const auto result = parser.finish();
+    CHECK(result.calls.empty());
+    CHECK(only_error(result) == "malformed_json");
+  }
+}
+
 TEST_CASE("with fallbacks only what may become a call waits", "[dialect][parser]") {
   ParserOptions options;
   options.fallbacks = true;
