@@ -267,7 +267,7 @@ class StdioTransport final : public Transport {
     return ::epoll_ctl(events_, operation, descriptor, &event) == 0;
   }
 
-  bool wake_for_output(bool wanted) const { return listen_to(child_->output(), wanted ? EPOLLIN : 0, EPOLL_CTL_MOD); }
+  bool wake_for_output(bool wanted) const { return listen_to(child_->output(), wanted ? std::uint32_t{EPOLLIN} : 0, EPOLL_CTL_MOD); }
 
   /// Of whoever has `reading_`. False at the end.
   bool read_output() {
