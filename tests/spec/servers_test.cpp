@@ -157,7 +157,7 @@ TEST_CASE("an OpenAPI document is checked with its own lines, and its operations
   CHECK(folder.found(entry + "good.json, only: [getA]}}\nworkflow: [{tool: t.getA, with: {id: 7}}]\n") == "");
   CHECK(has(folder.found(entry + "good.json, only: [getA]}}\nworkflow: [{tool: t.getB, with: {id: 7}}]\n"), ":4:19 unknown-tool there is no tool 't.getB' (did you mean 't.getA'?)"));
   CHECK(has(folder.found(entry + "good.json, only: [getA]}}\nworkflow: [{tool: t.getA, with: {ix: 7}}]\n"), ":4:34 unknown-key"));
-  CHECK(has(folder.found(entry + "good.json}}\n" + kStep), "good.json:2:62 bad-schema in the OpenAPI document good.json: /paths/~1a~1{id}/post/requestBody/content: a body that is neither JSON nor plain text"));
+  CHECK(has(folder.found(entry + "good.json}}\n" + kStep), "good.json:2:62 bad-schema in the OpenAPI document good.json: /paths/~1a~1{id}/post/requestBody/content: a body that is neither JSON, a form of fields, nor plain text"));
   folder.write("syntax.json", "{\"openapi\": \"3.1.0\",\n \"paths\": {,}}");
   CHECK(has(folder.found(entry + "syntax.json}}\n" + kStep), "syntax.json:2:12 bad-schema in the OpenAPI document syntax.json: "));
   folder.write("syntax.yaml", "openapi: 3.1.0\npaths: [\n");

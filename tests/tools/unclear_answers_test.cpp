@@ -170,12 +170,14 @@ TEST_CASE("time: days that are none, and zones that are nearly one", "[time]") {
 
 TEST_CASE("table: a file whose cells are separated in another way is told from one with other columns", "[table]") {
   World world;
-  world.put("a.csv", "id;name\n1;x\n");
+  world.put("a.csv", "id|name\n1|x\n");
+  world.put("c.csv", "id;name\n1;x\n");
   world.put("b.csv", "id\n1\n");
   world.use("builtin.table", "table");
   const auto told = [&](const char* file) { return world.told("table.query", {{"sql", "SELECT name FROM t"}, {"files", {{"t", file}}}}); };
-  CHECK(has(told("a.csv"), "there are: id;name (one column: cells are separated by commas in .csv and by tabs in .tsv)"));
+  CHECK(has(told("a.csv"), "there are: id|name (one column: cells are separated by commas or semicolons in .csv and by tabs in .tsv)"));
   CHECK(!has(told("b.csv"), "separated"));
+  CHECK(has(told("c.csv"), "\"name\":\"x\""));
   const auto query = [&](const char* sql) { return world.told("table.query", {{"sql", sql}, {"files", {{"t", "b.csv"}}}}); };
   CHECK(query("SELECT 1e308 * 10 AS x") == "malformed: the column 'x' of row 1 is too large for a number; reckon with dec_add, dec_mul and the like");
   CHECK(has(query("SELECT -1e308 * 10"), "of row 1 is too large"));

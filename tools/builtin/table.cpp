@@ -210,7 +210,7 @@ std::string with_suggestion(std::string message, const std::vector<std::string>&
     if (const auto near = nearest(word, *names); !near.empty()) return message + " (did you mean '" + near + "'?)";
     message += "; there are: ";
     for (std::size_t i = 0; i < names->size() && i < 30; ++i) message += (i == 0 ? "" : ", ") + (*names)[i];
-    if (names == &columns && names->size() == 1 && names->front().find_first_of(";\t|") != std::string::npos) message += " (one column: cells are separated by commas in .csv and by tabs in .tsv)";
+    if (names == &columns && names->size() == 1 && names->front().find_first_of(";\t|") != std::string::npos) message += " (one column: cells are separated by commas or semicolons in .csv and by tabs in .tsv)";
     return message;
   }
   return message;
