@@ -8,7 +8,8 @@
 namespace kontor::tools {
 namespace {
 
-constexpr std::int64_t kCalmNs = 250'000'000;  // Of success, before a rest becomes shorter again.
+constexpr std::int64_t kCalmNs = 250'000'000;  // Without a crowd, before its rest becomes shorter again.
+constexpr int kStreak = 16;                    // Times in a row that something came, before other rests become shorter.
 
 }  // namespace
 
@@ -43,18 +44,18 @@ bool BriefWait::goes_on() {
 bool BriefWait::end(bool found) {
   pass(clock_.steady_ns());
   if (found && !crowded_) {
-    if (rest_ > kRestMinNs && seen_ - changed_ > kCalmNs) {
-      rest_ = std::max(rest_ / 2, kRestMinNs);
+    if (++found_ % kStreak == 0) rest_ = std::max(rest_ / 2, kRestMinNs);
+    if (crowded_rest_ > kCrowdedRestNs && seen_ - changed_ > kCalmNs) {
+      crowded_rest_ = std::max(crowded_rest_ / 2, kCrowdedRestNs);
       changed_ = seen_;
     }
     return true;
   }
-  if (crowded_) {
-    rest_ = std::max(rest_, kCrowdedRestNs);
-    changed_ = seen_;
-  }
-  rests_until_ = seen_ + rest_;
-  rest_ = std::min(rest_ * 2, kRestMaxNs);
+  found_ = 0;
+  if (crowded_) changed_ = seen_;
+  std::int64_t& rest = crowded_ ? crowded_rest_ : rest_;
+  rests_until_ = seen_ + rest;
+  rest = std::min(rest * 2, kRestMaxNs);
   return found;
 }
 

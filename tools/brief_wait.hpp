@@ -12,8 +12,9 @@ unsigned allowed_cores();
 
 /// Looks for some microseconds before its owner goes to sleep: waking a sleeping core takes longer than many an answer.
 /// Learns whether that pays. After a time without success it rests, twice as long each time, so that who waits for long
-/// loses nothing; after a look between which and the next the core was given to others, too, as on a busy machine they need
-/// it. Never looks where there is only one core. Not thread-safe: one thread looks at a time.
+/// loses nothing; some successes in a row make that shorter again. It rests for longer when the core was given to others
+/// between one look and the next, as on a busy machine they need it. Never looks where there is only one core. Not
+/// thread-safe: one thread looks at a time.
 class BriefWait {
  public:
   static constexpr std::int64_t kWindowNs = 50'000;        ///< Longest time of one wait, unless its owner says another.
@@ -48,8 +49,9 @@ class BriefWait {
   const std::int64_t window_ns_;
   const Clock& clock_;
   const unsigned cores_;
-  std::int64_t rest_ = kRestMinNs, rests_until_ = INT64_MIN;
-  std::int64_t changed_ = 0;           ///< When `rest_` grew for a crowd, or shrank.
+  std::int64_t rest_ = kRestMinNs, crowded_rest_ = kCrowdedRestNs, rests_until_ = INT64_MIN;
+  std::int64_t changed_ = 0;           ///< When `crowded_rest_` grew or shrank.
+  int found_ = 0;                      ///< Since something did not come in time.
   std::int64_t began_ = 0, seen_ = 0;  ///< Of the wait that is on.
   bool crowded_ = false;
 };

@@ -80,6 +80,16 @@ TEST_CASE("once answers are quick again, it looks again within a second, and sta
   }
 }
 
+TEST_CASE("one late answer among quick ones costs a short rest", "[tools][brief_wait]") {
+  Watched watched;
+  for (int i = 0; i < 10'000; ++i) watched.comes(1'000'000), watched.clock.now += 1'000'000;
+  watched.clock.now += BriefWait::kRestMaxNs;
+  for (int i = 0; i < 300; ++i) REQUIRE(watched.comes(10'000));
+  CHECK_FALSE(watched.comes(1'000'000));
+  watched.clock.now += BriefWait::kRestMinNs;
+  CHECK(watched.comes(10'000));
+}
+
 TEST_CASE("where others want the core, looking rests although it finds", "[tools][brief_wait]") {
   Watched watched;
   const std::int64_t began = watched.clock.now;
