@@ -7,6 +7,7 @@ using tools::ToolResult;
 
 constexpr auto kGraceAfterStop = std::chrono::milliseconds(3000);
 constexpr auto kSlow = std::chrono::milliseconds(1000);  // Not what a busy machine makes of a quick call.
+constexpr std::int64_t kLookNs = 25'000;  // Longer looks cost more processor time than the sleep they save.
 
 ToolResult too_late(const std::string& tool, std::int64_t timeout_ms) {
   return ToolResult::error("timeout", tool + " took longer than " + std::to_string(timeout_ms) + " ms");
@@ -50,7 +51,7 @@ void RunningCall::on_partial(std::function<void(std::string_view)> listener) {
 
 ToolResult RunningCall::wait(RunContext& run, std::int64_t timeout_ms) {
   // While another call of the tool has it, this one learns for itself.
-  auto brief = run.brief.extract(run.brief.try_emplace(tool_).first);
+  auto brief = run.brief.extract(run.brief.try_emplace(tool_, kLookNs).first);
   ToolResult result = wait_without_baton(run, timeout_ms, brief.mapped());
   run.brief.insert(std::move(brief));
   return result;
