@@ -20,6 +20,7 @@ namespace kontor::agent {
 namespace {
 
 constexpr const char* kOverrideModel = "--model";
+constexpr std::size_t kFailuresTold = 20;
 
 std::uint64_t random_seed() {
   std::uint64_t seed = 0;
@@ -124,7 +125,7 @@ class Execution {
     report.id = context_.run_id();
     report.name = spec_.name;
     context_.booked_ns = world_.clock->steady_ns();
-    if (auto value = work(report)) {
+    if (auto value = work()) {
       report.status = "done";
       report.result = std::move(*value);
     } else {
@@ -152,12 +153,11 @@ class Execution {
     };
   }
 
-  Result<Json> work(RunReport& report) {
+  Result<Json> work() {
     if (!spec_.workflow.empty()) {
       auto result = run_workflow(context_);
       if (!result) return result.error();
-      report.failed_items = result->failed_items;
-      return std::move(result->value);
+      return result;
     }
     AgentTask task;
     task.agent = task.place = task.key = spec_.agents.front().name;
@@ -174,6 +174,13 @@ class Execution {
   void close(RunReport& report) {
     const Ledger spent = context_.book();
     report.ledger = context_.ledger;
+    report.failed_items = context_.collected.size();
+    for (const auto& failure : context_.collected) {
+      if (report.failures.size() == kFailuresTold) break;
+      auto told = failure;
+      if (redactor_) told.error = redactor_->mask(Json(failure.error)).get<std::string>(), told.item = redactor_->mask(failure.item);
+      report.failures.push_back(std::move(told));
+    }
     if (!context_.log) return;
     if (traces_) {
       const std::string note = redactor_ ? redactor_->mask(Json(report.note)).get<std::string>() : report.note;

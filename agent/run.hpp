@@ -52,7 +52,8 @@ struct RunReport {
   std::string kind;                           ///< Error kind, when not done.
   std::string where;                          ///< The step, when one failed.
   Json result = nullptr;
-  std::size_t failed_items = 0;
+  std::size_t failed_items = 0;               ///< Loop items and steps whose errors were collected.
+  std::vector<CollectedFailure> failures;     ///< The first of them.
   Ledger ledger;
   std::vector<PendingItem> pending;
 };

@@ -80,6 +80,12 @@ struct ApprovalAnswer {
   bool escalated = false;                        ///< Answered by whom the question went on to.
 };
 
+/// What failed without ending the run: `on_error: {collect: NAME}`.
+struct CollectedFailure {
+  std::string step, kind, error;
+  Json item = nullptr;                           ///< Of the loop, if it was one.
+};
+
 struct Turn;
 
 struct RunContext {
@@ -103,6 +109,7 @@ struct RunContext {
   CallThreads calls;
   std::map<std::string, tools::BriefWait> brief; ///< Of calls on other threads, by tool; who waits takes it out.
   DeadlineWatch limits;                          ///< Of calls on the run's own threads.
+  std::vector<CollectedFailure> collected;       ///< In the order of the walk.
   std::set<std::string> slow_tools;              ///< Say that they answer at once, and did not.
   Budget budget;
   /// A pending timer parks the run instead of being waited for: whoever drives the run wakes it.

@@ -132,6 +132,7 @@ Json report_json(const RunReport& report, int exit_code) {
   if (!report.where.empty()) value["where"] = report.where;
   value["result"] = report.result;
   if (report.failed_items > 0) value["failed_items"] = report.failed_items;
+  for (const auto& failure : report.failures) value["failures"].push_back(Json{{"step", failure.step}, {"kind", failure.kind}, {"error", failure.error}, {"item", failure.item}});
   value["pending"] = std::move(pending);
   value["ledger"] = ledger_json(report.ledger);
   return value;

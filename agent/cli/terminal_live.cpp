@@ -126,7 +126,12 @@ class LiveView final : public RunView {
     print_ledger(report.ledger);
     const std::string status = report.status == "done" ? green("done") : report.status == "end_of_log" ? yellow("the journal ends here") : report.status == "failed" || report.status == "error" ? red(report.status) : yellow(report.status);
     std::printf("\n%s  run %s%s%s\n", status.c_str(), report.id.c_str(), report.note.empty() ? "" : "  ", printable(report.note, 600).c_str());
-    if (report.failed_items > 0) std::printf("%s\n", yellow(std::to_string(report.failed_items) + " items failed; their errors were collected").c_str());
+    if (report.failed_items > 0) std::printf("\n%s\n", yellow(std::to_string(report.failed_items) + (report.failed_items == 1 ? " step failed; its error was collected" : " steps failed; their errors were collected")).c_str());
+    for (const auto& failure : report.failures) {
+      const std::string item = failure.item.is_null() ? "" : "  " + bold(printable(title_of(failure.item), 70));
+      std::printf("  %s%s  %s\n", printable(failure.step, 100).c_str(), item.c_str(), printable(failure.error, 300).c_str());
+    }
+    if (report.failed_items > report.failures.size()) std::printf("  … and %zu more\n", report.failed_items - report.failures.size());
     for (const auto& item : report.pending) {
       const std::string arguments = item.arguments.empty() ? "" : printable(spaced_json(item.arguments), 400);
       std::printf("\n  %s%s%s\n    %s\n", bold(item.call).c_str(), item.tool.empty() ? "" : ("  " + printable(item.tool, 60)).c_str(), arguments.empty() ? "" : (" " + arguments).c_str(), printable(item.reason, 300).c_str());

@@ -66,10 +66,10 @@ class Walker {
   /// For one more thread: sees what the first sees now.
   Walker(const Walker& other) = default;
 
-  Result<WorkflowResult> walk() {
+  Result<Json> walk() {
     auto result = block(run_.spec->workflow, "", "");
     if (!result) return result.error();
-    return WorkflowResult{std::move(result->value), failed_items_};
+    return std::move(result->value);
   }
 
  private:
@@ -81,7 +81,7 @@ class Walker {
       const StepSpec& step = steps[i];
       const std::string name = step.id.empty() ? "@" + std::to_string(i + 1) : step.id;
       const std::string here = place.empty() ? name : place + "/" + name;
-      auto result = caught(step, attempt(step, here, key.empty() ? name : key + "/" + name));
+      auto result = caught(step, here, attempt(step, here, key.empty() ? name : key + "/" + name));
       if (!result) return result.error();
       if (!step.id.empty()) scope_.set_result(step.id, result->value, result->labels);
       if (result->gives) last = std::move(*result);
@@ -90,11 +90,11 @@ class Walker {
   }
 
   /// `on_error` of a step that is no loop: its result stands beside the list of its errors, which has one or none.
-  Result<StepResult> caught(const StepSpec& step, Result<StepResult> result) {
+  Result<StepResult> caught(const StepSpec& step, const std::string& place, Result<StepResult> result) {
     if (step.collect_errors.empty() || step.kind == Kind::for_each || (!result && ends_run(result.error()))) return result;
     Json errors = Json::array();
     if (!result) {
-      ++failed_items_;
+      note_collected(place, result.error());
       errors.push_back(Json{{"error", result.error().message}, {"kind", result.error().kind}});
     }
     StepResult both;
@@ -102,6 +102,10 @@ class Walker {
     both.gives = result ? result->gives : step.kind != Kind::switch_;
     both.value = Json{{"result", result ? std::move(result->value) : Json()}, {step.collect_errors, std::move(errors)}};
     return both;
+  }
+
+  void note_collected(const std::string& place, const Error& error, const Json& item = nullptr) {
+    run_.collected.push_back({error.where.empty() ? place : error.where, error.kind, error.message, item});
   }
 
   /// An error may repeat anything that the step has read.
@@ -259,14 +263,12 @@ class Walker {
       for (std::size_t i = 0; i < items->size() && work(*this, i); ++i) {}
     } else {
       std::vector<Walker> walkers(static_cast<std::size_t>(threads), *this);
-      for (auto& walker : walkers) walker.failed_items_ = 0;
       run_parallel(run_, walkers.size(), items->size(), [&](std::size_t thread, std::size_t i) { return work(walkers[thread], i); });
-      for (const auto& walker : walkers) failed_items_ += walker.failed_items_;
     }
-    return collected(step, *items, outcomes, labels);
+    return collected(step, place, *items, outcomes, labels);
   }
 
-  Result<StepResult> collected(const StepSpec& step, const Json& items, std::vector<std::optional<Result<StepResult>>>& outcomes, Labels labels) {
+  Result<StepResult> collected(const StepSpec& step, const std::string& place, const Json& items, std::vector<std::optional<Result<StepResult>>>& outcomes, Labels labels) {
     Json results = Json::array(), errors = Json::array();
     std::optional<Error> waiting;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
@@ -280,7 +282,7 @@ class Walker {
       } else if (ends_run(result.error()) || step.collect_errors.empty()) {
         return result.error();
       } else {
-        ++failed_items_;
+        note_collected(place + "/" + std::to_string(i), result.error(), items[i]);
         labels |= labels_of_failure(step);
         errors.push_back(Json{{"index", i}, {"item", items[i]}, {"error", result.error().message}, {"kind", result.error().kind}});
       }
@@ -424,10 +426,8 @@ class Walker {
     if (!inputs) return at(inputs.error(), place);
     Walker inner(*this);
     inner.scope_ = StepScope(*inputs, scope_.labels_of(step.with));
-    inner.failed_items_ = 0;
     ++inner.depth_;
     auto result = inner.block(found->steps, place, key);
-    failed_items_ += inner.failed_items_;
     if (result) result->gives = true;
     return result;
   }
@@ -441,7 +441,6 @@ class Walker {
 
   RunContext& run_;
   StepScope scope_;
-  std::size_t failed_items_ = 0;
   std::int64_t attempt_ = 0;
   std::int64_t deadline_ns_ = 0;  ///< Of the steps around this one; 0: none.
   int depth_ = 0;                 ///< Procedures around this one.
@@ -449,6 +448,6 @@ class Walker {
 
 }  // namespace
 
-Result<WorkflowResult> run_workflow(RunContext& run) { return Walker(run).walk(); }
+Result<Json> run_workflow(RunContext& run) { return Walker(run).walk(); }
 
 }  // namespace kontor::agent

@@ -8,12 +8,8 @@
 
 namespace kontor::agent {
 
-struct WorkflowResult {
-  Json value = nullptr;         ///< Result of the last step that gives one.
-  std::size_t failed_items = 0; ///< Loop items whose errors were collected.
-};
-
+/// The result of the last step that gives one. What failed and was collected is added to `run.collected`.
 /// Errors: those that end the run (run_context.hpp); else the step that failed, with its path in `where`.
-Result<WorkflowResult> run_workflow(RunContext& run);
+Result<Json> run_workflow(RunContext& run);
 
 }  // namespace kontor::agent

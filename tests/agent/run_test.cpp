@@ -383,6 +383,10 @@ workflow:
   report = setup.resume(report.id);
   REQUIRE(report.status == "done");
   CHECK(report.failed_items == 1);
+  REQUIRE(report.failures.size() == 1);
+  CHECK(report.failures[0].step == "each/1/route/b/@1");
+  CHECK(report.failures[0].item == Json("b"));
+  CHECK(report.failures[0].error == "no b");
   CHECK(report.result.at("results").size() == 3);
   CHECK(report.result.at("results")[0].at("balance") == Json(100));
   REQUIRE(report.result.at("errors").size() == 1);
