@@ -34,6 +34,7 @@ int execute(Options& options) {
   if (!spec) return kUsage;
   auto watch = read_watch(options.approve, options.decisions);
   if (!watch) return report_error(watch.error());
+  if (auto known = check_answered_groups(watch->approve, *spec); !known) return report_error(known.error());
   watch->json = options.json, watch->runs = options.runs;
   auto given = parse_inputs(options.inputs);
   if (!given) return report_error(given.error());

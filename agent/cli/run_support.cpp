@@ -1,6 +1,8 @@
 #include "agent/cli/run_support.hpp"
 
 #include "agent/cli/command.hpp"
+#include "agent/spec/text_tools.hpp"
+#include "tools/registry.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -87,10 +89,41 @@ Result<Watch> read_watch(const std::vector<std::string>& approve, const std::str
   return watch;
 }
 
+namespace {
+
+/// The tools of an entry, which an answer given in advance has to know.
+Result<std::vector<std::shared_ptr<tools::Tool>>> make_known_tools(const ToolRequest& request, const std::vector<std::string>& answered) {
+  auto made = make_tools(request);
+  if (!made) return made;
+  std::vector<std::string> names;
+  for (const auto& tool : *made) names.push_back(tool->spec().name);
+  for (const auto& glob : answered) {
+    if (glob.substr(0, glob.find('.')) != request.entry->name) continue;
+    if (std::none_of(names.begin(), names.end(), [&](const std::string& name) { return tools::glob_match(glob, name); })) {
+      return fail(Errc::usage, "--approve: there is no tool '" + glob + "'" + did_you_mean(tools::nearest(glob, names)));
+    }
+  }
+  return made;
+}
+
+}  // namespace
+
+Result<void> check_answered_groups(const ApproveFlags& flags, const Spec& spec) {
+  std::vector<std::string> names;
+  for (const auto& entry : spec.tools) names.push_back(entry.name);
+  for (const auto& agent : spec.agents) names.push_back(agent.name);
+  for (const auto& glob : flags.yes) {
+    const std::string group = glob.substr(0, glob.find('.'));
+    if (group.find_first_of("*?[") != std::string::npos || std::find(names.begin(), names.end(), group) != names.end()) continue;
+    return fail(Errc::usage, "--approve: the agent file has no tools '" + group + "'" + did_you_mean(tools::nearest(group, names)));
+  }
+  return {};
+}
+
 int watch_run(Journal& journal, LeapingClock& clock, const Interrupts& interrupts, Watch watch, const std::function<Result<RunReport>(const RunWorld&)>& work) {
   const auto view = make_view(watch.json);
   RunWorld world;
-  world.make_tools = make_tools;
+  world.make_tools = [answered = watch.approve.yes](const ToolRequest& request) { return make_known_tools(request, answered); };
   world.open_model = make_model_opener();
   world.sink = [&](const RunEvent& event) { view->on_event(event); };
   world.stop = interrupts.token();

@@ -46,6 +46,9 @@ struct Watch {
   std::string runs;                      ///< Folder of the journal, for what is printed.
 };
 
+/// Errors: usage, when an answer given in advance is for tools that the agent file does not have.
+Result<void> check_answered_groups(const ApproveFlags& flags, const Spec& spec);
+
 /// Reads --approve and --decisions ("" for none). Errors: those of parse_approve and read_decisions.
 Result<Watch> read_watch(const std::vector<std::string>& approve, const std::string& decisions);
 

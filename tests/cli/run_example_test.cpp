@@ -71,6 +71,8 @@ TEST_CASE("the example writes its report, waits for the large payment, and ends 
   CHECK(example.run({"runs", "replay"}) == 0);
   CHECK(example.effects() == effects);
   // The same documents again: the same decisions, and no second payment.
+  CHECK(example.run({"run", example.folder.string(), "--approve", "erp.pya=yes"}) == 2);
+  CHECK(example.run({"run", example.folder.string(), "--approve", "epr.pay=yes"}) == 2);
   CHECK(example.run({"run", example.folder.string(), "--approve", "erp.pay=yes"}) == 0);
   CHECK(read_text(example.folder / "out/decisions.csv") == read_text(example.folder / "expected.csv"));
   CHECK(example.effects()["pay inv-001"] == 1);
