@@ -202,7 +202,8 @@ class MatrixProduct {
   /// Tiles [begin, end); `later` is wanted then.
   static void run(const Product& product, std::int64_t begin, std::int64_t end, Bytes later, const Activations& a, const KernelSet& kernels) {
     // Many activations pass over as many weights at a time as stay in the second-level cache meanwhile, and fetch the next.
-    const std::int64_t step = a.count == 1 ? end - begin : cached_tiles(*product.matrix);
+    // Few pass over them once, from memory.
+    const std::int64_t step = a.count <= kFewActivations ? end - begin : cached_tiles(*product.matrix);
     for (std::int64_t i = begin; i < end; i += step) {
       const std::int64_t next = i + step;
       run_cached(product, i, std::min(end, next), next < end ? bytes_of(*product.matrix, next, step) : later, a, kernels);
@@ -256,6 +257,8 @@ class MatrixProduct {
           ++call;
         } else if (i + 4 <= end) {
           prefetch = {true, data + 2 * m.tile_bytes_, 2 * m.tile_bytes_};
+        } else if (calls == 0 && !later.empty()) {
+          prefetch = {true, later.data(), std::min(bytes, 2 * m.tile_bytes_)};
         }
         pair(data, data + m.tile_bytes_, prefetch, a.quantized, t, count, product.out + t * product.out_stride + i * kTileRows, product.out_stride);
       }
