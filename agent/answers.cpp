@@ -1,6 +1,7 @@
 // What people say about a run: decisions, outcomes that nobody knew, the end.
 
 #include "agent/approval.hpp"
+#include "agent/event_data.hpp"
 #include "agent/history.hpp"
 #include "agent/parked_state.hpp"
 #include "agent/recorded_run.hpp"
@@ -10,10 +11,6 @@
 
 namespace kontor::agent {
 namespace {
-
-std::string text_of(const Json& data, const char* key) {
-  return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
-}
 
 constexpr std::size_t kAnswerMax = 64u << 10;
 

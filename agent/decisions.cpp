@@ -1,5 +1,6 @@
 #include "agent/decisions.hpp"
 
+#include "agent/event_data.hpp"
 #include "agent/spec/text_tools.hpp"
 
 #include <algorithm>
@@ -36,11 +37,6 @@ bool fits(const PendingItem& item, const ScriptedDecision& decision) {
   if (item.is_unknown || item.is_timer) return false;
   const bool may = item.who.empty() || std::find(item.who.begin(), item.who.end(), decision.answer.by) != item.who.end();
   return may && (item.call == decision.request || names(item.reason, decision.request) || shows(item.arguments, decision.request));
-}
-
-std::string text_of(const Json& value, const char* key) {
-  const auto found = value.find(key);
-  return found != value.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
 }  // namespace

@@ -1,14 +1,11 @@
 #include "agent/history.hpp"
 
+#include "agent/event_data.hpp"
+
 #include <algorithm>
 
 namespace kontor::agent {
 namespace {
-
-std::string text_of(const Json& data, const char* key) {
-  const auto found = data.find(key);
-  return found != data.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 std::vector<std::string> texts_of(const Json& data, const char* key) {
   std::vector<std::string> list;

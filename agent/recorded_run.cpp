@@ -1,11 +1,9 @@
 #include "agent/recorded_run.hpp"
 
+#include "agent/event_data.hpp"
+
 namespace kontor::agent {
 namespace {
-
-std::string text_of(const Json& data, const char* key) {
-  return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
-}
 
 RunOptions options_from_json(const Json& data) {
   RunOptions options;

@@ -1,5 +1,6 @@
 #include "agent/traces.hpp"
 
+#include "agent/event_data.hpp"
 #include "base/hash.hpp"
 #include "tools/builtin/transfer.hpp"
 
@@ -13,11 +14,6 @@
 
 namespace kontor::agent {
 namespace {
-
-std::string text_at(const Json& data, const char* key) {
-  const auto found = data.find(key);
-  return found != data.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 std::int64_t count_at(const Json& data, const char* key) {
   const auto found = data.find(key);
@@ -39,7 +35,7 @@ Json attributes_of(const Json& object) {
 
 }  // namespace
 
-SpanMaker::SpanMaker(const std::string& run, const std::string& name, std::int64_t now_ns) : trace_(sha256_hex(run).substr(0, 32)), started_ns_(now_ns) {
+SpanMaker::SpanMaker(const std::string& run, const std::string& name, std::int64_t now_ns) : trace_(sha256_hex(run).substr(0, 32)) {
   root_.id = sha256_hex(trace_ + " " + std::to_string(now_ns)).substr(0, 16);
   root_.name = "run " + name;
   root_.start_ns = now_ns;
@@ -82,7 +78,7 @@ std::vector<Span> SpanMaker::on_event(const RunEvent& event, std::int64_t now_ns
   const std::string& place = event.step;
   const bool replayed = data.is_object() && data.contains("replayed");
   if (event.type == "step_started") {
-    const std::string kind = text_at(data, "kind"), target = text_at(data, "target");
+    const std::string kind = text_of(data, "kind"), target = text_of(data, "target");
     const bool agent = kind == "agent";
     Span& span = open("step", place, agent ? "invoke_agent " + target : kind + " " + place, now_ns);
     span.attributes["kontor.step.kind"] = kind;
@@ -90,11 +86,11 @@ std::vector<Span> SpanMaker::on_event(const RunEvent& event, std::int64_t now_ns
   } else if (event.type == "step_finished" || event.type == "step_failed") {
     const bool failed = event.type == "step_failed";
     Json more = Json::object();
-    if (failed) more["error.type"] = text_at(data, "kind").empty() ? "failed" : text_at(data, "kind");
-    return end("step", place, now_ns, more, failed, failed ? text_at(data, "error") : "");
+    if (failed) more["error.type"] = text_of(data, "kind").empty() ? "failed" : text_of(data, "kind");
+    return end("step", place, now_ns, more, failed, failed ? text_of(data, "error") : "");
   } else if (event.type == "turn_started") {
-    Span& span = open("turn", place, "chat " + text_at(data, "model"), now_ns);
-    span.attributes.update(Json{{"gen_ai.operation.name", "chat"}, {"gen_ai.provider.name", "kontor"}, {"gen_ai.request.model", text_at(data, "model")}, {"gen_ai.agent.name", text_at(data, "agent")}});
+    Span& span = open("turn", place, "chat " + text_of(data, "model"), now_ns);
+    span.attributes.update(Json{{"gen_ai.operation.name", "chat"}, {"gen_ai.provider.name", "kontor"}, {"gen_ai.request.model", text_of(data, "model")}, {"gen_ai.agent.name", text_of(data, "agent")}});
   } else if (event.type == "turn" && !replayed) {
     const Json spent = data.contains("spent") && data.at("spent").is_object() ? data.at("spent") : Json::object();
     Json more{{"gen_ai.usage.input_tokens", count_at(spent, "prefilled") + count_at(spent, "reused")}, {"gen_ai.usage.output_tokens", count_at(spent, "generated") + count_at(spent, "forced")},
@@ -103,8 +99,8 @@ std::vector<Span> SpanMaker::on_event(const RunEvent& event, std::int64_t now_ns
     return end("turn", place, now_ns, more, false, "");
   } else if (event.type == "call") {
     // A turn that was cut off says nothing more of itself.
-    Span& span = open("call", place, "execute_tool " + text_at(data, "tool"), now_ns);
-    span.attributes.update(Json{{"gen_ai.operation.name", "execute_tool"}, {"gen_ai.tool.name", text_at(data, "tool")}, {"gen_ai.tool.call.id", place}});
+    Span& span = open("call", place, "execute_tool " + text_of(data, "tool"), now_ns);
+    span.attributes.update(Json{{"gen_ai.operation.name", "execute_tool"}, {"gen_ai.tool.name", text_of(data, "tool")}, {"gen_ai.tool.call.id", place}});
   } else if (event.type == "call_result") {
     if (replayed) open_.erase({"call", place});
     const bool failed = data.is_object() && data.contains("is_error") && data.at("is_error") == Json(true);

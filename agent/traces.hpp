@@ -42,7 +42,6 @@ class SpanMaker {
   std::string parent_of(const std::string& place) const;
 
   std::string trace_;
-  std::int64_t started_ns_;
   std::uint64_t made_ = 0;
   Span root_;
   std::map<std::pair<std::string, std::string>, Span> open_;  ///< By kind and place.

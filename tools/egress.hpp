@@ -72,6 +72,9 @@ class Egress {
   /// Nothing may be reached that these rules do not see; programs with sockets of their own have to do without.
   bool restricted() const { return shared_ != nullptr; }
 
+  /// --airgap: this machine and nothing else.
+  bool is_airgap() const { return shared_ && shared_->rules.loopback_only; }
+
   /// Before a name is looked up. `shown`: how messages call it. A host is a name or an address in any form that systems
   /// read (2130706433, 0x7f.1, ::ffff:127.0.0.1). Errors: denied (kind airgap or egress) with the rule.
   Result<void> permit_name(const std::string& shown, std::string_view host, std::uint16_t port) const;

@@ -1,6 +1,7 @@
 #include "agent/cli/terminal_live.hpp"
 
 #include "agent/cli/command.hpp"
+#include "agent/event_data.hpp"
 
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -27,10 +28,6 @@ std::string fixed(double value, int digits) {
   char text[48];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
   return text;
-}
-
-std::string text_of(const Json& data, const char* key) {
-  return data.contains(key) && data.at(key).is_string() ? data.at(key).get<std::string>() : std::string();
 }
 
 std::string counted(std::int64_t number, const std::string& what) { return grouped(number) + " " + what + (number == 1 ? "" : "s"); }

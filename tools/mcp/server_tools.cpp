@@ -86,13 +86,6 @@ void Server::note(const std::string& line) {
   ::close(file);
 }
 
-namespace {
-
-/// An address for documents, which nobody has, is refused by --airgap before any rule of a file.
-bool is_airgap(const Egress& egress) { return egress.judge("192.0.2.1", 9).rule == "--airgap"; }
-
-}  // namespace
-
 Result<std::shared_ptr<Client>> Server::connect(const std::stop_token& stop) {
   std::unique_ptr<Transport> transport;
   if (!config_.url.empty()) {
@@ -108,7 +101,7 @@ Result<std::shared_ptr<Client>> Server::connect(const std::stop_token& stop) {
   } else {
     ChildSetup setup{config_.command, config_.settings, config_.folder};
     // Nobody sees what a program connects to, so it is everything or nothing.
-    const bool unchecked = config_.network == kUncheckedNetwork && !is_airgap(config_.egress);
+    const bool unchecked = config_.network == kUncheckedNetwork && !config_.egress.is_airgap();
     setup.network = config_.network != kNoNetwork && (unchecked || !config_.egress.restricted());
     transport = make_stdio_transport(std::move(setup));
   }
